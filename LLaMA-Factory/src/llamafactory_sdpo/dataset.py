@@ -1,0 +1,242 @@
+"""Load one entry of dataset_info.json as a dataset of pairs, one row each.
+
+Comes before everything that works on rows (shuffling, splitting, subsampling, sharding): from here on a row is a pair,
+so nothing can put two dialogues together that do not belong together. Rows are kept by `datasets` in its cache under a
+key of the files' bytes, the rules and this package's code, so other ranks and later runs do not read the files again.
+"""
+
+import hashlib
+import logging
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from datasets import Dataset, Features, Value, load_dataset
+from datasets.exceptions import DatasetGenerationError
+
+from . import pairs, records
+from .errors import UserError
+from .pairs import Format, Rules, make_pairs
+
+
+logger = logging.getLogger(__name__)
+
+PRODUCERS = {
+    "preference_data_auto.json": "python dpo/auto_tail.py writes it",
+    "preference_data.json": "python dpo/data_filtering_positive.py writes it",
+    "positive_data.json": "python dpo/data_filtering_positive.py writes it",
+    "eto_data.json": "python dpo/data_filtering_positive.py --pairs eto writes it",
+    "sft_data.json": "python dpo/sft_data.py writes it",
+}
+"""Which step makes a file, for the message when it is missing."""
+
+_TURNS = [{"role": Value("string"), "content": Value("string")}]
+_FEATURES = Features(
+    {
+        "chosen": _TURNS,
+        "rejected": _TURNS,
+        "tools": Value("string"),
+        "first_turn": Value("int32"),
+        "unequal": Value("bool"),
+        "origin": Value("string"),
+        "error": Value("string"),
+    }
+)
+
+
+def format_of(attr: Any) -> Format:
+    """Read columns and tags from the host's description of a dataset.
+
+    Raises:
+        UserError: if the entry cannot describe pairs.
+    """
+    name = f"dataset_info.json entry of {attr.dataset_name}"
+    if attr.formatting != "sharegpt":
+        raise UserError(f"{name}: formatting is '{attr.formatting}', expected 'sharegpt' for pairs of dialogues")
+    media = [column for column in ("images", "videos", "audios") if getattr(attr, column)]
+    if media:
+        raise UserError(f"{name}: has a column of {media[0]}; pairs are text only, leave it out")
+    if attr.messages is None:
+        raise UserError(f'{name}: columns lack "messages"; add "messages": "conversations"')
+    if attr.ranking and not (attr.chosen and attr.rejected):
+        raise UserError(f'{name}: ranking is true, so columns need "chosen" and "rejected" as well')
+    spelled = {field: getattr(attr, field) for field in Format.__dataclass_fields__}
+    return Format(**spelled)
+
+
+def load_pairs(
+    attr: Any, rules: Rules, dataset_dir: Any, max_samples: int | None, seed: int, cache_dir: Any
+) -> Dataset:
+    """Load the pairs of one dataset.
+
+    Args:
+        attr: the host's DatasetAttr.
+        rules: what the stage asks of a pair.
+        dataset_dir: the folder of dataset_info.json.
+        max_samples: how many records to read; in the adjacent form a pair is two.
+        seed: of the choice that `num_samples` makes.
+        cache_dir: where `datasets` keeps its files, None for its default.
+
+    Raises:
+        UserError: if a file is missing or broken, or a number of records would split a pair.
+    """
+    form = format_of(attr)
+    if attr.load_from == "file":
+        source: dict[str, Any] = {"files": _files(Path(dataset_dir) / attr.dataset_name)}
+        source["digest"] = _digest(source["files"])
+    elif attr.load_from == "hf_hub":
+        source = {"rows": _hub_rows(attr, cache_dir), "digest": _digest([])}
+    else:
+        raise UserError(
+            f"{attr.dataset_name}: pairs cannot be read from '{attr.load_from}'; "
+            "download the data and name it as file_name in dataset_info.json"
+        )
+    generate = _pairs_of_files if "files" in source else _pairs_of_rows
+    try:
+        dataset = Dataset.from_generator(
+            generate,
+            features=_FEATURES,
+            gen_kwargs={**source, "form": asdict(form), "rules": asdict(rules), "name": attr.dataset_name},
+            cache_dir=cache_dir,
+        )
+    except DatasetGenerationError as err:
+        if isinstance(err.__cause__, UserError):
+            raise err.__cause__ from None
+        raise
+    return _subsample(dataset, attr, form, max_samples, seed)
+
+
+def _files(path: Path) -> list[str]:
+    """The files of a dataset: one, or all of a folder in the order of their names."""
+    if not path.exists():
+        hint = PRODUCERS.get(path.name, "put it there, or correct file_name in dataset_info.json")
+        raise UserError(f"{path} does not exist; {hint}")
+    files = sorted(file for file in path.iterdir() if not file.name.startswith(".")) if path.is_dir() else [path]
+    if not files:
+        raise UserError(f"{path} is an empty folder; expected .json or .jsonl files")
+    for file in files:
+        if file.suffix not in (".json", ".jsonl"):
+            raise UserError(f"{file} is neither .json nor .jsonl; pairs are read from these two")
+    return [str(file) for file in files]
+
+
+def _digest(files: list[str]) -> str:
+    """A key of the files' bytes and of the code that reads them."""
+    digest = hashlib.sha256()
+    for name in (*files, pairs.__file__, records.__file__, __file__):
+        with open(name, "rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()
+
+
+def _pairs_of_files(
+    files: list[str], digest: str, form: dict[str, Any], rules: dict[str, Any], name: str
+) -> Iterator[dict[str, Any]]:
+    for file in files:
+        for pair in make_pairs(records.read_records(Path(file)), Format(**form), Rules(**rules), file):
+            yield pair._asdict()
+
+
+def _pairs_of_rows(
+    rows: Dataset, digest: str, form: dict[str, Any], rules: dict[str, Any], name: str
+) -> Iterator[dict[str, Any]]:
+    for pair in make_pairs(enumerate(rows), Format(**form), Rules(**rules), name):
+        yield pair._asdict()
+
+
+def _hub_rows(attr: Any, cache_dir: Any) -> Dataset:
+    """Load the rows of a dataset of the Hugging Face hub (or of a folder of that form)."""
+    try:
+        return load_dataset(
+            path=attr.dataset_name, name=attr.subset, data_dir=attr.folder, split=attr.split, cache_dir=cache_dir
+        )
+    except (OSError, ValueError) as err:
+        reason = str(err).splitlines()[0]
+        raise UserError(f"dataset {attr.dataset_name} cannot be loaded: {reason}") from None
+
+
+def _subsample(dataset: Dataset, attr: Any, form: Format, max_samples: int | None, seed: int) -> Dataset:
+    """Apply the host's `num_samples` and `max_samples`, which count records, to whole pairs."""
+    if attr.num_samples is not None:
+        wanted = _pairs_in(attr.num_samples, "num_samples", attr, form)
+        generator = np.random.default_rng(seed)
+        # Every pair once before any is taken twice.
+        rounds = [generator.permutation(len(dataset)) for _ in range(-(-wanted // len(dataset)))]
+        dataset = dataset.select(np.concatenate(rounds)[:wanted])
+    if max_samples is not None:
+        dataset = dataset.select(range(min(_pairs_in(max_samples, "max_samples", attr, form), len(dataset))))
+    return dataset
+
+
+def _pairs_in(count: int, option: str, attr: Any, form: Format) -> int:
+    """How many pairs a number of records is."""
+    if form.ranking:
+        return count
+    if count % 2:
+        raise UserError(
+            f"{attr.dataset_name}: {option} {count} would split a pair, since a pair is two adjacent records; "
+            f"use an even number"
+        )
+    return count // 2
+
+
+def accept_pairs(dataset: Dataset, skip: bool, name: str) -> Dataset:
+    """Drop the pairs that carry an error, or stop at the first.
+
+    Args:
+        dataset: rows of `load_pairs`.
+        skip: drop and count them, instead of stopping.
+        name: of the dataset, for the message.
+
+    Raises:
+        UserError: at the first wrong pair unless `skip`, or if no pair is left.
+    """
+    errors = [error for error in dataset["error"] if error]
+    if errors and not skip:
+        more = f" ({len(errors) - 1} more like this)" if len(errors) > 1 else ""
+        raise UserError(f"{errors[0]}{more}; bad_pairs: skip leaves such pairs out")
+    unequal = sum(dataset["unequal"])
+    if unequal:
+        logger.warning(
+            "%s: %d of %d pairs have segments of unequal numbers of turns; a longer negative side collapses training",
+            *(name, unequal, len(dataset)),
+        )
+    if not errors:
+        return dataset
+    kept = [index for index, error in enumerate(dataset["error"]) if not error]
+    logger.warning("%s: skipped %d of %d pairs, the first: %s", name, len(errors), len(dataset), errors[0])
+    if not kept:
+        raise UserError(f"{name}: every pair was skipped, the first: {errors[0]}")
+    return dataset.select(kept)
+
+
+def keep_fitting(stage: str, stop: bool, data_args: Any, rows: Any, split: str) -> Any:
+    """Leave out the pairs that are longer than the cutoff, or stop at the first.
+
+    Raises:
+        UserError: if `stop` and a pair does not fit, if none is left, or if encoded rows are of another stage.
+    """
+    if data_args.streaming:
+        return rows.filter(lambda row: row["fits"])
+    if "fits" not in rows.column_names or set(rows["stage"]) - {stage}:
+        raise UserError(
+            f"tokenized_path {data_args.tokenized_path} was not written by stage {stage}; use another folder"
+        )
+    kept = [index for index, fits in enumerate(rows["fits"]) if fits]
+    lost = len(rows) - len(kept)
+    shortened = sum(1 for index in kept if rows["dropped_turns"][index])
+    if lost and (stop or not kept):
+        first = next(origin for origin, fits in zip(rows["origin"], rows["fits"], strict=True) if not fits)
+        which = "every pair" if not kept else f"{lost} pairs"
+        raise UserError(
+            f"{first}: longer than cutoff_len {data_args.cutoff_len}, as {which} of the {split}; raise cutoff_len"
+            + ("" if not kept else " or set overlong: skip")
+        )
+    if lost or shortened:
+        logger.warning(
+            "%s: of %d pairs %d were longer than cutoff_len %d and skipped, %d lost turns of their history",
+            *(split, len(rows), lost, data_args.cutoff_len, shortened),
+        )
+    return rows.select(kept)

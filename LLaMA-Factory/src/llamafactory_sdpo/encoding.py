@@ -1,0 +1,176 @@
+"""Turn a pair of dialogues into token ids, labels and the lengths of its agent turns.
+
+The labels are those of the host's SFT for the whole dialogue, token for token: every agent turn, its end-of-turn token
+included. Which of them a stage scores is not decided here but in the collator. A dialogue longer than `cutoff_len`
+loses turns of the shared history, never a scored one.
+
+Reasoning templates are rendered as the host's SFT renders them, an empty thought before every agent turn without one,
+also before the inner ones: so a prefix of the dialogue is a prefix of the tokens.
+"""
+
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Any, Literal, NamedTuple
+
+from .errors import UserError
+from .pairs import Message
+
+
+IGNORE_INDEX = -100
+"""The label of a token that is not trained on, as everywhere in PyTorch."""
+
+Overlong = Literal["shorten", "skip", "stop"]
+
+
+class Encoded(NamedTuple):
+    """One dialogue of n tokens with T agent turns.
+
+    Attributes:
+        input_ids: n token ids.
+        labels: n labels, IGNORE_INDEX outside the agent turns.
+        turn_lengths: T numbers of labels; label j of all the labels belongs to the turn in whose run j falls.
+    """
+
+    input_ids: list[int]
+    labels: list[int]
+    turn_lengths: list[int]
+
+
+class EncodedPair(NamedTuple):
+    """Both dialogues of a pair, and what had to go so that they fit.
+
+    Attributes:
+        chosen: the better dialogue.
+        rejected: the worse one.
+        first_turn: number (from 0) of the first scored agent turn on both sides, after shortening.
+        dropped_turns: agent turns of the shared history that were left out.
+        fits: whether both sides are within the cutoff.
+    """
+
+    chosen: Encoded
+    rejected: Encoded
+    first_turn: int
+    dropped_turns: int
+    fits: bool
+
+
+@dataclass
+class DialogueEncoder:
+    """Encodes dialogues with a template of the host.
+
+    Attributes:
+        template: the host's Template.
+        tokenizer: after the template has fixed its special tokens.
+        processor: the host's multimodal processor, None for text models.
+        cutoff_len: longest dialogue in tokens.
+    """
+
+    template: Any
+    tokenizer: Any
+    processor: Any
+    cutoff_len: int
+
+    def dialogue(self, messages: list[Message], tools: str = "") -> Encoded:
+        """Encode a dialogue that alternates and ends on an agent turn; a leading system message is optional.
+
+        Raises:
+            UserError: if the template puts no token between two agent turns.
+        """
+        system = messages[0]["content"] if messages[0]["role"] == "system" else ""
+        messages = messages[1:] if messages[0]["role"] == "system" else messages
+        messages = self.template.mm_plugin.process_messages(messages, [], [], [], self.processor)
+        input_ids: list[int] = []
+        labels: list[int] = []
+        turn_lengths: list[int] = []
+        # Templates with `efficient_eos` mark the end of an inner turn on the first token of the next human turn.
+        late_end = [self.tokenizer.eos_token_id] if self.template.efficient_eos else []
+        for source, target in self.template.encode_multiturn(self.tokenizer, messages, system, tools):
+            end = late_end if turn_lengths else []
+            if len(source) < len(end):
+                raise UserError("this template puts nothing between two agent turns; choose another `template`")
+            if end:
+                turn_lengths[-1] += 1
+            input_ids += source + target
+            labels += end + [IGNORE_INDEX] * (len(source) - len(end)) + target
+            turn_lengths.append(len(target))
+        turn_lengths[-1] += len(late_end)
+        return Encoded(input_ids + late_end, labels + late_end, turn_lengths)
+
+    def pair(
+        self, chosen: list[Message], rejected: list[Message], first_turn: int, tools: str = "", shorten: bool = False
+    ) -> EncodedPair:
+        """Encode both sides; with `shorten`, leave out the oldest inner turns of the shared history until they fit.
+
+        The system message, the first human turn and everything from the last human turn before the first scored agent
+        turn on always stay.
+        """
+        opening = 2 if chosen[0]["role"] == "system" else 1
+        dropped = 0
+        while True:
+            gap = slice(opening, opening + 2 * dropped)
+            sides = [self.dialogue(_without(side, gap), tools) for side in (chosen, rejected)]
+            fits = all(len(side.input_ids) <= self.cutoff_len for side in sides)
+            if fits or not shorten or dropped == first_turn:
+                return EncodedPair(*sides, first_turn - dropped, dropped, fits)
+            dropped += 1
+
+    def check_prefixes(self, name: str | None) -> None:
+        """Refuse a template under which a prefix of a dialogue is not a prefix of its tokens.
+
+        With such a template the model would be trained on another history than the one it is served.
+        """
+        probe = [
+            {"role": "assistant" if index % 2 else "user", "content": f'{{"say": "{index}"}}'} for index in range(6)
+        ]
+        whole = self.template.encode_multiturn(self.tokenizer, probe, "Be kind.", "")
+        for end in (2, 4):
+            part = self.template.encode_multiturn(self.tokenizer, probe[:end], "Be kind.", "")
+            if part != whole[: end // 2]:
+                raise UserError(
+                    f"template {name}: a prefix of a dialogue is not a prefix of its tokens, so inner turns would be "
+                    "trained in another form than they are served; choose another `template`"
+                )
+
+
+def _without(messages: list[Message], gap: slice) -> list[Message]:
+    """A copy of the messages without those of the gap."""
+    return messages[: gap.start] + messages[gap.stop :]
+
+
+@dataclass
+class PairProcessor:
+    """Encodes batches of pairs for the host's `map`, in the place of the host's own processor.
+
+    A row of the result holds, for either side, `*_input_ids`, `*_labels` (all agent turns) and `*_turn_lengths`, and
+    `first_turn`, `dropped_turns`, `fits`, `origin` and `stage`.
+    """
+
+    encoder: DialogueEncoder
+    shorten: bool
+    stage: str
+
+    def preprocess_dataset(self, examples: dict[str, list[Any]]) -> dict[str, list[Any]]:
+        """Encode a batch; no pair is dropped here, those that do not fit are marked."""
+        columns = ("chosen", "rejected", "first_turn", "tools")
+        rows = [self._row(*values) for values in zip(*(examples[column] for column in columns), strict=True)]
+        encoded = {name: [row[name] for row in rows] for name in rows[0]}
+        return {**encoded, "origin": examples["origin"], "stage": [self.stage] * len(rows)}
+
+    def _row(self, chosen: list, rejected: list, first_turn: int, tools: str) -> dict[str, Any]:
+        pair = self.encoder.pair(chosen, rejected, first_turn, tools, self.shorten)
+        row = {"first_turn": pair.first_turn, "dropped_turns": pair.dropped_turns, "fits": pair.fits}
+        for side in ("chosen", "rejected"):
+            for name, value in getattr(pair, side)._asdict().items():
+                row[f"{side}_{name}"] = value
+        return row
+
+    def print_data_example(self, example: dict[str, Any]) -> None:
+        """Show the scored turns of a pair as text, each in brackets, as they are trained."""
+        lines = [example["origin"]]
+        for side in ("rejected", "chosen"):
+            labels = [label for label in example[f"{side}_labels"] if label != IGNORE_INDEX]
+            ends = list(accumulate(example[f"{side}_turn_lengths"], initial=0))
+            for turn in range(example["first_turn"], len(ends) - 1):
+                text = self.encoder.tokenizer.decode(labels[ends[turn] : ends[turn + 1]])
+                lines.append(f"  {side}, agent turn {turn}: [{text}]")
+        print("\n".join(lines))

@@ -1,0 +1,91 @@
+"""Start a training: in this process, in the ranks of torchrun, or on Ray.
+
+Reads the environment variables of the host's own launcher. What differs: arguments are passed as a list, so paths may
+hold spaces; ranks run `llamafactory_sdpo.worker`, which knows our stages; config and data are checked once, here,
+before any rank starts; and a rank's exit code is the launcher's.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from . import register
+from .errors import EXIT_INTERRUPTED, UserError
+
+
+EXIT_FILE = "SDPO_EXIT_FILE"
+"""Environment variable: where a rank leaves the UserError that ended it."""
+
+
+def train(argv: list[str]) -> int:
+    """Train with a config file and overrides, or with flags, as `llamafactory-cli train` takes them.
+
+    Raises:
+        UserError: if the config or the data is wrong, here or in a rank.
+    """
+    register.install()
+    args = register.read_args(argv)
+    asked_for_help = not isinstance(args, dict) and bool({"-h", "--help"} & set(args))
+    if asked_for_help or not _distributed():
+        if register.use_ray() and not asked_for_help:
+            register.prepare_pairs(args)
+        register.host_tuner.run_exp(args)
+        return 0
+    register.prepare_pairs(args)
+    return _torchrun(argv)
+
+
+def _distributed() -> bool:
+    """Whether ranks of torchrun do the work, by the rules of the host."""
+    if register.is_env_enabled("FORCE_TORCHRUN") or register.is_env_enabled("USE_MCA"):
+        return True
+    return register.get_device_count() > 1 and not register.use_ray() and not register.use_kt()
+
+
+def torchrun_command(argv: list[str], env: dict[str, str]) -> list[str]:
+    """Build the command that starts the ranks of this node.
+
+    Args:
+        argv: config and overrides.
+        env: NNODES, NODE_RANK, NPROC_PER_NODE, MASTER_ADDR, MASTER_PORT, or for elastic runs RDZV_ID, MIN_NNODES,
+            MAX_NNODES, MAX_RESTARTS.
+    """
+    nodes = env.get("NNODES", "1")
+    address = env.get("MASTER_ADDR", "127.0.0.1")
+    port = env.get("MASTER_PORT") or str(register.find_available_port())
+    command = [sys.executable, "-m", "torch.distributed.run"]
+    command += ["--nproc-per-node", env.get("NPROC_PER_NODE") or str(max(1, register.get_device_count()))]
+    if "RDZV_ID" in env:
+        if "MIN_NNODES" in env and "MAX_NNODES" in env:
+            nodes = f"{env['MIN_NNODES']}:{env['MAX_NNODES']}"
+        command += ["--nnodes", nodes, "--rdzv-id", env["RDZV_ID"], "--rdzv-backend", "c10d"]
+        command += ["--rdzv-endpoint", f"{address}:{port}", "--max-restarts", env.get("MAX_RESTARTS", "0")]
+    else:
+        command += ["--nnodes", nodes, "--node-rank", env.get("NODE_RANK", "0")]
+        command += ["--master-addr", address, "--master-port", port]
+    return [*command, "-m", "llamafactory_sdpo.worker", *argv]
+
+
+def _torchrun(argv: list[str]) -> int:
+    """Run the ranks to their end; a UserError in one of them is raised here."""
+    env = dict(os.environ)
+    if register.is_env_enabled("OPTIM_TORCH", "1"):
+        # The host's settings for DDP on GPUs.
+        env |= {"PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True", "TORCH_NCCL_AVOID_RECORD_STREAMS": "1"}
+    with tempfile.TemporaryDirectory(prefix="sdpo-") as folder:
+        env[EXIT_FILE] = str(Path(folder) / "error.json")
+        with subprocess.Popen(torchrun_command(argv, env), env=env) as ranks:
+            signal.signal(signal.SIGTERM, lambda *_: ranks.terminate())
+            try:
+                code = ranks.wait()
+            except KeyboardInterrupt:
+                # The ranks have had the same signal; torchrun ends them.
+                ranks.wait()
+                return EXIT_INTERRUPTED
+        if os.path.exists(env[EXIT_FILE]):
+            raise UserError(json.loads(Path(env[EXIT_FILE]).read_text(encoding="utf-8"))["message"])
+    return 1 if code < 0 else code

@@ -1,0 +1,182 @@
+"""What `bash train.sh [CONFIG.yaml] [key=value ...]` runs.
+
+Chooses a config when none is given, reads paths the way the README says (those of the config against LLaMA-Factory/,
+those of the command line against the folder the user stands in), builds what the demo lacks, trains, and ends with
+the result on held-out pairs. Training itself is `llamafactory-cli train`.
+"""
+
+import json
+import math
+import os
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+
+from .errors import UserError, run_at_edge
+
+
+ROOT = Path(__file__).resolve().parents[2]
+"""The folder LLaMA-Factory/ of the checkout, against which the paths in its configs are meant."""
+
+FULL_CONFIG = ROOT / "examples" / "train_full" / "sdpo.yaml"
+DEMO_CONFIG = ROOT / "examples" / "demo" / "sdpo.yaml"
+
+WRITTEN_PATHS = ("output_dir", "logging_dir", "tokenized_path", "cache_dir", "export_dir")
+READ_PATHS = (
+    *("model_name_or_path", "adapter_name_or_path", "ref_model", "ref_model_adapters", "resume_from_checkpoint"),
+    *("dataset_dir", "media_dir", "deepspeed", "fsdp_config"),
+)
+
+BYTES_PER_WEIGHT_BYTE = 10
+"""GPU memory of full training per byte of bf16 weights: gradients 1, AdamW with float32 copies 6, reference 1, the
+weights themselves 1, activations about 1."""
+
+USAGE = """bash train.sh [CONFIG.yaml] [key=value ...]
+
+Trains with a config of LLaMA-Factory (examples/), any key of which can be given again as key=value.
+Without a config: examples/train_full/sdpo.yaml if its model, data and GPU memory are there, else the demo.
+All keys: llamafactory-cli train --help"""
+
+
+class Paths(NamedTuple):
+    """The command line with its paths made absolute."""
+
+    config: Path
+    overrides: list[str]
+
+
+def main() -> int:
+    """Train, and report."""
+    if {"-h", "--help"} & set(sys.argv[1:]):
+        print(USAGE)
+        return 0
+    return run_at_edge(lambda: run(sys.argv[1:]))
+
+
+def run(argv: list[str]) -> int:
+    """Train with the config and overrides of a command line.
+
+    Raises:
+        UserError: if they or the data are wrong.
+    """
+    paths = resolve(argv, Path.cwd())
+    os.chdir(ROOT)
+    config = merged_config(paths)
+    is_demo = paths.config.parent == DEMO_CONFIG.parent
+    if is_demo:
+        from .demo.build import ensure
+
+        ensure(ROOT, Path(str(config.get("model_name_or_path"))))
+        # What the host says of every file it loads would bury the demo's losses.
+        os.environ.setdefault("LLAMAFACTORY_VERBOSITY", "WARN")
+    # Heavy: takes seconds, so after everything that can fail at once.
+    from .launcher import train
+
+    try:
+        code = train([str(paths.config), *paths.overrides])
+    except UserError as err:
+        raise UserError(f"{paths.config}: {err}") from None
+    if code == 0 and os.environ.get("NODE_RANK", "0") == "0":
+        report(config, is_demo)
+    return code
+
+
+def resolve(argv: list[str], here: Path) -> Paths:
+    """Split a command line into config and overrides, with paths absolute as seen from `here`.
+
+    Raises:
+        UserError: if the config does not exist, or an argument is neither.
+    """
+    if argv and "=" not in argv[0]:
+        config = here / argv.pop(0)
+        if not config.is_file():
+            inside = ROOT / config.relative_to(here) if config.is_relative_to(here) else config
+            hint = f"; did you mean {inside}?" if inside.is_file() else ""
+            raise UserError(f"{config} does not exist{hint}")
+    else:
+        config, reason = default_config()
+        print(f"train.sh: no config given; using {config.relative_to(ROOT.parent)}, since {reason}")
+    return Paths(config.resolve(), [_absolute(item, here) for item in argv])
+
+
+def _absolute(item: str, here: Path) -> str:
+    """Make the path in one key=value absolute; names of hub models and empty values stay."""
+    key, mark, value = item.partition("=")
+    if not mark:
+        raise UserError(f"argument {item!r}: expected key=value, like output_dir=saves/mine")
+    if key in WRITTEN_PATHS and value:
+        return f"{key}={here / Path(value).expanduser()}"
+    if key in READ_PATHS:
+        # Several adapters are given with commas between them.
+        parts = [here / Path(part).expanduser() for part in value.split(",")]
+        if all(part.exists() for part in parts):
+            return f"{key}={','.join(map(str, parts))}"
+    return item
+
+
+def default_config() -> tuple[Path, str]:
+    """The config to use when none is given, and why."""
+    config = yaml.safe_load(FULL_CONFIG.read_text(encoding="utf-8"))
+    model = ROOT / config["model_name_or_path"]
+    weights = sum(file.stat().st_size for file in model.glob("*.safetensors"))
+    if not weights:
+        return DEMO_CONFIG, f"the model of {FULL_CONFIG.name}, {config['model_name_or_path']}, is not there"
+    info = json.loads((ROOT / config["dataset_dir"] / "dataset_info.json").read_text(encoding="utf-8"))
+    data = ROOT / config["dataset_dir"] / info[config["dataset"]]["file_name"]
+    if not data.exists():
+        return DEMO_CONFIG, f"the data of {FULL_CONFIG.name}, {data.resolve()}, are not there"
+    import torch
+
+    found = sum(torch.cuda.get_device_properties(i).total_memory for i in range(torch.cuda.device_count()))
+    needed = weights * BYTES_PER_WEIGHT_BYTE
+    sizes = f"{found / 2**30:.0f} GiB of GPU memory, {FULL_CONFIG.name} takes about {needed / 2**30:.0f}"
+    return (FULL_CONFIG if found >= needed else DEMO_CONFIG), f"there are {sizes}"
+
+
+def merged_config(paths: Paths) -> dict[str, Any]:
+    """The config with its overrides, for what is needed before the host reads it."""
+    try:
+        config = yaml.safe_load(paths.config.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as err:
+        raise UserError(f"{paths.config} is not a YAML file: {' '.join(str(err).split())}") from None
+    if not isinstance(config, dict):
+        raise UserError(f"{paths.config} holds no key: value lines")
+    return config | {key: value for key, _, value in (item.partition("=") for item in paths.overrides)}
+
+
+def wilson_interval(share: float, count: int) -> tuple[float, float]:
+    """The 95 % interval of a share of successes (Wilson 1927, without continuity correction)."""
+    z = 1.959964
+    centre = (share + z * z / (2 * count)) / (1 + z * z / count)
+    half = z / (1 + z * z / count) * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
+    return centre - half, centre + half
+
+
+def report(config: dict[str, Any], is_demo: bool) -> None:
+    """Print where the result is and, if pairs were held out, how often the better side is preferred."""
+    output = Path(config["output_dir"]).resolve()
+    results = output / "eval_results.json"
+    if results.is_file():
+        metrics = json.loads(results.read_text(encoding="utf-8"))
+        if "eval_rewards/accuracies" in metrics:
+            share, count = metrics["eval_rewards/accuracies"], metrics["eval_pairs"]
+            low, high = wilson_interval(share, count)
+            print(
+                f"held-out reward accuracy {share:.3f} (95 % interval {low:.3f} to {high:.3f}, {count} pairs), "
+                f"margin {metrics['eval_rewards/margins']:.3f}, loss {metrics['eval_loss']:.3f}"
+            )
+    figure = output / "training_loss.png"
+    if figure.is_file():
+        print(f"loss figure: {figure}")
+    print(f"model: {output}")
+    if is_demo:
+        print(
+            "next: bash train.sh LLaMA-Factory/examples/demo/eto.yaml (or dmpo, sft, sdpo_lora), or put your own "
+            "pairs into a copy of the config; README.md has the format and the settings for Llama-3.1-8B"
+        )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,78 @@
+#!/usr/bin/env bash
+# Makes .venv with everything the project needs, or finds that it is there. Run it (`bash setup.sh`), or source it
+# from another script: afterwards $SDPO_PYTHON is the interpreter to use. An active environment that already has our
+# packages is used as it is. A call that has nothing to do returns in well under a second.
+set -euo pipefail
+
+sdpo_root="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
+sdpo_venv="$sdpo_root/.venv"
+sdpo_overlays=()
+for folder in sotopia LLaMA-Factory; do
+    if [ -f "$sdpo_root/$folder/pyproject.toml" ]; then sdpo_overlays+=("$sdpo_root/$folder"); fi
+done
+
+sdpo_say() { printf 'setup: %s\n' "$*" >&2; }
+
+# The scripts that a host would put back when it is upgraded behind our back.
+sdpo_scripts_are_ours() {
+    grep -q llamafactory_sdpo "$1/llamafactory-cli" 2>/dev/null && grep -q llamafactory_sdpo "$1/lmf" 2>/dev/null
+}
+
+sdpo_python_fits() {
+    "$1" -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))' >/dev/null 2>&1
+}
+
+sdpo_stamp() {
+    (cd "$sdpo_root" && cat requirements.txt "${sdpo_overlays[@]/%//pyproject.toml}" && pwd) | cksum
+}
+
+sdpo_make_venv() {
+    local candidate
+    for candidate in python3.11 python3.12 python3 python; do
+        if sdpo_python_fits "$candidate"; then
+            sdpo_say "making .venv with $("$candidate" --version 2>&1)"
+            if "$candidate" -m venv "$sdpo_venv"; then return; fi
+            break
+        fi
+    done
+    if command -v uv >/dev/null; then
+        uv venv --quiet --allow-existing --seed --python 3.11 "$sdpo_venv"
+        return
+    fi
+    sdpo_say "no Python 3.11 or 3.12 that can make an environment was found; install python3.11 and python3.11-venv, or uv, and run this again"
+    exit 2
+}
+
+sdpo_install() {
+    if ! sdpo_python_fits "$sdpo_venv/bin/python"; then sdpo_make_venv; fi
+    local uv
+    if ! uv="$(command -v uv)"; then
+        uv="$sdpo_venv/bin/uv"
+        if [ ! -x "$uv" ]; then "$sdpo_venv/bin/python" -m pip install --quiet --disable-pip-version-check uv; fi
+    fi
+    sdpo_say "installing the pinned packages (about 6 GB on disk, a few minutes when nothing is cached)"
+    "$uv" pip install --quiet --python "$sdpo_venv/bin/python" -r "$sdpo_root/requirements.txt"
+    # After the hosts, and never in one command with them: the last one to install a console script keeps it.
+    local folder editable=()
+    for folder in "${sdpo_overlays[@]}"; do editable+=(-e "$folder"); done
+    "$uv" pip install --quiet --python "$sdpo_venv/bin/python" --no-deps --no-build-isolation --reinstall "${editable[@]}"
+    sdpo_stamp >"$sdpo_venv/.sdpo-stamp"
+    sdpo_say "done"
+}
+
+if [ -n "${VIRTUAL_ENV:-}${CONDA_PREFIX:-}" ] && [ "${VIRTUAL_ENV:-}" != "$sdpo_venv" ] &&
+    python -c 'import importlib.util as u, sys; sys.exit(u.find_spec("llamafactory_sdpo") is None)' >/dev/null 2>&1; then
+    SDPO_PYTHON="$(command -v python)"
+    if ! sdpo_scripts_are_ours "$(dirname "$SDPO_PYTHON")"; then
+        sdpo_say "llamafactory-cli in the active environment is not ours; mend it: pip install --no-deps -e '$sdpo_root/LLaMA-Factory'"
+        exit 2
+    fi
+else
+    SDPO_PYTHON="$sdpo_venv/bin/python"
+    if [ "$(cat "$sdpo_venv/.sdpo-stamp" 2>/dev/null)" != "$(sdpo_stamp)" ] || ! sdpo_scripts_are_ours "$sdpo_venv/bin"; then
+        if command -v flock >/dev/null; then exec 9>"$sdpo_root/.venv.lock" && flock 9; fi
+        sdpo_install
+        if command -v flock >/dev/null; then exec 9>&-; fi
+    fi
+fi
+export SDPO_PYTHON
