@@ -114,18 +114,20 @@ class DialogueEncoder:
                 return EncodedPair(*sides, first_turn - dropped, dropped, fits)
             dropped += 1
 
-    def check_prefixes(self, name: str | None) -> None:
-        """Refuse a template under which a prefix of a dialogue is not a prefix of its tokens.
+    def check_template(self, name: str | None) -> None:
+        """Refuse a template under which the model would be trained on something else than it is served.
 
-        With such a template the model would be trained on another history than the one it is served.
+        Raises:
+            UserError: if a prefix of a dialogue is not a prefix of its tokens, or the tokenizer lacks a token of it.
         """
         probe = [
             {"role": "assistant" if index % 2 else "user", "content": f'{{"say": "{index}"}}'} for index in range(6)
         ]
         whole = self.template.encode_multiturn(self.tokenizer, probe, "Be kind.", "")
+        if any(token is None for source, target in whole for token in source + target):
+            raise UserError(f"template {name}: the tokenizer lacks one of its tokens; choose the model's `template`")
         for end in (2, 4):
-            part = self.template.encode_multiturn(self.tokenizer, probe[:end], "Be kind.", "")
-            if part != whole[: end // 2]:
+            if self.template.encode_multiturn(self.tokenizer, probe[:end], "Be kind.", "") != whole[: end // 2]:
                 raise UserError(
                     f"template {name}: a prefix of a dialogue is not a prefix of its tokens, so inner turns would be "
                     "trained in another form than they are served; choose another `template`"

@@ -104,6 +104,8 @@ def _list_items(text: _Text) -> Iterator[tuple[int, object]]:
     """Yield the items of the list whose opening bracket has just been read."""
     number = 0
     closed = text.peek() == "]"
+    if closed:
+        text.at += 1
     while not closed:
         yield number, text.value(number)
         number += 1

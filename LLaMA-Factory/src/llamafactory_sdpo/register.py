@@ -299,7 +299,7 @@ def load_pair_dataset(
     """
     rules = Rules(finetuning_args.pair_stage, finetuning_args.segment_scope, finetuning_args.unequal_segments)
     encoder = DialogueEncoder(template, tokenizer, processor, data_args.cutoff_len)
-    encoder.check_prefixes(data_args.template)
+    encoder.check_template(data_args.template)
     merged = partial(_merged_pairs, rules, finetuning_args.bad_pairs == "skip")
     shorten = rules.stage == "sdpo" and finetuning_args.overlong == "shorten"
     with substituted(

@@ -108,7 +108,7 @@ def _absolute(item: str, here: Path) -> str:
         raise UserError(f"argument {item!r}: expected key=value, like output_dir=saves/mine")
     if key in WRITTEN_PATHS and value:
         return f"{key}={here / Path(value).expanduser()}"
-    if key in READ_PATHS:
+    if key in READ_PATHS and value:
         # Several adapters are given with commas between them.
         parts = [here / Path(part).expanduser() for part in value.split(",")]
         if all(part.exists() for part in parts):

@@ -1,0 +1,251 @@
+"""From dataset_info.json to encoded rows: no option of the host ever puts together what does not belong together."""
+
+import json
+from types import SimpleNamespace
+
+import oracle
+import pytest
+from dialogues import pair, ranking, record
+from llamafactory.data.template import TEMPLATES
+
+from llamafactory_sdpo import register
+from llamafactory_sdpo.encoding import IGNORE_INDEX
+from llamafactory_sdpo.errors import UserError
+
+
+register.install()
+TOKENIZER = oracle.toy_tokenizer()
+COLUMNS = {"messages": "conversations", "chosen": "chosen", "rejected": "rejected"}
+
+
+def load(folder, stage="sdpo", dataset="pairs", **options):
+    """The dataset module of a training, by the very way that trainings and the check before them go."""
+    args = {
+        "stage": stage,
+        "dataset": dataset,
+        "dataset_dir": str(folder),
+        "template": "llama3",
+        "model_name_or_path": "none",
+    }
+    model_args, data_args, tuning, training = register.read_args_without_launch({**args, **options})
+    return register.load_pair_dataset(tuning, TEMPLATES["llama3"], model_args, data_args, training, "rm", TOKENIZER)
+
+
+def numbered(count, start=0):
+    """Pairs whose two sides carry the pair's number, so that a wrong match shows."""
+    return [row for n in range(start, start + count) for row in pair([f"u{n}"], [f"worse {n}"], [f"better {n}"])]
+
+
+def numbers(rows):
+    """The pair numbers of encoded rows; fails if two sides of different pairs are in one row."""
+    found = []
+    for row in rows:
+        sides = []
+        for side in ("chosen", "rejected"):
+            text = TOKENIZER.decode([label for label in row[f"{side}_labels"] if label != IGNORE_INDEX])
+            word, number = text.removesuffix("<|eot_id|>").split()
+            assert word == {"chosen": "better", "rejected": "worse"}[side]
+            sides.append(int(number))
+        assert sides[0] == sides[1]
+        found.append(sides[0])
+    return found
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"val_size": 0.3},
+        {"val_size": 3},
+        {"max_samples": 8},
+        {"preprocessing_num_workers": 2},
+        {"preprocessing_num_workers": 3, "val_size": 0.2, "preprocessing_batch_size": 1},
+        {"streaming": True, "max_steps": 1},
+        {"streaming": True, "max_steps": 1, "val_size": 4, "buffer_size": 3},
+        {"streaming": True, "max_steps": 1, "dataloader_num_workers": 2},
+        {"mix_strategy": "interleave_under", "interleave_probs": "0.5,0.5", "dataset": "pairs,pairs"},
+    ],
+)
+def test_sides_stay_together(write, tmp_path, options):
+    write(numbered(11))
+    module = load(tmp_path, **options)
+    train = numbers(module["train_dataset"])
+    held_out = numbers(module["eval_dataset"]) if "eval_dataset" in module else []
+    if "mix_strategy" not in options:
+        wanted = 4 if "max_samples" in options else 11
+        assert sorted(train + held_out) == list(range(wanted))
+    if options.get("val_size"):
+        assert len(held_out) == {0.3: 4, 3: 3, 0.2: 3, 4: 4}[options["val_size"]]
+
+
+def test_a_separate_evaluation_set(write, tmp_path):
+    write(numbered(3))
+    (tmp_path / "more.json").write_text(json.dumps(numbered(2, start=50)), encoding="utf-8")
+    info = json.loads((tmp_path / "dataset_info.json").read_text())
+    info["more"] = {**info["pairs"], "file_name": "more.json"}
+    (tmp_path / "dataset_info.json").write_text(json.dumps(info), encoding="utf-8")
+    module = load(tmp_path, eval_dataset="more")
+    assert numbers(module["eval_dataset"]) == [50, 51]
+    module = load(tmp_path, eval_dataset="more,pairs", eval_on_each_dataset=True)
+    assert {name: len(rows) for name, rows in module["eval_dataset"].items()} == {"more": 2, "pairs": 3}
+
+
+def test_num_samples_takes_every_pair_before_any_twice(write, tmp_path):
+    write(numbered(5), num_samples=14)
+    found = numbers(load(tmp_path)["train_dataset"])
+    assert sorted(found[:5]) == list(range(5)) and len(found) == 7
+
+
+def test_both_forms_give_the_same_rows(write, tmp_path):
+    turns = [([f"u{n}", "a", "p"], [f"worse {n}", "p", "x"], [f"better {n}", "p", "y"]) for n in range(4)]
+    write([row for parts in turns for row in pair(*parts, goal=3, reason="…")])
+    adjacent = load(tmp_path)["train_dataset"]
+    write([ranking(*parts, note=None) for parts in turns], "ranked.json", ranking=True, columns=COLUMNS)
+    ranked = load(tmp_path)["train_dataset"]
+    for name in set(adjacent.column_names) - {"origin"}:
+        assert adjacent[name] == ranked[name], name
+
+
+def test_a_folder_is_read_in_the_order_of_its_names_and_pairs_stay_within_a_file(write, tmp_path):
+    write(numbered(2), "many/a.json")
+    write("\n".join(json.dumps(row) for row in numbered(2, start=2)), "many/b.jsonl")
+    write(numbered(1, start=4), "many/c.json", file_name="many")
+    assert numbers(load(tmp_path)["train_dataset"]) == [0, 1, 2, 3, 4]
+    write(numbered(1)[:1], "many/a.json", file_name="many")
+    with pytest.raises(UserError, match="a.json has 1 records, an odd number"):
+        load(tmp_path)
+
+
+def test_a_dataset_in_the_form_of_the_hub(write, tmp_path):
+    """A hub name and a local folder go the same way; extra fields that differ in type are dropped by the hub's form."""
+    rows = [{**row, "goal": 3} for row in numbered(3)]
+    write("\n".join(json.dumps(row) for row in rows), "hub/data/train.jsonl", hf_hub_url=str(tmp_path / "hub"))
+    assert numbers(load(tmp_path)["train_dataset"]) == [0, 1, 2]
+
+
+def test_a_changed_byte_is_read_again(write, tmp_path):
+    """The cache is keyed by content: neither the name nor the time of a file vouches for it."""
+    import os
+
+    path = write(numbered(2))
+    stamp = path.stat()
+    assert numbers(load(tmp_path)["train_dataset"]) == [0, 1]
+    write(numbered(2, start=7))
+    os.utime(path, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+    assert numbers(load(tmp_path)["train_dataset"]) == [7, 8]
+
+
+def test_stages_do_not_share_the_cache(write, tmp_path):
+    write(pair(["u0", "a0", "p0"], ["worse 1"], ["better 1"]))
+    assert load(tmp_path)["train_dataset"][0]["first_turn"] == 1
+    row = load(tmp_path, stage="eto")["train_dataset"][0]
+    assert row["first_turn"] == 0 and len(row["chosen_turn_lengths"]) == 2
+
+
+# ---- counting and refusing -------------------------------------------------------------------------------------------
+
+
+def test_bad_pairs_stop_or_are_counted(write, tmp_path, caplog):
+    rows = numbered(3)
+    rows[2]["conversations"][1]["value"] = None
+    write(rows)
+    with pytest.raises(UserError, match="pairs.json records 2 and 3: the first .negative.: turn 1 has nothing"):
+        load(tmp_path)
+    assert numbers(load(tmp_path, bad_pairs="skip")["train_dataset"]) == [0, 2]
+    assert "skipped 1 of 3 pairs" in caplog.text
+    write(rows[2:4])
+    with pytest.raises(UserError, match="every pair was skipped"):
+        load(tmp_path, bad_pairs="skip")
+
+
+def test_unequal_segments_warn(write, tmp_path, caplog):
+    write(pair(["u"], ["worse 0", "p", "x"], ["better 0"]) + numbered(1, start=1))
+    with pytest.raises(UserError, match="2 .negative. and 1 .positive. agent turns"):
+        load(tmp_path)
+    load(tmp_path, unequal_segments="warn")
+    assert "1 of 2 pairs have segments of unequal numbers of turns; a longer negative" in caplog.text
+
+
+@pytest.mark.parametrize("stage", ["sdpo", "eto"])
+def test_overlong_pairs_are_counted(write, tmp_path, caplog, stage):
+    """The middle pair is shortened by sdpo, which keeps the scored turn; a whole session is skipped."""
+    long = pair(["u1", "a " * 60, "p"], ["worse 1"], ["better 1"])
+    write(numbered(1) + long + numbered(1, start=2))
+    module = load(tmp_path, stage=stage, cutoff_len=60)
+    assert numbers(module["train_dataset"]) == ([0, 1, 2] if stage == "sdpo" else [0, 2])
+    lost, shortened = (0, 1) if stage == "sdpo" else (1, 0)
+    assert f"of 3 pairs {lost} were longer than cutoff_len 60 and skipped, {shortened} lost turns" in caplog.text
+    assert numbers(load(tmp_path, stage=stage, cutoff_len=60, overlong="skip")["train_dataset"]) == [0, 2]
+    with pytest.raises(UserError, match="records 2 and 3: longer than cutoff_len 60"):
+        load(tmp_path, stage=stage, cutoff_len=60, overlong="stop")
+    with pytest.raises(UserError, match="as every pair of the train"):
+        load(tmp_path, stage=stage, cutoff_len=5)
+
+
+@pytest.mark.parametrize(
+    ("entry", "options", "message"),
+    [
+        ({}, {"max_samples": 3}, "max_samples 3 would split a pair"),
+        ({"num_samples": 1}, {}, "num_samples 1 would split a pair"),
+        ({"file_name": "gone.json"}, {}, "gone.json does not exist; put it there"),
+        ({"file_name": "preference_data_auto.json"}, {}, "does not exist; python dpo/auto_tail.py writes it"),
+        ({"file_name": "dataset_info.txt"}, {}, "does not exist"),
+        ({"formatting": "alpaca"}, {}, "formatting is 'alpaca', expected 'sharegpt'"),
+        ({"columns": {"prompt": "conversations"}}, {}, 'columns lack "messages"'),
+        ({"ranking": True}, {}, 'columns need "chosen" and "rejected"'),
+        ({"columns": {**COLUMNS, "images": "pictures"}}, {}, "has a column of images; pairs are text only"),
+        ({"script_url": "x.py"}, {}, "cannot be read from 'script'"),
+        ({}, {"dataset": "other"}, "Undefined dataset other"),
+        ({}, {"dataset_dir": "nowhere"}, "nowhere"),
+        ({}, {"eval_dataset": "pairs", "val_size": 0.5}, "val_size"),
+    ],
+)
+def test_wrong_configs_are_one_line(write, tmp_path, entry, options, message):
+    write(numbered(2), **entry)
+    with pytest.raises(UserError, match=message) as error:
+        load(tmp_path, **options)
+    assert "\n" not in str(error.value)
+
+
+def test_broken_files_are_named_through_all_layers(write, tmp_path):
+    write('[{"conversations": [')
+    with pytest.raises(UserError, match="pairs.json record 0 is not JSON"):
+        load(tmp_path)
+    write(numbered(1)[:1])
+    with pytest.raises(UserError, match="pairs.json has 1 records, an odd number"):
+        load(tmp_path)
+    write(numbered(1), "pairs.txt")
+    with pytest.raises(UserError, match="pairs.txt is neither .json nor .jsonl"):
+        load(tmp_path)
+
+
+def test_tokenized_rows_serve_their_stage_alone(write, tmp_path):
+    write(numbered(3))
+    saved = str(tmp_path / "tokenized")
+    first = load(tmp_path, tokenized_path=saved)["train_dataset"]
+    write([record("u", "other 9"), record("u", "data 9")])
+    again = load(tmp_path, tokenized_path=saved)["train_dataset"]
+    assert numbers(again) == numbers(first) == [0, 1, 2]
+    with pytest.raises(UserError, match="was not written by stage eto"):
+        load(tmp_path, stage="eto", tokenized_path=saved)
+
+
+def test_the_printed_example_shows_what_is_scored(write, tmp_path, capsys):
+    write(pair(["u0", "a0", "p0"], ["worse 1"], ["better 1"]))
+    load(tmp_path)
+    printed = capsys.readouterr().out
+    assert "rejected, agent turn 1: [worse 1<|eot_id|>]" in printed
+    assert "a0" not in printed
+
+
+def test_format_of_reads_the_hosts_tags():
+    from llamafactory.data.parser import DatasetAttr
+
+    from llamafactory_sdpo.dataset import format_of
+
+    attr = DatasetAttr("file", dataset_name="x.json")
+    attr.join(
+        {"formatting": "sharegpt", "columns": {"messages": "m"}, "tags": {"role_tag": "role", "user_tag": "user"}}
+    )
+    form = format_of(SimpleNamespace(**vars(attr)))
+    assert (form.messages, form.role_tag, form.user_tag) == ("m", "role", "user")

@@ -1,0 +1,192 @@
+"""Token ids and labels: token for token what the host's SFT trains on, for every template, and never a lost turn."""
+
+import copy
+
+import oracle
+import pytest
+from dialogues import segment_pairs
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from llamafactory.data.template import TEMPLATES, get_template_and_fix_tokenizer
+from llamafactory.hparams import DataArguments
+
+from llamafactory_sdpo.encoding import IGNORE_INDEX, DialogueEncoder
+from llamafactory_sdpo.errors import UserError
+
+
+EXTRA_TOKENS = ["[gMASK]", "sop", "<|user|>", "<|assistant|>", "<|system|>", "<|observation|>", "<sep>"]
+PLAIN = ["llama3", "mistral", "qwen", "chatml", "llama2", "gemma2", "glm4", "phi4"]
+"""llama2 puts the system message into the first human turn, gemma2 and glm4 have `efficient_eos`."""
+TEXT_TEMPLATES = sorted(
+    name for name, template in TEMPLATES.items() if type(template.mm_plugin).__name__ == "BasePlugin"
+)
+
+
+def encoder_of(name: str, cutoff_len: int = 100_000, **options: object) -> DialogueEncoder:
+    """An encoder with a template of its own, since the host changes its templates in place."""
+    tokenizer = oracle.toy_tokenizer(EXTRA_TOKENS)
+    before = TEMPLATES[name]
+    TEMPLATES[name] = copy.deepcopy(before)
+    try:
+        template = get_template_and_fix_tokenizer(tokenizer, DataArguments(template=name, **options))
+    finally:
+        TEMPLATES[name] = before
+    return DialogueEncoder(template, tokenizer, None, cutoff_len)
+
+
+@pytest.fixture(scope="module")
+def encoders() -> dict[str, DialogueEncoder]:
+    return {name: encoder_of(name) for name in [*PLAIN, "qwen3", "deepseekr1", "fewshot"]}
+
+
+def messages_of(turns: list[str], system: str = "") -> list[dict[str, str]]:
+    leading = [{"role": "system", "content": system}] if system else []
+    return leading + [
+        {"role": "assistant" if index % 2 else "user", "content": turn} for index, turn in enumerate(turns)
+    ]
+
+
+def expect_sft(encoder: DialogueEncoder, turns: list[str], system: str = "") -> None:
+    """The encoder agrees with the host's SFT, and its turn lengths with the oracle's turn of each label."""
+    ours = encoder.dialogue(messages_of(turns, system))
+    side = oracle.encode_side(encoder.template, encoder.tokenizer, messages_of(turns), system)
+    assert ours.input_ids == side.input_ids
+    assert ours.labels == side.labels
+    numbers = [turn for turn, label in zip(side.turns, side.labels, strict=True) if label != IGNORE_INDEX]
+    assert numbers == [turn for turn, length in enumerate(ours.turn_lengths, 1) for _ in range(length)]
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    name=st.sampled_from([*PLAIN, "qwen3", "deepseekr1", "fewshot"]),
+    data=segment_pairs(),
+    system=st.sampled_from(["", "Be kind."]),
+)
+def test_random_dialogues_are_the_hosts(encoders, name, data, system):
+    """Unicode, empty arguments, merges across the boundary of a turn, one turn or many, with and without a system."""
+    history, rejected, _ = data
+    expect_sft(encoders[name], history + rejected, system)
+
+
+@pytest.mark.parametrize("name", TEXT_TEMPLATES)
+def test_every_text_template_of_the_host(name):
+    """All of them are either encoded as the host's SFT does, or refused by name."""
+    encoder = encoder_of(name)
+    encoder.check_template(name)
+    turns = ["Background é", '{"a": "b"}', "Hm. ", '{"a": ""}', "…", "x"]
+    for system in ("", "Be kind."):
+        expect_sft(encoder, turns, system)
+
+
+@pytest.mark.parametrize("thinking", [True, False])
+def test_reasoning_templates_put_a_thought_before_every_turn(thinking):
+    """With enable_thinking the empty thought is trained on, without it is context; inner turns have it either way."""
+    encoder = encoder_of("qwen3", enable_thinking=thinking)
+    encoder.check_template("qwen3")
+    turns = ["u0", "a0", "u1", "a1"]
+    expect_sft(encoder, turns)
+    encoded = encoder.dialogue(messages_of(turns))
+    assert encoder.tokenizer.decode(encoded.input_ids).count("<think>\n\n</think>") == 2
+    trained = encoder.tokenizer.decode([label for label in encoded.labels if label != IGNORE_INDEX])
+    assert trained.count("<think>") == (2 if thinking else 0)
+
+
+def test_thoughts_that_are_there_stay():
+    encoder = encoder_of("qwen3")
+    encoded = encoder.dialogue(messages_of(["u0", "<think>\nhm\n</think>\n\na0", "u1", "a1"]))
+    assert "<think>\nhm\n</think>" in encoder.tokenizer.decode(encoded.input_ids)
+
+
+def test_the_end_of_turn_of_an_inner_turn_is_a_label_where_it_is_not_an_input():
+    """gemma2 has `efficient_eos`: label and input differ on the first token of the next human turn."""
+    encoder = encoder_of("gemma2")
+    encoded = encoder.dialogue(messages_of(["u0", "a0", "u1", "a1"]))
+    eos = encoder.tokenizer.eos_token_id
+    differing = [
+        (token, label)
+        for token, label in zip(encoded.input_ids, encoded.labels, strict=True)
+        if label not in (IGNORE_INDEX, token)
+    ]
+    assert len(differing) == 1 and differing[0][1] == eos
+    assert encoded.labels[-1] == encoded.input_ids[-1] == eos
+
+
+def test_a_dialogue_cut_at_a_turn_predicts_the_same_of_it():
+    """The labels of a record that goes on after its segment begin with the labels of the cut record."""
+    for name in PLAIN:
+        encoder = encoder_of(name)
+        whole = encoder.dialogue(messages_of(["u0", "a0", "u1", "a1"]))
+        cut = encoder.dialogue(messages_of(["u0", "a0"]))
+        assert whole.turn_lengths[0] == cut.turn_lengths[0]
+        assert whole.labels[: len(cut.labels)] == cut.labels
+
+
+# ---- templates that cannot be used ----------------------------------------------------------------------------------
+
+
+def test_a_template_whose_history_changes_is_refused():
+    encoder = encoder_of("llama3")
+    plain = encoder.template.encode_multiturn
+
+    def forgetful(tokenizer, messages, system, tools):
+        encoded = plain(tokenizer, messages, system, tools)
+        return [(source, target[1:]) for source, target in encoded[:-1]] + encoded[-1:]
+
+    encoder.template.encode_multiturn = forgetful
+    with pytest.raises(UserError, match="template mine: a prefix of a dialogue is not a prefix"):
+        encoder.check_template("mine")
+
+
+def test_a_template_of_another_tokenizer_is_refused():
+    tokenizer = oracle.toy_tokenizer()
+    encoder = DialogueEncoder(copy.deepcopy(TEMPLATES["chatglm3"]), tokenizer, None, 100)
+    with pytest.raises(UserError, match="template chatglm3: the tokenizer lacks"):
+        encoder.check_template("chatglm3")
+
+
+def test_nothing_between_two_agent_turns_is_refused():
+    with pytest.raises(UserError, match="nothing between two agent turns"):
+        encoder_of("fewshot").dialogue(messages_of(["u0", "a0", "", "a1"]))
+
+
+# ---- dialogues that are too long -------------------------------------------------------------------------------------
+
+
+def test_shortening_drops_the_oldest_inner_turns_of_the_history():
+    """u0 a0 u1 a1 u2 | a2: (a0, u1) goes first, then (a1, u2); u0 and the scored turn always stay."""
+    history = ["u0 " * 5, "a0", "u1", "a1", "u2"]
+    whole = encoder_of("llama3").pair(messages_of([*history, "x"]), messages_of([*history, "y"]), 2)
+    encoder = encoder_of("llama3", cutoff_len=len(whole.chosen.input_ids) - 1)
+    pair = encoder.pair(messages_of([*history, "x"]), messages_of([*history, "y"]), 2, shorten=True)
+    assert (pair.dropped_turns, pair.first_turn, pair.fits) == (1, 1, True)
+    for side, last in ((pair.chosen, "x"), (pair.rejected, "y")):
+        assert side == encoder_of("llama3").dialogue(messages_of(["u0 " * 5, "a1", "u2", last]))
+
+
+def test_shortening_keeps_the_system_message():
+    history = ["u0", "a0 " * 20, "u1"]
+    encoder = encoder_of("llama3", cutoff_len=60)
+    pair = encoder.pair(messages_of([*history, "x"], "s"), messages_of([*history, "y"], "s"), 1, shorten=True)
+    assert pair.fits and pair.chosen == encoder.dialogue(messages_of(["u0", "x"], "s"))
+
+
+@settings(deadline=None, max_examples=60)
+@given(data=segment_pairs(), cutoff=st.integers(10, 400))
+def test_no_scored_turn_is_ever_cut(encoders, data, cutoff):
+    """Whatever the cutoff: the scored turns are there as a whole on both sides, or the pair is marked as too long."""
+    history, rejected, chosen = data
+    plain = encoders["llama3"]
+    encoder = DialogueEncoder(plain.template, plain.tokenizer, None, cutoff)
+    sides = [messages_of(history + side) for side in (chosen, rejected)]
+    pair = encoder.pair(*sides, first_turn=len(history) // 2, shorten=True)
+    for ours, messages in zip((pair.chosen, pair.rejected), sides, strict=True):
+        whole = plain.dialogue(messages)
+        scored = sum(whole.turn_lengths[len(history) // 2 :])
+        labels = [label for label in ours.labels if label != IGNORE_INDEX]
+        assert labels[-scored:] == [label for label in whole.labels if label != IGNORE_INDEX][-scored:]
+        assert ours.turn_lengths[pair.first_turn :] == whole.turn_lengths[len(history) // 2 :]
+        assert (len(ours.input_ids) <= cutoff) or not pair.fits
+    unshortened = encoder.pair(*sides, first_turn=len(history) // 2)
+    assert unshortened.dropped_turns == 0
+    if unshortened.fits:
+        assert unshortened == pair

@@ -1,0 +1,216 @@
+"""The loss: against the oracle for all stages, against hand-computed numbers, and against the host's own DPO."""
+
+import math
+
+import oracle
+import pytest
+import torch
+from dialogues import pair, segment_pairs, sessions
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from llamafactory.data.template import TEMPLATES
+from llamafactory.hparams.training_args import TrainingArguments
+
+from llamafactory_sdpo import register
+from llamafactory_sdpo.collator import SegmentDataCollator
+from llamafactory_sdpo.encoding import IGNORE_INDEX, DialogueEncoder, PairProcessor
+from llamafactory_sdpo.loss import segment_logps, turn_weights
+from llamafactory_sdpo.pairs import Format, Rules, make_pairs
+from llamafactory_sdpo.trainer import SegmentTrainer, evaluation_metrics
+
+
+TOKENIZER = oracle.toy_tokenizer()
+TEMPLATE = TEMPLATES["llama3"]
+POLICY, REFERENCE = (oracle.random_llama(len(TOKENIZER), seed) for seed in (1, 2))
+
+
+def trainer_for(stage: str, trainer_class: type = SegmentTrainer, **options: object):
+    """A trainer of the stage around the two tiny models, without a dataset."""
+    tuning = register.FinetuningArguments(stage=stage, finetuning_type="full", **{"pref_beta": 0.3, **options})
+    arguments = TrainingArguments(output_dir="unused", use_cpu=True, report_to="none", remove_unused_columns=False)
+    collator = SegmentDataCollator(
+        template=TEMPLATE,
+        model=POLICY,
+        tokenizer=TOKENIZER,
+        pad_to_multiple_of=8,
+        stage=stage,
+        gamma=tuning.dmpo_gamma,
+    )
+    return trainer_class(
+        model=POLICY,
+        ref_model=REFERENCE,
+        finetuning_args=tuning,
+        processor=None,
+        args=arguments,
+        data_collator=collator,
+        tokenizer=TOKENIZER,
+    )
+
+
+TRAINERS = {stage: trainer_for(stage) for stage in ("sdpo", "eto", "dmpo")}
+
+
+def encode(records: list[dict], rules: Rules) -> list[dict]:
+    """The rows that the collator gets, by our own way from records."""
+    pairs = [made._asdict() for made in make_pairs(enumerate(records), Format(), rules, "test")]
+    assert not any(made["error"] for made in pairs), pairs
+    processor = PairProcessor(DialogueEncoder(TEMPLATE, TOKENIZER, None, 100_000), False, rules.stage)
+    columns = processor.preprocess_dataset({name: [made[name] for made in pairs] for name in pairs[0]})
+    return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+
+
+def messages_of(turns: list[str]) -> list[dict[str, str]]:
+    return [{"role": "assistant" if index % 2 else "user", "content": turn} for index, turn in enumerate(turns)]
+
+
+def gradients(loss: torch.Tensor) -> list[torch.Tensor]:
+    return torch.autograd.grad(loss, list(POLICY.parameters()))
+
+
+def expect_oracle(stage: str, rows: list[dict], losses: list[torch.Tensor]) -> None:
+    """Loss and every gradient of a batch are the means of the oracle's; Llama casts to float32 inside, so 1e-5."""
+    trainer = TRAINERS[stage]
+    loss, metrics = trainer.get_batch_loss_metrics(POLICY, trainer.data_collator(rows))
+    expected = torch.stack(losses).mean()
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
+    for ours, theirs in zip(gradients(loss), gradients(expected), strict=True):
+        scale = max(theirs.abs().max().item(), 1e-4)
+        assert torch.allclose(ours, theirs, rtol=1e-4, atol=1e-5 * scale)
+    # The same numbers through evaluation, which averages over pairs.
+    _, predicted, _ = trainer.prediction_step(POLICY, trainer.data_collator(rows), prediction_loss_only=False)
+    for one, their in zip(predicted, losses, strict=True):
+        assert one[0].item() == pytest.approx(their.item(), rel=1e-5)
+
+
+@settings(deadline=None, max_examples=20)
+@given(data=st.lists(segment_pairs(), min_size=1, max_size=3), scope=st.sampled_from(["segment", "turn"]))
+def test_sdpo_is_the_oracle(data, scope):
+    records = [record for history, rejected, chosen in data for record in pair(history, rejected, chosen)]
+    losses = []
+    for history, rejected, chosen in data:
+        messages = [messages_of(history + side) for side in (chosen, rejected)]
+        spans = oracle.segment_spans(*messages, scope=scope)
+        sides = [oracle.encode_side(TEMPLATE, TOKENIZER, side) for side in messages]
+        losses.append(oracle.pair_loss(POLICY, REFERENCE, *sides, *spans, "sdpo", beta=0.3))
+    expect_oracle("sdpo", encode(records, Rules("sdpo", scope=scope)), losses)
+
+
+@settings(deadline=None, max_examples=12)
+@given(data=st.lists(sessions(), min_size=1, max_size=2), stage=st.sampled_from(["eto", "dmpo"]))
+def test_whole_sessions_are_the_oracle(data, stage):
+    records, losses = [], []
+    for rejected, chosen in data:
+        records += pair([], rejected, chosen)
+        sides = [oracle.encode_side(TEMPLATE, TOKENIZER, messages_of(side)) for side in (chosen, rejected)]
+        spans = [(1, len(side) // 2) for side in (chosen, rejected)]
+        losses.append(oracle.pair_loss(POLICY, REFERENCE, *sides, *spans, stage, beta=0.3, gamma=0.7))
+    expect_oracle(stage, encode(records, Rules(stage)), losses)
+
+
+def test_a_given_segment_scores_its_turns_alone():
+    """History of one agent turn, then two that differ, of which the segment holds the first."""
+    turns = ["u0", "a0", "u1"], ["a1", "u2", "a2"], ["b1", "u2", "b2"]
+    rows = encode(pair(*turns, segment=[3, 4]), Rules("sdpo"))
+    messages = [messages_of(turns[0] + side) for side in (turns[2], turns[1])]
+    sides = [oracle.encode_side(TEMPLATE, TOKENIZER, side) for side in messages]
+    expected = oracle.pair_loss(POLICY, REFERENCE, *sides, (2, 2), (2, 2), "sdpo", beta=0.3)
+    expect_oracle("sdpo", rows, [expected])
+
+
+@pytest.mark.parametrize("loss_type", ["sigmoid", "hinge", "ipo", "orpo", "simpo"])
+def test_a_segment_that_is_the_whole_answer_is_the_hosts_dpo(loss_type):
+    """One human turn, one differing answer: same batch, same loss as the host's own trainer, for its variants too."""
+    rows = encode(
+        pair(["u0 é"], ['{"a": "worse"}'], ['{"a": "better one"}']) + pair(["v"], ["x"], ["y y y"]), Rules("sdpo")
+    )
+    options = {"pref_loss": loss_type, "pref_ftx": 0.2}
+    ours = trainer_for("sdpo", **options)
+    theirs = trainer_for("dpo", register.CustomDPOTrainer, **options)
+    batch = ours.data_collator(rows)
+    host_batch = {name: value.clone() for name, value in batch.items() if name != "loss_weights"}
+    our_loss, our_metrics = ours.get_batch_loss_metrics(POLICY, batch)
+    host_loss, host_metrics = theirs.get_batch_loss_metrics(POLICY, host_batch)
+    assert our_loss.item() == pytest.approx(host_loss.item(), abs=1e-6)
+    for name in host_metrics:
+        if not name.startswith("logits/"):
+            assert our_metrics[name] == pytest.approx(host_metrics[name], abs=1e-5), name
+    _, predicted, _ = ours.prediction_step(POLICY, batch, prediction_loss_only=False)
+    assert predicted[:, 0].mean().item() == pytest.approx(host_loss.item(), abs=1e-6)
+
+
+# ---- weights and masks ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("stage", "turns", "first", "gamma", "expected"),
+    [
+        ("sdpo", 3, 1, 0.7, [0, 1, 1]),
+        ("eto", 3, 0, 0.7, [1, 1, 1]),
+        # (1 - 0.7^3, 1 - 0.7^2, 1 - 0.7) / (1 - 0.7^3) = (0.657, 0.51, 0.3) / 0.657
+        ("dmpo", 3, 0, 0.7, [1, 0.51 / 0.657, 0.3 / 0.657]),
+        ("dmpo", 1, 0, 0.7, [1]),
+        ("dmpo", 4, 0, 1.0, [1, 3 / 4, 2 / 4, 1 / 4]),
+    ],
+)
+def test_turn_weights(stage, turns, first, gamma, expected):
+    assert turn_weights(stage, turns, first, gamma) == pytest.approx(expected)
+
+
+def test_dmpo_weights_approach_their_limit():
+    assert turn_weights("dmpo", 5, 0, 1 - 1e-7) == pytest.approx(turn_weights("dmpo", 5, 0, 1.0), rel=1e-5)
+
+
+def test_a_batch_by_hand():
+    """Two pairs; the scored tokens decoded, and their weights, row by row: chosen sides first."""
+    records = pair(["u0", "a0", "u1"], ["worse"], ["better"]) + pair(["w"], ["n1", "p", "n2"], ["y1", "q", "y2"])
+    batch = TRAINERS["sdpo"].data_collator(encode(records, Rules("sdpo")))
+    scored = [TOKENIZER.decode(row[row != IGNORE_INDEX]) for row in batch["labels"]]
+    end = "<|eot_id|>"
+    assert scored == [f"better{end}", f"y1{end}y2{end}", f"worse{end}", f"n1{end}n2{end}"]
+    assert torch.equal(batch["loss_weights"] > 0, batch["labels"] != IGNORE_INDEX)
+    assert set(batch["loss_weights"].unique().tolist()) == {0.0, 1.0}
+    assert batch["labels"].shape[1] % 8 == 0
+    assert torch.equal(
+        batch["labels"][batch["labels"] != IGNORE_INDEX], batch["input_ids"][batch["labels"] != IGNORE_INDEX]
+    )
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_weights_follow_the_padding(side, monkeypatch):
+    monkeypatch.setattr(TOKENIZER, "padding_side", side)
+    rows = encode(pair([], ["u", "aaaa", "u", "b"], ["u", "c"]), Rules("dmpo"))
+    batch = TRAINERS["dmpo"].data_collator(rows)
+    assert torch.equal(batch["loss_weights"] > 0, batch["labels"] != IGNORE_INDEX)
+    late = pytest.approx(0.3 / 0.51)  # the second of two turns: (1 - 0.7) / (1 - 0.7^2)
+    assert [sorted(set(row[row > 0].tolist())) for row in batch["loss_weights"]] == [[1.0], [late, 1.0]]
+
+
+def test_the_log_counts_turns_and_tokens_a_side():
+    trainer = TRAINERS["sdpo"]
+    rows = encode(pair(["u"], ["a", "u", "b"], ["c", "u", "d"]) + pair(["u"], ["a"], ["c"]), Rules("sdpo"))
+    _, metrics = trainer.get_batch_loss_metrics(POLICY, trainer.data_collator(rows))
+    # One pair scores two turns a side, the other one; every turn is one letter and its end.
+    assert (metrics["turns/chosen"], metrics["turns/rejected"]) == (1.5, 1.5)
+    assert (metrics["tokens/chosen"], metrics["tokens/rejected"]) == (3, 3)
+
+
+def test_segment_logps_by_hand():
+    """Uniform logits over 4 tokens: every token costs ln 4; weights 1 and 0.5 make 1.5 ln 4; position 0 never counts."""
+    labels = torch.tensor([[2, 1, IGNORE_INDEX, 3]])
+    weights = torch.tensor([[1.0, 1.0, 0.0, 0.5]])
+    scored = segment_logps(torch.zeros(1, 4, 4, dtype=torch.bfloat16), labels, weights)
+    assert scored.sums.item() == pytest.approx(-1.5 * math.log(4))
+    assert scored.weights.item() == 1.5
+    assert scored.logits.dtype == torch.float32 and scored.logits.shape == (2, 4)
+
+
+def test_evaluation_is_over_pairs():
+    """Losses 1, 2, 6; rewards (1, 0), (0, 1), (2, 1): two of three right, margin (1 - 1 + 1) / 3."""
+
+    class Prediction:
+        predictions = torch.tensor([[1.0, 1.0, 0.0], [2.0, 0.0, 1.0], [6.0, 2.0, 1.0]]).numpy()
+
+    metrics = evaluation_metrics(Prediction())
+    assert metrics["loss"] == 3 and metrics["pairs"] == 3
+    assert metrics["rewards/accuracies"] == pytest.approx(2 / 3)
+    assert metrics["rewards/margins"] == pytest.approx(1 / 3)

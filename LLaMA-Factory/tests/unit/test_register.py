@@ -1,0 +1,182 @@
+"""The seams with the host: each fails with a clear message when the host moves, and nothing else touches the host."""
+
+import ast
+from importlib import metadata
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+
+import pytest
+from conftest import ROOT
+
+from llamafactory_sdpo import register
+from llamafactory_sdpo.errors import UserError
+
+
+register.install()
+
+
+def test_only_register_imports_the_host():
+    for file in (ROOT / "src").rglob("*.py"):
+        tree = ast.parse(file.read_text(encoding="utf-8"))
+        modules = [node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and not node.level]
+        modules += [name.name for node in ast.walk(tree) if isinstance(node, ast.Import) for name in node.names]
+        touching = {module.split(".")[0] for module in modules} & {"llamafactory", "trl"}
+        if file.name == "register.py":
+            assert touching == {"llamafactory"}
+        elif file.name == "cli.py":
+            assert {m for m in modules if m.startswith("llamafactory.")} == {"llamafactory.cli"}  # its command line
+        else:
+            assert not touching, file
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "parameters"),
+    [
+        (register.host_parser, "_TRAIN_ARGS", ()),
+        (register.host_parser, "_INFER_ARGS", ()),
+        (register.host_parser, "read_args", ("args",)),
+        (register.host_tuner, "_training_function", ("config",)),
+        (register.host_tuner, "Worker", ()),
+        (register.host_loader, "get_dataset", ("template", "model_args", "data_args", "training_args", "stage")),
+        (register.host_loader, "_get_merged_dataset", ("dataset_names", "data_args", "training_args", "return_dict")),
+        (register.host_loader, "_get_dataset_processor", ("data_args", "stage", "template", "tokenizer")),
+        (register.host_dpo_workflow, "run_dpo", ("model_args", "data_args", "training_args", "finetuning_args")),
+        (register.host_dpo_workflow, "get_dataset", ()),
+        (register.host_dpo_workflow, "PairwiseDataCollatorWithPadding", ()),
+        (register.host_dpo_trainer, "CustomDPOTrainer", ("model", "ref_model", "finetuning_args", "processor")),
+        (register.CustomDPOTrainer, "concatenated_forward", ("model", "batch", "is_ref_model")),
+        (register.CustomDPOTrainer, "compute_preference_loss", ("policy_chosen_logps", "reference_rejected_logps")),
+        (register.CustomDPOTrainer, "get_batch_loss_metrics", ("model", "batch", "train_eval")),
+    ],
+)
+def test_the_host_still_has_its_seams(module, name, parameters):
+    register.seam(module, name, *parameters)
+
+
+def test_a_seam_that_moved_is_named():
+    module = ModuleType("llamafactory.made.up")
+    with pytest.raises(UserError, match=r"no llamafactory.made.up.run_it any more; install llamafactory==0.9.5"):
+        register.seam(module, "run_it")
+    module.run_it = lambda model_args: None
+    with pytest.raises(UserError, match="llamafactory.made.up.run_it of the host no longer takes data_args"):
+        register.seam(module, "run_it", "model_args", "data_args")
+
+
+def test_another_version_of_the_host_is_refused(monkeypatch):
+    register.check_host_version()
+    monkeypatch.setattr(metadata, "version", lambda name: "0.9.6")
+    with pytest.raises(UserError, match="llamafactory 0.9.6 is installed, .* tested on 0.9.5 .*llamafactory==0.9.5"):
+        register.check_host_version()
+
+
+def test_installing_twice_changes_nothing():
+    before = (register.host_tuner.run_dpo, register.host_tuner.get_train_args)
+    register.install()
+    assert before == (register.host_tuner.run_dpo, register.host_tuner.get_train_args)
+
+
+def test_substitutions_end_with_their_block():
+    before = register.host_dpo_workflow.get_dataset
+    with pytest.raises(ZeroDivisionError), register.substituted(register.host_dpo_workflow, get_dataset=None):
+        assert register.host_dpo_workflow.get_dataset is None
+        raise ZeroDivisionError
+    assert register.host_dpo_workflow.get_dataset is before
+
+
+# ---- arguments ------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("stage", ["sdpo", "eto", "dmpo"])
+def test_our_stages_are_dpo_to_the_host(stage):
+    arguments = register.FinetuningArguments(stage=stage)
+    assert (arguments.pair_stage, arguments.stage, arguments.use_ref_model) == (stage, "dpo", True)
+    assert arguments.to_dict()["stage"] == stage
+    assert not register.FinetuningArguments(stage=stage, pref_loss="simpo").use_ref_model
+
+
+@pytest.mark.parametrize("stage", ["pt", "sft", "rm", "dpo", "kto"])
+def test_the_hosts_stages_are_its_own(stage):
+    arguments = register.FinetuningArguments(stage=stage)
+    assert (arguments.pair_stage, arguments.stage) == (None, stage)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"stage": "sdop"}, "`stage` is 'sdop', did you mean sdpo?"),
+        ({"stage": "sdpo", "segment_scope": "all"}, "`segment_scope` is 'all', expected one of segment, turn"),
+        ({"stage": "eto", "segment_scope": "turn"}, "belongs to stage sdpo"),
+        ({"stage": "dmpo", "dmpo_gamma": 0}, "`dmpo_gamma` is 0, expected a number above 0"),
+        ({"stage": "dmpo", "dmpo_gamma": "0.7"}, "`dmpo_gamma` is '0.7'"),
+        ({"stage": "sdpo", "overlong": "cut"}, "expected one of shorten, skip, stop"),
+        ({"stage": "sdpo", "unequal_segments": "yes"}, "expected one of stop, warn, truncate"),
+        ({"stage": "sdpo", "bad_pairs": "warn"}, "expected one of stop, skip"),
+        ({"stage": "sdpo", "ld_alpha": 0.5}, "`ld_alpha` is defined for one answer"),
+        ({"stage": "sdpo", "pref_loss": "ipo", "dpo_label_smoothing": 0.1}, "only valid for sigmoid"),
+    ],
+)
+def test_wrong_options_are_named(options, message):
+    with pytest.raises(ValueError, match=message):
+        register.FinetuningArguments(**options)
+
+
+def test_unknown_keys_are_refused_with_the_key_that_was_meant():
+    with pytest.raises(UserError, match="unknown key 'segmnt_scope'; did you mean segment_scope?"):
+        register.check_keys({"stage": "sdpo", "segmnt_scope": "turn"})
+    register.check_keys({"stage": "sdpo", "segment_scope": "turn", "learning_rate": 1e-6, "ray_num_workers": 1})
+
+
+@pytest.mark.parametrize(
+    ("model", "tuning", "refused"),
+    [
+        ({}, {}, False),
+        ({"adapter_name_or_path": ["sft"]}, {}, True),
+        ({"adapter_name_or_path": ["sft"]}, {"create_new_adapter": True}, False),
+        ({"adapter_name_or_path": ["sft"]}, {"ref_model": "sft-merged"}, False),
+        ({"adapter_name_or_path": ["sft"]}, {"pref_loss": "orpo"}, False),
+        ({"use_kt": True}, {}, True),
+        ({}, {"use_mca": True}, True),
+    ],
+)
+def test_settings_that_would_silently_train_something_else(model, tuning, refused):
+    model_args = SimpleNamespace(**{"adapter_name_or_path": None, "use_kt": False, **model})
+    arguments = register.FinetuningArguments(stage="sdpo", finetuning_type="lora", **tuning)
+    training = SimpleNamespace(do_train=True)
+    if refused:
+        with pytest.raises(UserError, match="stage sdpo"):
+            register.check_pair_stage(model_args, training, arguments)
+    else:
+        register.check_pair_stage(model_args, training, arguments)
+
+
+def test_configs_that_cannot_be_read(tmp_path):
+    with pytest.raises(UserError, match="no such config file"):
+        register.read_args([str(tmp_path / "none.yaml")])
+    (tmp_path / "bad.yaml").write_text("a: [1", encoding="utf-8")
+    with pytest.raises(UserError, match="not a readable config") as error:
+        register.read_args([str(tmp_path / "bad.yaml")])
+    assert "\n" not in str(error.value)
+
+
+def test_every_shipped_config_parses():
+    """Its keys are known, its stage is one, its paths point at files of ours or at what an earlier step writes."""
+    info = (ROOT / "data" / "dataset_info.json").read_text(encoding="utf-8")
+    configs = sorted((ROOT / "examples").glob("*/*.yaml"))
+    assert len(configs) >= 14
+    for path in configs:
+        args = register.read_args([str(path)])
+        register.check_keys(args)
+        _, data_args, _, _ = register.read_args_without_launch(args)
+        for name in data_args.dataset or []:
+            assert f'"{name}"' in info
+        if args.get("deepspeed"):
+            assert (ROOT / args["deepspeed"]).is_file()
+        first = path.read_text(encoding="utf-8").splitlines()[0]
+        assert first.startswith("# "), f"{path} does not open with what it is"
+
+
+def test_ray_workers_know_the_stages():
+    """A Ray worker is unpickled by the name of its class, and importing that module is what installs the stages."""
+    assert register.host_tuner.Worker is register.RayWorker
+    assert register.RayWorker.__module__ == "llamafactory_sdpo.register"
+    assert Path(register.__file__).name == "register.py"
