@@ -229,6 +229,7 @@ def keep_fitting(stage: str, stop: bool, data_args: Any, rows: Any, split: str) 
     shortened = sum(1 for index in kept if rows["dropped_turns"][index])
     if lost and (stop or not kept):
         first = next(origin for origin, fits in zip(rows["origin"], rows["fits"], strict=True) if not fits)
+        split = split.removesuffix("_dataset")
         which = "every pair" if not kept else f"{lost} pairs"
         raise UserError(
             f"{first}: longer than cutoff_len {data_args.cutoff_len}, as {which} of the {split}; raise cutoff_len"

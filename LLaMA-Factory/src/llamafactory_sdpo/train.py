@@ -69,6 +69,8 @@ def run(argv: list[str]) -> int:
         from .demo.build import ensure
 
         ensure(ROOT, Path(str(config.get("model_name_or_path"))))
+        # The demo is the same everywhere: one process on the CPU. To see it on a GPU, name one in this variable.
+        os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
         # What the host says of every file it loads would bury the demo's losses.
         os.environ.setdefault("LLAMAFACTORY_VERBOSITY", "WARN")
     # Heavy: takes seconds, so after everything that can fail at once.

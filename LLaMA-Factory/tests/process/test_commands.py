@@ -1,0 +1,168 @@
+"""The commands as users type them: `bash train.sh`, `llamafactory-cli train`, in one process and in two ranks."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import small
+import yaml
+from conftest import ROOT
+
+
+TIMEOUT_S = 400
+CLI = [sys.executable, "-m", "llamafactory_sdpo.cli"]
+TWO_RANKS = {"FORCE_TORCHRUN": "1", "NPROC_PER_NODE": "2"}
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory) -> Path:
+    """A folder with a space in its name, as users have."""
+    folder = tmp_path_factory.mktemp("commands") / "my runs"
+    small.write_data(folder / "data")
+    small.write_model(folder / "model")
+    (folder / "sdpo.yaml").write_text(yaml.safe_dump(small.config(folder)), encoding="utf-8")
+    return folder
+
+
+def run(command: list[str], cwd: Path, **env: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command,
+        cwd=cwd,
+        env=os.environ | env,
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_S,
+        stdin=subprocess.DEVNULL,
+    )
+
+
+def train_sh(home: Path, *arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
+    """`bash train.sh` from the folder of the user, with the path of the script from there."""
+    return run(["bash", str(ROOT.parent / "train.sh"), *arguments], home, **env)
+
+
+def done(result: subprocess.CompletedProcess[str]) -> subprocess.CompletedProcess[str]:
+    assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-6000:]
+    return result
+
+
+@pytest.fixture(scope="module")
+def reference(home) -> list[float]:
+    """The losses of three steps of two pairs in one process."""
+    result = done(train_sh(home, "sdpo.yaml", "output_dir=one out"))
+    assert f"model: {home}/one out" in result.stdout
+    return small.losses(home / "one out")
+
+
+def test_the_same_command_gives_the_same_losses(home, reference):
+    """From the other train.sh, and into the same folder."""
+    done(run(["bash", str(ROOT / "train.sh"), "sdpo.yaml", "output_dir=one out"], home))
+    assert small.losses(home / "one out") == reference
+    assert len(reference) == 3
+
+
+def test_two_ranks_of_one_pair_are_one_rank_of_two(home, reference):
+    options = ["output_dir=two", "per_device_train_batch_size=1", "val_size=3", "do_eval=true"]
+    result = done(train_sh(home, "sdpo.yaml", *options, "dataset=ranked", **TWO_RANKS))
+    alone = done(train_sh(home, "sdpo.yaml", "output_dir=alone", "val_size=3", "do_eval=true"))
+    assert small.losses(home / "two") == pytest.approx(small.losses(home / "alone"), rel=1e-5)
+    # Three pairs on two ranks: the last batch is padded by the host, and counted once.
+    results = [json.loads((home / name / "eval_results.json").read_text()) for name in ("two", "alone")]
+    assert results[0]["eval_pairs"] == results[1]["eval_pairs"] == 3
+    for name in ("eval_loss", "eval_rewards/margins", "eval_rewards/accuracies"):
+        assert results[0][name] == pytest.approx(results[1][name], rel=1e-4)
+    assert "held-out reward accuracy" in result.stdout and "held-out reward accuracy" in alone.stdout
+
+
+@pytest.mark.parametrize(
+    ("zero", "command"), [(2, [*CLI, "train"]), (3, ["bash", str(ROOT.parent / "train.sh")])], ids=["zero2", "zero3"]
+)
+def test_deepspeed_with_two_ranks(home, reference, zero, command):
+    """Through `llamafactory-cli train` as well, which reads paths against the folder it is started in."""
+    config = ROOT / "examples" / "deepspeed" / f"ds_z{zero}_config.json"
+    options = [f"output_dir=zero{zero}", "per_device_train_batch_size=1", f"deepspeed={config}"]
+    done(run([*command, "sdpo.yaml", *options], home, **TWO_RANKS))
+    assert small.losses(home / f"zero{zero}") == pytest.approx(reference, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("env", "break_data", "options", "message"),
+    [
+        ({}, lambda rows: rows[:-1], [], "pairs.json has 23 records, an odd number: record 22 has no partner"),
+        ({}, None, ["learnin_rate=1"], "unknown key 'learnin_rate'; did you mean learning_rate?"),
+        (
+            TWO_RANKS,
+            None,
+            ["cutoff_len=16"],
+            "longer than cutoff_len 16, as every pair of the train; raise cutoff_len",
+        ),
+    ],
+    ids=["data", "key", "two ranks"],
+)
+def test_wrong_input_is_one_line_and_exit_code_2(home, tmp_path, env, break_data, options, message):
+    small.write_data(tmp_path / "data")
+    if break_data:
+        path = tmp_path / "data" / "pairs.json"
+        path.write_text(json.dumps(break_data(json.loads(path.read_text()))), encoding="utf-8")
+    output = tmp_path / "out"
+    result = train_sh(home, "sdpo.yaml", f"output_dir={output}", f"dataset_dir={tmp_path / 'data'}", *options, **env)
+    assert result.returncode == 2, result.stderr[-4000:]
+    (line,) = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert line.startswith(f"error: {home / 'sdpo.yaml'}: ") and message in line
+    assert "Traceback" not in result.stderr
+    assert "torchrun" not in result.stderr
+    assert not output.exists()
+
+
+def test_an_error_in_a_rank_comes_back_as_its_exit_code(home):
+    """What only a rank can find out (here: a scheduler that does not exist) is told by the launcher, once."""
+    result = run([*CLI, "train", "sdpo.yaml", "lr_scheduler_type=wavy"], home, **TWO_RANKS)
+    assert result.returncode == 2, result.stderr[-4000:]
+    lines = [line for line in result.stderr.splitlines() if line.startswith("error: ")]
+    assert len(lines) == 1 and "wavy" in lines[0]
+
+
+def test_interrupting_ends_every_process(home):
+    """Ctrl-C goes to the whole group, as from a terminal; the exit code is 130 and nothing is left running."""
+    command = [*CLI, "train", "sdpo.yaml", "max_steps=100000", "output_dir=endless", "per_device_train_batch_size=1"]
+    log = home / "endless.log"
+    with log.open("w") as file:
+        process = subprocess.Popen(
+            command, cwd=home, env=os.environ | TWO_RANKS, stdout=file, stderr=file, start_new_session=True
+        )
+        deadline = time.monotonic() + TIMEOUT_S
+        while "'loss'" not in log.read_text() and time.monotonic() < deadline and process.poll() is None:
+            time.sleep(0.5)
+        assert process.poll() is None, log.read_text()[-4000:]
+        os.killpg(process.pid, signal.SIGINT)
+        assert process.wait(TIMEOUT_S) == 130
+    time.sleep(1)
+    with pytest.raises(ProcessLookupError):
+        os.killpg(process.pid, 0)
+
+
+def test_help_shows_our_options(home):
+    shown = done(run([*CLI, "train", "--help"], home)).stdout
+    for option in ("--segment_scope {segment,turn}", "--dmpo_gamma", "--overlong {shorten,skip,stop}", "--bad_pairs"):
+        assert option in shown
+    assert "sdpo,eto,dmpo" in shown
+    assert "key segment" in shown
+
+
+def test_quick_answers(home):
+    started = time.monotonic()
+    assert "key=value" in done(train_sh(home, "--help")).stdout
+    assert time.monotonic() - started < 10  # training takes longer to import than this does to run
+    assert "version 0.9.5" in done(run([*CLI, "version"], home)).stdout
+    result = train_sh(home, "none.yaml")
+    assert (result.returncode, result.stderr) == (2, f"error: {home}/none.yaml does not exist\n")
+
+
+def test_the_console_scripts_are_ours():
+    for name in ("llamafactory-cli", "lmf"):
+        assert "llamafactory_sdpo" in (Path(sys.executable).parent / name).read_text(encoding="utf-8")
