@@ -6,6 +6,7 @@ key of the files' bytes, the rules and this package's code, so other ranks and l
 """
 
 import hashlib
+import json
 import logging
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -31,6 +32,12 @@ PRODUCERS = {
     "sft_data.json": "python dpo/sft_data.py writes it",
 }
 """Which step makes a file, for the message when it is missing."""
+
+ENTRY_KEYS = {
+    *("file_name", "hf_hub_url", "ms_hub_url", "om_hub_url", "script_url", "cloud_file_name"),
+    *("formatting", "ranking", "subset", "split", "folder", "num_samples", "columns", "tags"),
+}
+"""What the host reads of an entry of dataset_info.json; it passes over anything else without a word."""
 
 _TURNS = [{"role": Value("string"), "content": Value("string")}]
 _FEATURES = Features(
@@ -64,6 +71,21 @@ def format_of(attr: Any) -> Format:
         raise UserError(f'{name}: ranking is true, so columns need "chosen" and "rejected" as well')
     spelled = {field: getattr(attr, field) for field in Format.__dataclass_fields__}
     return Format(**spelled)
+
+
+def check_entry(dataset_dir: Any, name: str) -> None:
+    """Refuse an entry of dataset_info.json with a key that nothing reads, such as a misspelt one.
+
+    Args:
+        dataset_dir: the host's option; anything but a local folder is left to the host.
+        name: of the entry.
+    """
+    info = Path(dataset_dir) / "dataset_info.json" if isinstance(dataset_dir, str) else None
+    if info is None or not info.is_file():
+        return
+    unknown = set(json.loads(info.read_text(encoding="utf-8")).get(name, {})) - ENTRY_KEYS
+    if unknown:
+        raise UserError(f"{info} entry {name}: unknown key {min(unknown)!r}, expected {', '.join(sorted(ENTRY_KEYS))}")
 
 
 def load_pairs(

@@ -335,6 +335,7 @@ def _merged_pairs(
         return None
     datasets = {}
     for name, attr in zip(dataset_names, get_dataset_list(dataset_names, data_args.dataset_dir), strict=True):
+        pair_dataset.check_entry(data_args.dataset_dir, name)
         pairs = pair_dataset.load_pairs(
             attr, rules, data_args.dataset_dir, data_args.max_samples, training_args.seed, model_args.cache_dir
         )

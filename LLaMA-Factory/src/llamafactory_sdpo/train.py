@@ -158,7 +158,7 @@ def wilson_interval(share: float, count: int) -> tuple[float, float]:
 
 def report(config: dict[str, Any], is_demo: bool) -> None:
     """Print where the result is and, if pairs were held out, how often the better side is preferred."""
-    output = Path(config["output_dir"]).resolve()
+    output = Path(config.get("output_dir", "trainer_output")).resolve()
     results = output / "eval_results.json"
     if results.is_file():
         metrics = json.loads(results.read_text(encoding="utf-8"))

@@ -192,6 +192,11 @@ def test_overlong_pairs_are_counted(write, tmp_path, caplog, stage):
         ({"file_name": "dataset_info.txt"}, {}, "does not exist"),
         ({"formatting": "alpaca"}, {}, "formatting is 'alpaca', expected 'sharegpt'"),
         ({"columns": {"prompt": "conversations"}}, {}, 'columns lack "messages"'),
+        (
+            {"rankng": True},
+            {},
+            "dataset_info.json entry pairs: unknown key 'rankng', expected cloud_file_name, columns",
+        ),
         ({"ranking": True}, {}, 'columns need "chosen" and "rejected"'),
         ({"columns": {**COLUMNS, "images": "pictures"}}, {}, "has a column of images; pairs are text only"),
         ({"script_url": "x.py"}, {}, "cannot be read from 'script'"),
