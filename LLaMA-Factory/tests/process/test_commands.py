@@ -79,6 +79,7 @@ def test_two_ranks_of_one_pair_are_one_rank_of_two(home, reference):
     assert "held-out reward accuracy" in result.stdout and "held-out reward accuracy" in alone.stdout
 
 
+@pytest.mark.skipif(" " in sys.prefix, reason="PyTorch cannot compile DeepSpeed's operator below a path with a space")
 @pytest.mark.parametrize(
     ("zero", "command"), [(2, [*CLI, "train"]), (3, ["bash", str(ROOT.parent / "train.sh")])], ids=["zero2", "zero3"]
 )

@@ -1,6 +1,7 @@
 """The loss: against the oracle for all stages, against hand-computed numbers, and against the host's own DPO."""
 
 import math
+from functools import cache
 
 import oracle
 import pytest
@@ -47,7 +48,10 @@ def trainer_for(stage: str, trainer_class: type = SegmentTrainer, **options: obj
     )
 
 
-TRAINERS = {stage: trainer_for(stage) for stage in ("sdpo", "eto", "dmpo")}
+@cache
+def shared_trainer(stage: str):
+    """One trainer a stage; made when a test runs, since other tests reset the state that trainers share."""
+    return trainer_for(stage)
 
 
 def encode(records: list[dict], rules: Rules) -> list[dict]:
@@ -69,7 +73,7 @@ def gradients(loss: torch.Tensor) -> list[torch.Tensor]:
 
 def expect_oracle(stage: str, rows: list[dict], losses: list[torch.Tensor]) -> None:
     """Loss and every gradient of a batch are the means of the oracle's; Llama casts to float32 inside, so 1e-5."""
-    trainer = TRAINERS[stage]
+    trainer = shared_trainer(stage)
     loss, metrics = trainer.get_batch_loss_metrics(POLICY, trainer.data_collator(rows))
     expected = torch.stack(losses).mean()
     assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
@@ -163,7 +167,7 @@ def test_dmpo_weights_approach_their_limit():
 def test_a_batch_by_hand():
     """Two pairs; the scored tokens decoded, and their weights, row by row: chosen sides first."""
     records = pair(["u0", "a0", "u1"], ["worse"], ["better"]) + pair(["w"], ["n1", "p", "n2"], ["y1", "q", "y2"])
-    batch = TRAINERS["sdpo"].data_collator(encode(records, Rules("sdpo")))
+    batch = shared_trainer("sdpo").data_collator(encode(records, Rules("sdpo")))
     scored = [TOKENIZER.decode(row[row != IGNORE_INDEX]) for row in batch["labels"]]
     end = "<|eot_id|>"
     assert scored == [f"better{end}", f"y1{end}y2{end}", f"worse{end}", f"n1{end}n2{end}"]
@@ -179,14 +183,14 @@ def test_a_batch_by_hand():
 def test_weights_follow_the_padding(side, monkeypatch):
     monkeypatch.setattr(TOKENIZER, "padding_side", side)
     rows = encode(pair([], ["u", "aaaa", "u", "b"], ["u", "c"]), Rules("dmpo"))
-    batch = TRAINERS["dmpo"].data_collator(rows)
+    batch = shared_trainer("dmpo").data_collator(rows)
     assert torch.equal(batch["loss_weights"] > 0, batch["labels"] != IGNORE_INDEX)
     late = pytest.approx(0.3 / 0.51)  # the second of two turns: (1 - 0.7) / (1 - 0.7^2)
     assert [sorted(set(row[row > 0].tolist())) for row in batch["loss_weights"]] == [[1.0], [late, 1.0]]
 
 
 def test_the_log_counts_turns_and_tokens_a_side():
-    trainer = TRAINERS["sdpo"]
+    trainer = shared_trainer("sdpo")
     rows = encode(pair(["u"], ["a", "u", "b"], ["c", "u", "d"]) + pair(["u"], ["a"], ["c"]), Rules("sdpo"))
     _, metrics = trainer.get_batch_loss_metrics(POLICY, trainer.data_collator(rows))
     # One pair scores two turns a side, the other one; every turn is one letter and its end.
