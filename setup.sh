@@ -6,16 +6,14 @@ set -euo pipefail
 
 sdpo_root="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
 sdpo_venv="$sdpo_root/.venv"
-sdpo_overlays=()
-for folder in sotopia LLaMA-Factory; do
-    if [ -f "$sdpo_root/$folder/pyproject.toml" ]; then sdpo_overlays+=("$sdpo_root/$folder"); fi
-done
+sdpo_overlays=("$sdpo_root/sotopia" "$sdpo_root/LLaMA-Factory")
 
 sdpo_say() { printf 'setup: %s\n' "$*" >&2; }
 
 # The scripts that a host would put back when it is upgraded behind our back.
 sdpo_scripts_are_ours() {
-    grep -q llamafactory_sdpo "$1/llamafactory-cli" 2>/dev/null && grep -q llamafactory_sdpo "$1/lmf" 2>/dev/null
+    grep -q llamafactory_sdpo "$1/llamafactory-cli" 2>/dev/null && grep -q llamafactory_sdpo "$1/lmf" 2>/dev/null &&
+        grep -q sotopia_sdpo "$1/sotopia" 2>/dev/null
 }
 
 sdpo_python_fits() {
@@ -64,7 +62,8 @@ if [ -n "${VIRTUAL_ENV:-}${CONDA_PREFIX:-}" ] && [ "${VIRTUAL_ENV:-}" != "$sdpo_
     python -c 'import importlib.util as u, sys; sys.exit(u.find_spec("llamafactory_sdpo") is None)' >/dev/null 2>&1; then
     SDPO_PYTHON="$(command -v python)"
     if ! sdpo_scripts_are_ours "$(dirname "$SDPO_PYTHON")"; then
-        sdpo_say "llamafactory-cli in the active environment is not ours; mend it: pip install --no-deps -e '$sdpo_root/LLaMA-Factory'"
+        sdpo_say "llamafactory-cli or sotopia in the active environment is not ours, since a host was installed later; mend it:" \
+            "pip install --no-deps -e '$sdpo_root/sotopia' && pip install --no-deps -e '$sdpo_root/LLaMA-Factory'"
         exit 2
     fi
 else

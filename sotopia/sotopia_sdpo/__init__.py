@@ -1,0 +1,1 @@
+"""Sampling and evaluation of social agents on SOTOPIA: an overlay on the PyPI package sotopia."""

@@ -1,0 +1,216 @@
+"""`sotopia benchmark`: plan, probe, run, and show what came out.
+
+Comes in: the options as typed. Goes out: episodes in the store, results on stdout, progress on stderr, an exit code.
+Invariant: whatever is wrong with the input is found before the first episode starts, and nothing is written then.
+"""
+
+import asyncio
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from sotopia_sdpo.combos import Splits, check_profiles, choose, load_splits
+from sotopia_sdpo.dialogue import load_template
+from sotopia_sdpo.errors import EXIT_DONE, EXIT_INCOMPLETE, UserError
+from sotopia_sdpo.models import name_of, parse_model, short_name
+from sotopia_sdpo.plan import Plan, Run, WorkItem, items_of_combos, items_of_origins, plan
+from sotopia_sdpo.replay import load_origins
+from sotopia_sdpo.results import results_of, results_table, scores_of, simulation_note, upstream_row, write_jsonl
+from sotopia_sdpo.runner import Outcome
+from sotopia_sdpo.storage import data_home, database_url, open_store
+from sotopia_sdpo.storage.base import Store
+from sotopia_sdpo.storage.location import SQLITE_PREFIX
+from sotopia_sdpo.tasks import TEMPERATURE, tag_of, task_of
+
+
+@dataclass(frozen=True)
+class Options:
+    """What was typed; None where a task's own value holds."""
+
+    models: tuple[str, ...]
+    partner_model: str
+    evaluator_model: str
+    task: str
+    batch_size: int = 10
+    trials: int | None = None
+    limit: int | None = None
+    seed: int = 0
+    db: str | None = None
+    data_dir: Path | None = None
+    splits: Path | None = None
+    combos_per_env: int | None = None
+    tag: str = ""
+    prompt_template: Path | None = None
+    temperature: float | None = None
+    target_temperature: float | None = None
+    demo: bool = False
+    save_dir: Path = Path(".")
+    output_to_jsonl: bool = False
+    attempts: int = 8
+    timeout_s: float = 180.0
+
+
+def benchmark(options: Options) -> int:
+    """Run what is not done yet, then show the results."""
+    from sotopia_sdpo.execute import Limits, probe, sample_all
+    from sotopia_sdpo.world import require_world
+
+    runs = _runs(options)
+    with _readable(options) as store:
+        work = _plan(options, runs, store)
+    print(_plan_line(work, options), file=sys.stderr)
+    limits = Limits(options.batch_size, options.attempts, options.timeout_s)
+    if work.items:
+        asyncio.run(probe({model for item in work.items for model in item.models}, limits))
+    outcome = Outcome(0)
+    with open_store(database_url(options.db, options.data_dir), create=options.demo) as store:
+        require_world(store, options.demo)
+        if work.items:
+            outcome = asyncio.run(sample_all(store, work.items, limits))
+        if not outcome.is_stopped:
+            _show(options, [(run.model.name, run.tags) for run in runs], store)
+    return EXIT_DONE if outcome.is_complete else EXIT_INCOMPLETE
+
+
+def dry_run(options: Options) -> int:
+    """Say what would run and what it would take; nothing is called or written."""
+    from sotopia_sdpo.estimate import estimate_lines
+
+    runs = _runs(options)
+    with _readable(options) as store:
+        work = _plan(options, runs, store)
+        print(_plan_line(work, options))
+        for tag in dict.fromkeys(item.key.tag for item in work.items):
+            print(f"  {sum(item.key.tag == tag for item in work.items)} x {tag}")
+        if work.items:
+            print("\n".join(estimate_lines(store, work.items)))
+    return EXIT_DONE
+
+
+def show(options: Options) -> int:
+    """Show the results of what is stored; models need not be reachable for that."""
+    task = task_of(options.task)
+    trials = range(options.trials or task.trials)
+    partner, evaluator = name_of(options.partner_model), name_of(options.evaluator_model)
+    runs = []
+    for model in map(name_of, options.models):
+        tags = [options.tag or tag_of(model, partner, evaluator, task.name, trial) for trial in trials]
+        runs.append((model, list(dict.fromkeys(tags))))
+    with open_store(database_url(options.db, options.data_dir), create=False) as store:
+        found = _show(options, runs, store)
+    if not found:
+        raise UserError(f"no scored episodes of {runs[0][1][0]}; `sotopia db info` shows which tags are there")
+    return EXIT_DONE
+
+
+@contextmanager
+def _readable(options: Options) -> Iterator[Store]:
+    """Open the database as it is; for a demo that is not set up yet, a temporary one that holds it."""
+    url = database_url(options.db, options.data_dir)
+    is_new = url.startswith(SQLITE_PREFIX) and not Path(url.removeprefix(SQLITE_PREFIX)).expanduser().exists()
+    if not (options.demo and is_new):
+        with open_store(url, create=False) as store:
+            if not options.demo or any(store.counts().profiles.values()):
+                yield store
+                return
+    with TemporaryDirectory() as folder, open_store(f"{SQLITE_PREFIX}{folder}/demo.db") as store:
+        yield store
+
+
+def _runs(options: Options) -> list[Run]:
+    """Make one run of every model."""
+    from sotopia_sdpo.scoring import template_hash
+
+    task = task_of(options.task)
+    partner, evaluator = parse_model(options.partner_model), parse_model(options.evaluator_model)
+    if options.tag and len(options.models) > 1:
+        raise UserError("--tag names one run, but there are several --models; leave --tag out, or run them one by one")
+    template = load_template(options.prompt_template)
+    warm = TEMPERATURE if options.temperature is None else options.temperature
+    target = options.target_temperature
+    if target is None:
+        target = task.target_temperature if options.temperature is None else options.temperature
+    return [
+        Run(
+            parse_model(model),
+            partner,
+            evaluator,
+            task,
+            template,
+            template_hash(),
+            warm,
+            target,
+            options.trials or task.trials,
+            options.seed,
+            options.tag,
+        )
+        for model in dict.fromkeys(options.models)
+    ]
+
+
+def _splits(options: Options) -> Splits:
+    """Read the split file that is meant."""
+    if options.demo and options.splits is None:
+        from sotopia_sdpo.world import demo_splits
+
+        return demo_splits()
+    return load_splits(options.splits)
+
+
+def _plan(options: Options, runs: Sequence[Run], store: Store) -> Plan:
+    """Work out what is to be run."""
+    from sotopia_sdpo.world import require_world
+
+    require_world(store, options.demo)
+    task = runs[0].task
+    if task.file:
+        origins, repeated = load_origins(data_home(options.data_dir) / task.file, task, store)
+        if repeated:
+            print(f"{task.file}: {repeated} records say the same as an earlier one and are left out", file=sys.stderr)
+        by_run = [items_of_origins(run, origins) for run in runs]
+    else:
+        choice = choose(store, task, _splits(options), options.combos_per_env, options.seed)
+        if choice.missing:
+            print(f"{choice.missing} scenarios of the split are not in {store.url} and are left out", file=sys.stderr)
+        by_run = [items_of_combos(run, choice.combos) for run in runs]
+    items: list[WorkItem] = [item for found in by_run for item in found[: options.limit]]
+    check_profiles(store, [item.combo for item in items])
+    return plan(store, items)
+
+
+def _plan_line(work: Plan, options: Options) -> str:
+    """Say in one line what is to be done."""
+    total = len(work.items) + work.scored
+    parts = [f"task {options.task}, seed {options.seed}: {total} episodes, {work.scored} done before"]
+    if work.failed:
+        parts.append(f"{work.failed} failed before and run again")
+    if work.unscored:
+        parts.append(f"{work.unscored} only to be judged")
+    return ", ".join(parts)
+
+
+def _show(options: Options, runs: Sequence[tuple[str, list[str]]], store: Store) -> bool:
+    """Print the tables, and write them if asked for; tell whether there was anything."""
+    from sotopia_sdpo.world import hard_subset
+
+    hard = hard_subset(_splits(options))
+    partner, evaluator = name_of(options.partner_model), name_of(options.evaluator_model)
+    rows: dict[str, list[dict[str, object]]] = {}
+    for model, tags in runs:
+        scores = scores_of(store, tags)
+        if not scores:
+            continue
+        results = results_of(scores, hard)
+        title = (
+            f"{short_name(model)} with {short_name(partner)}, task {options.task}, judged by {short_name(evaluator)}"
+        )
+        print("\n".join([results_table(title, results), *simulation_note(scores)]))
+        for result in results:
+            rows.setdefault(result.subset, []).append(upstream_row(model, result))
+    if options.output_to_jsonl and rows:
+        for path in write_jsonl(options.save_dir, partner, rows):
+            print(f"written: {path}")
+    return bool(rows)

@@ -1,0 +1,187 @@
+"""The command `sotopia`: ours, and upstream's others.
+
+    sotopia benchmark --models M --partner-model P --evaluator-model E --batch-size 10 --task hard
+    sotopia evaluate | compare | simulate | db | install
+
+Exit codes: 0 done, 1 a bug, 2 wrong input, 3 some episodes failed or are unscored, 130 interrupted. Commands load
+what they need when they run, so that `--help` answers at once.
+"""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sotopia_sdpo import db_cli, options
+from sotopia_sdpo.errors import run_at_edge
+
+
+DEFAULT_MODELS = ["gpt-4o"]
+DEFAULT_PARTNER = "together_ai/meta-llama/Llama-3-70b-chat-hf"
+DEFAULT_EVALUATOR = "gpt-4o"
+
+app = typer.Typer(
+    help="Sample and evaluate social agents on SOTOPIA.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.add_typer(db_cli.app, name="db")
+
+
+@app.command()
+def benchmark(
+    models: options.Models = DEFAULT_MODELS,  # noqa: B006 (typer copies it)
+    partner_model: options.Partner = DEFAULT_PARTNER,
+    evaluator_model: options.Evaluator = DEFAULT_EVALUATOR,
+    batch_size: options.BatchSize = 10,
+    task: options.TaskOption = "hard",
+    trials: options.Trials = None,
+    limit: options.Limit = None,
+    seed: options.Seed = 0,
+    db: options.Database = None,
+    data_dir: options.DataDir = None,
+    splits: options.Splits = None,
+    combos_per_env: options.CombosPerEnv = None,
+    tag: options.TagOption = "",
+    prompt_template: options.PromptTemplate = None,
+    temperature: options.Temperature = None,
+    target_temperature: options.TargetTemperature = None,
+    demo: options.Demo = False,
+    dry_run: options.DryRun = False,
+    only_show_performance: options.OnlyShow = False,
+    output_to_jsonl: options.ToJsonl = False,
+    save_dir: options.SaveDir = Path("."),
+    max_attempts: options.Attempts = 8,
+    timeout: options.Timeout = 180.0,
+    push_to_db: options.PushToDb = True,
+    print_logs: options.PrintLogs = False,
+) -> None:
+    """Sample episodes, have them judged, and show the results; a second call goes on where the first one stopped."""
+    from sotopia_sdpo import benchmark as command
+
+    chosen = command.Options(
+        models=tuple(models),
+        partner_model=partner_model,
+        evaluator_model=evaluator_model,
+        task=task,
+        batch_size=batch_size,
+        trials=trials,
+        limit=limit,
+        seed=seed,
+        db=db,
+        data_dir=data_dir,
+        splits=splits,
+        combos_per_env=combos_per_env,
+        tag=tag,
+        prompt_template=prompt_template,
+        temperature=temperature,
+        target_temperature=target_temperature,
+        demo=demo,
+        save_dir=save_dir,
+        output_to_jsonl=output_to_jsonl,
+        attempts=max_attempts,
+        timeout_s=timeout,
+    )
+    run = command.show if only_show_performance else command.dry_run if dry_run else command.benchmark
+    _at_edge(lambda: run(chosen))
+
+
+@app.command()
+def evaluate(
+    tag: Annotated[list[str], typer.Option(help="The run whose sessions are judged; may be repeated.")],
+    evaluator_model: options.Evaluator = DEFAULT_EVALUATOR,
+    output_tag: Annotated[
+        str, typer.Option(show_default=False, help="Where the new scores go. (default: the tag with E in it)")
+    ] = "",
+    batch_size: options.BatchSize = 10,
+    db: options.Database = None,
+    data_dir: options.DataDir = None,
+) -> None:
+    """Judge stored sessions with another evaluator, or again where they have no scores yet."""
+    from sotopia_sdpo.rescore import rescore
+
+    _at_edge(lambda: rescore(tag, evaluator_model, db, data_dir, output_tag, batch_size))
+
+
+@app.command()
+def compare(
+    first: Annotated[str, typer.Argument(metavar="TAG", show_default=False, help="A run.")],
+    second: Annotated[str, typer.Argument(metavar="TAG", show_default=False, help="Another run on the same combos.")],
+    db: options.Database = None,
+    data_dir: options.DataDir = None,
+    splits: options.Splits = None,
+) -> None:
+    """Show the paired difference between two runs, with its interval."""
+    from sotopia_sdpo.comparing import compare_tags
+
+    _at_edge(lambda: compare_tags(first, second, db, data_dir, splits))
+
+
+@app.command()
+def simulate(
+    port: options.Port = 8100,
+    seed: options.ServerSeed = 0,
+    host: options.HostOption = "127.0.0.1",
+    latency_ms: Annotated[float, typer.Option(min=0.0, help="Mean latency of an answer.")] = 0.0,
+    exponential: Annotated[bool, typer.Option("--exponential", help="Draw latencies, with that mean.")] = False,
+    rate_429: options.Rate = 0.0,
+    retry_after: Annotated[float, typer.Option(min=0.0, help="Retry-After of a 429, in seconds; 0: none.")] = 0.0,
+    rate_500: options.Rate = 0.0,
+    rate_timeout: options.Rate = 0.0,
+    hang: Annotated[float, typer.Option(min=0.0, help="Seconds that a request which times out is kept.")] = 600.0,
+    rate_drop: options.Rate = 0.0,
+    rate_broken_json: options.Rate = 0.0,
+    rate_out_of_range: options.Rate = 0.0,
+    api_key: Annotated[str, typer.Option(help="Let in this key only.")] = "",
+    only_model: Annotated[
+        list[str] | None, typer.Option(show_default=False, help="Have this model only; may be repeated.")
+    ] = None,
+    refuse_response_format: Annotated[
+        bool, typer.Option("--refuse-response-format", help="As old servers do.")
+    ] = False,
+) -> None:
+    """Serve SIMULATED models (scripted, no model behind them) for tests and trials, on loopback."""
+    import asyncio
+
+    from sotopia_sdpo.simulated.faults import Faults
+    from sotopia_sdpo.simulated.server import SimulatedServer, serve
+
+    faults = Faults(
+        rate_429=rate_429,
+        rate_500=rate_500,
+        rate_timeout=rate_timeout,
+        rate_drop=rate_drop,
+        rate_broken_json=rate_broken_json,
+        rate_out_of_range=rate_out_of_range,
+        retry_after_s=retry_after,
+        hang_s=hang,
+        latency_ms=latency_ms,
+        exponential=exponential,
+    )
+    server = SimulatedServer(seed, faults, api_key, tuple(only_model or ()), refuse_response_format)
+    _at_edge(lambda: asyncio.run(serve(server, host, port)))
+
+
+@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []})
+def install(context: typer.Context) -> None:
+    """Set up a Redis with published data (upstream's own command, unchanged)."""
+    from sotopia_sdpo.host import upstream_cli
+
+    upstream_cli(["install", *context.args])
+
+
+def _at_edge(command: Callable[[], int | None]) -> None:
+    """Run a command and end with its exit code."""
+    raise typer.Exit(run_at_edge(command))
+
+
+def main() -> None:
+    """Run the command line."""
+    app(prog_name="sotopia")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

