@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from functools import partial
 from importlib import metadata
+from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
 
@@ -155,6 +156,7 @@ def _get_train_args(host: Callable[[Any], tuple], args: Any = None) -> tuple:
     except (ValueError, AssertionError) as err:
         raise UserError(" ".join(str(err).split())) from None
     model_args, _, training_args, finetuning_args, _ = parsed
+    check_models(model_args, finetuning_args)
     check_pair_stage(model_args, training_args, finetuning_args)
     return parsed
 
@@ -170,6 +172,27 @@ def check_keys(args: dict[str, Any]) -> None:
         if key not in known and not is_env_enabled("ALLOW_EXTRA_ARGS"):
             close = difflib.get_close_matches(key, known, n=1)
             raise UserError(f"unknown key '{key}'{f'; did you mean {close[0]}?' if close else ''}")
+
+
+def check_models(model_args: Any, finetuning_args: Any) -> None:
+    """Refuse a model that is neither a folder nor can be a name of the hub, before anything is loaded.
+
+    A name of the hub has one slash or none; a path below a folder that exists is meant to be one.
+
+    Raises:
+        UserError: naming the option.
+    """
+    named = {
+        "model_name_or_path": [model_args.model_name_or_path],
+        "adapter_name_or_path": model_args.adapter_name_or_path or [],
+        "ref_model": [finetuning_args.ref_model],
+    }
+    for option, models in named.items():
+        for model in filter(None, models):
+            path = Path(model)
+            is_path = model.count("/") > 1 or model[0] in "./~" or ("/" in model and Path(path.parts[0]).is_dir())
+            if is_path and not path.exists():
+                raise UserError(f"{option} {model} does not exist; expected a model's folder, or its name on the hub")
 
 
 def check_pair_stage(model_args: Any, training_args: Any, finetuning_args: Any) -> None:
@@ -233,6 +256,7 @@ def read_args_without_launch(args: Any) -> tuple[Any, Any, Any, Any]:
     cpu = training(output_dir=os.devnull, use_cpu=True, report_to="none", **wanted)
     model_args, data_args, finetuning_args = parsed
     finetuning_args.use_mca = False
+    check_models(model_args, finetuning_args)
     check_pair_stage(model_args, cpu, finetuning_args)
     model_args.model_max_length = data_args.cutoff_len
     return model_args, data_args, finetuning_args, cpu
