@@ -1,6 +1,7 @@
 """The loss: against the oracle for all stages, against hand-computed numbers, and against the host's own DPO."""
 
 import math
+import os
 from functools import cache
 
 import oracle
@@ -22,13 +23,14 @@ from llamafactory_sdpo.trainer import SegmentTrainer, evaluation_metrics
 
 TOKENIZER = oracle.toy_tokenizer()
 TEMPLATE = TEMPLATES["llama3"]
+OUTPUT = f"{os.environ['HF_DATASETS_CACHE']}/../trainers"  # trainers make their folder even if they write nothing
 POLICY, REFERENCE = (oracle.random_llama(len(TOKENIZER), seed) for seed in (1, 2))
 
 
 def trainer_for(stage: str, trainer_class: type = SegmentTrainer, **options: object):
     """A trainer of the stage around the two tiny models, without a dataset."""
     tuning = register.FinetuningArguments(stage=stage, finetuning_type="full", **{"pref_beta": 0.3, **options})
-    arguments = TrainingArguments(output_dir="unused", use_cpu=True, report_to="none", remove_unused_columns=False)
+    arguments = TrainingArguments(output_dir=OUTPUT, use_cpu=True, report_to="none", remove_unused_columns=False)
     collator = SegmentDataCollator(
         template=TEMPLATE,
         model=POLICY,
