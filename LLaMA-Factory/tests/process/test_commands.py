@@ -2,6 +2,7 @@
 
 import json
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -145,6 +146,22 @@ def test_interrupting_ends_every_process(home):
     time.sleep(1)
     with pytest.raises(ProcessLookupError):
         os.killpg(process.pid, 0)
+
+
+def test_a_fresh_process_that_unpickles_the_ray_worker_knows_our_stages(home):
+    """As a Ray actor would: it gets the class by name and calls it with the config; here the config is refused."""
+    script = (
+        "import pickle, sys\n"
+        "worker = pickle.loads(bytes.fromhex(sys.argv[1]))\n"
+        "worker._training_function(object.__new__(worker), {'args': {'stage': 'sdpo', 'segment_scope': 'all',"
+        " 'model_name_or_path': 'gpt2', 'output_dir': 'x'}, 'callbacks': []})\n"
+    )
+    from llamafactory_sdpo import register
+
+    register.install()
+    pickled = pickle.dumps(register.host_tuner.Worker).hex()
+    result = run([sys.executable, "-c", script, pickled], home)
+    assert "UserError: `segment_scope` is 'all', expected one of segment, turn" in result.stderr
 
 
 def test_help_shows_our_options(home):
