@@ -17,7 +17,7 @@ from sotopia_sdpo.dialogue import load_template
 from sotopia_sdpo.errors import EXIT_DONE, EXIT_INCOMPLETE, UserError
 from sotopia_sdpo.models import name_of, parse_model, short_name
 from sotopia_sdpo.plan import Plan, Run, WorkItem, items_of_combos, items_of_origins, plan
-from sotopia_sdpo.replay import load_origins
+from sotopia_sdpo.replay import Origin, load_origins
 from sotopia_sdpo.results import results_of, results_table, scores_of, simulation_note, upstream_row, write_jsonl
 from sotopia_sdpo.runner import Outcome
 from sotopia_sdpo.storage import data_home, database_url, open_store
@@ -167,10 +167,11 @@ def _plan(options: Options, runs: Sequence[Run], store: Store) -> Plan:
     require_world(store, options.demo)
     task = runs[0].task
     if task.file:
-        origins, repeated = load_origins(data_home(options.data_dir) / task.file, task, store)
+        path = data_home(options.data_dir) / task.file.name
+        origins, repeated = load_origins(path, task, store)
         if repeated:
-            print(f"{task.file}: {repeated} records say the same as an earlier one and are left out", file=sys.stderr)
-        by_run = [items_of_origins(run, origins) for run in runs]
+            print(f"{path.name}: {repeated} records say the same as an earlier one and are left out", file=sys.stderr)
+        by_run = [items_of_origins(run, _with_partner(path, run, origins)) for run in runs]
     else:
         choice = choose(store, task, _splits(options), options.combos_per_env, options.seed)
         if choice.missing:
@@ -179,6 +180,22 @@ def _plan(options: Options, runs: Sequence[Run], store: Store) -> Plan:
     items: list[WorkItem] = [item for found in by_run for item in found[: options.limit]]
     check_profiles(store, [item.combo for item in items])
     return plan(store, items)
+
+
+def _with_partner(path: Path, run: Run, origins: Sequence[Origin]) -> list[Origin]:
+    """Keep the negatives that were played with the run's partner, since only these can be compared with what it plays.
+
+    Raises:
+        UserError: if there are none.
+    """
+    kept = [origin for origin in origins if origin.is_with(run.partner.name, run.is_self_chat)]
+    found = sorted({" with ".join(origin.models) for origin in origins if origin.models})
+    if not kept:
+        raise UserError(f"{path}: its negatives are of {', '.join(found)}; give that partner (--partner-model)")
+    if len(kept) < len(origins):
+        left = len(origins) - len(kept)
+        print(f"{path.name}: {left} records are of sessions with another partner and are left out", file=sys.stderr)
+    return kept
 
 
 def _plan_line(work: Plan, options: Options) -> str:

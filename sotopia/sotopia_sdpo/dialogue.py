@@ -6,6 +6,7 @@ partner's first action if the agent speaks second; every other turn is one JSON 
 Invariant: the chat only grows at its end, so a server's prefix cache holds for all that was sent before.
 """
 
+import hashlib
 import re
 from collections.abc import Sequence
 from importlib.resources import files
@@ -20,6 +21,7 @@ MAX_TURNS = 20
 """Turns of both agents together, as in SOTOPIA."""
 
 TEMPLATE_FILE = "agent.txt"
+FINGERPRINT_LENGTH = 8
 PLACEHOLDER = re.compile(r"\{\{\s*(\w*)\s*\}\}")
 PLACEHOLDERS = ("agent", "partner", "background", "max_turns", "first_action")
 ENVIRONMENT = "Environment"
@@ -56,6 +58,11 @@ class Template:
         if "background" not in names:
             raise UserError(f"{source}: expected the placeholder {{{{background}}}}, found none; known are {known}")
         self.places_first_action = "first_action" in names
+
+    @property
+    def fingerprint(self) -> str:
+        """Name the wording in a few characters, as episodes store it."""
+        return hashlib.sha256(self.text.encode()).hexdigest()[:FINGERPRINT_LENGTH]
 
     def fill(self, agent: str, partner: str, background: str, first_action: str) -> str:
         """Write the first human turn; the partner's first action goes to its placeholder, else to the end."""

@@ -87,7 +87,12 @@ class LLMClient:
             await self._session.close()
 
     async def complete(
-        self, model: ModelSpec, messages: list[dict[str, str]], sampling: Sampling, affinity: str = ""
+        self,
+        model: ModelSpec,
+        messages: list[dict[str, str]],
+        sampling: Sampling,
+        affinity: str = "",
+        attempts: int | None = None,
     ) -> Reply:
         """Get one answer.
 
@@ -96,15 +101,17 @@ class LLMClient:
             messages: the chat.
             sampling: how the answer is drawn.
             affinity: calls with the same one prefer the same endpoint, whose prefix cache knows the chat.
+            attempts: of this call, instead of the client's number.
 
         Raises:
             CallError: when the attempts are used up, or at once when another attempt cannot help.
         """
-        for attempt in range(1, self.attempts + 1):
+        last = attempts or self.attempts
+        for attempt in range(1, last + 1):
             try:
                 return await self._attempt(model, messages, sampling, affinity)
             except Transient as err:
-                if attempt == self.attempts:
+                if attempt == last:
                     raise
                 self.repeated += 1
                 await asyncio.sleep(_wait_s(err, attempt))

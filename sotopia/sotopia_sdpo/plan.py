@@ -22,7 +22,6 @@ from sotopia_sdpo.storage.keys import EpisodeKey, combo_key
 from sotopia_sdpo.tasks import Task, tag_of
 
 
-HASH_LENGTH = 8
 COMPARED_SETTINGS = ("temperature", "target_temperature", "prompt_template", "evaluator_template", "max_turns")
 """Episodes of one tag agree in these; a seed or a limit may differ, since it only chooses among episodes."""
 
@@ -66,7 +65,7 @@ class Run:
             "task": self.task.name,
             "temperature": self.temperature,
             "target_temperature": self.target_temperature,
-            "prompt_template": hashlib.sha256(self.template.text.encode()).hexdigest()[:HASH_LENGTH],
+            "prompt_template": self.template.fingerprint,
             "evaluator_template": self.evaluator_template,
             "max_turns": MAX_TURNS,
             "run_seed": self.seed,

@@ -5,16 +5,20 @@ the actions of both sides up to the located turn, taken from the stored episode 
 Invariant: a row is refused, with its number, rather than replayed to another turn than the located one.
 """
 
-import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from sotopia_sdpo.actions import Action
 from sotopia_sdpo.combos import Combo
 from sotopia_sdpo.dialogue import actions_before, check_location, session_of, turn_at
-from sotopia_sdpo.errors import UserError
+from sotopia_sdpo.models import without_address
+from sotopia_sdpo.step_files import read_list, wrong_record
 from sotopia_sdpo.storage.base import Episode, Store
 from sotopia_sdpo.tasks import Task
+
+
+AGENT_MODEL, PARTNER_MODEL = "agent_model", "partner_model"
+"""The fields of a negative that say who played it."""
 
 
 class Origin(NamedTuple):
@@ -29,6 +33,15 @@ class Origin(NamedTuple):
     """The located turn, an index into the negative's conversations."""
     history: tuple[Action, ...] = ()
     """What is replayed, by turn."""
+    models: tuple[str, str] | None = None
+    """The agent's model and its partner's in the negative, without addresses; None where the row does not tell."""
+
+    def is_with(self, partner: str, is_self_chat: bool) -> bool:
+        """Tell whether the negative was played with this partner, or in self-chat as well."""
+        if self.models is None:
+            return True
+        agent, other = self.models
+        return is_self_chat if agent == other else not is_self_chat and other == without_address(partner)
 
 
 def load_origins(path: Path, task: Task, store: Store) -> tuple[list[Origin], int]:
@@ -40,21 +53,14 @@ def load_origins(path: Path, task: Task, store: Store) -> tuple[list[Origin], in
     Raises:
         UserError: the first row that is wrong.
     """
-    try:
-        rows = json.loads(path.read_text("utf-8"))
-    except FileNotFoundError as err:
-        raise UserError(f"{path} is not there; {task.writer} writes it") from err
-    except (OSError, ValueError) as err:
-        raise UserError(f"{path}: cannot be read as JSON ({err}); rerun {task.writer}") from err
-    if not isinstance(rows, list) or not rows:
-        found = "none" if rows == [] else f"a {type(rows).__name__}"
-        raise UserError(f"{path}: expected a list of records, found {found}; rerun {task.writer}")
+    assert task.file is not None, "only tasks that start from negatives have origins"
+    rows = read_list(path, task.file.writer)
     origins = []
     for number, row in enumerate(rows):
         try:
             origins.append(_origin(row, store, task.name == "hpos"))
         except ValueError as err:
-            raise UserError(f"{path} record {number}: {err}; fix it or rerun {task.writer}") from err
+            raise wrong_record(path, number, err, task.file.writer) from err
     unique = list(dict.fromkeys(origins))
     return unique, len(origins) - len(unique)
 
@@ -73,11 +79,19 @@ def _origin(row: Any, store: Store, is_replayed: bool) -> Origin:
     episode = row.get("episode")
     if not isinstance(episode, str | None):
         raise ValueError(f"episode is {episode!r}, expected an id")
-    combo = Combo(environment, (agents[0], agents[1]))
+    origin = Origin(Combo(environment, (agents[0], agents[1])), position, episode or None, models=_models(row))
     if not is_replayed:
-        return Origin(combo, position, episode or None)
+        return origin
     location = _field(row, int, "location")
-    return Origin(combo, position, episode or None, location, _history(row, store, combo, position, location))
+    history = _history(row, store, origin.combo, position, location)
+    return origin._replace(location=location, history=history)
+
+
+def _models(row: dict[str, Any]) -> tuple[str, str] | None:
+    """Read who played the negative, where the row tells."""
+    if AGENT_MODEL not in row or PARTNER_MODEL not in row:
+        return None
+    return _field(row, str, AGENT_MODEL), _field(row, str, PARTNER_MODEL)
 
 
 def _field(row: dict[str, Any], kind: type, *names: str) -> Any:

@@ -6,6 +6,7 @@ The one table of the tasks; names of tasks, splits and files are fixed, since us
 from typing import Literal, NamedTuple, get_args
 
 from sotopia_sdpo.errors import UserError
+from sotopia_sdpo.step_files import LOCATED, NEGATIVE_COMBOS, StepFile
 
 
 TaskName = Literal["sft", "neg", "pos", "hpos", "all", "hard"]
@@ -14,8 +15,6 @@ TASK_NAMES: tuple[TaskName, ...] = get_args(TaskName)
 TEMPERATURE = 0.7
 POSITIVE_TEMPERATURE = 1.0
 POSITIVE_TRIALS = 5
-NEGATIVE_COMBOS_FILE = "negative_combos.json"
-NEGATIVE_ERROR_FILE = "negative_data_error.json"
 HARD_SPLIT = "sotopia_hard_env"
 
 
@@ -29,10 +28,8 @@ class Task(NamedTuple):
     """How many combos of a scenario are taken; None: all."""
     target_temperature: float = TEMPERATURE
     trials: int = 1
-    file: str = ""
-    """The file of the data folder that names the combos."""
-    writer: str = ""
-    """The script that writes the file."""
+    file: StepFile | None = None
+    """The file of the data folder that names the combos instead."""
 
 
 TASKS: dict[str, Task] = {
@@ -40,20 +37,8 @@ TASKS: dict[str, Task] = {
     for task in (
         Task("sft", ("SFT-round-1",), 5),
         Task("neg", ("dev-round-1", "selftrain-round-2", "selftrain-round-3", "selftrain-round-4"), 8),
-        Task(
-            "pos",
-            target_temperature=POSITIVE_TEMPERATURE,
-            trials=POSITIVE_TRIALS,
-            file=NEGATIVE_COMBOS_FILE,
-            writer="data_filtering_negative.py",
-        ),
-        Task(
-            "hpos",
-            target_temperature=POSITIVE_TEMPERATURE,
-            trials=POSITIVE_TRIALS,
-            file=NEGATIVE_ERROR_FILE,
-            writer="locate.py",
-        ),
+        Task("pos", target_temperature=POSITIVE_TEMPERATURE, trials=POSITIVE_TRIALS, file=NEGATIVE_COMBOS),
+        Task("hpos", target_temperature=POSITIVE_TEMPERATURE, trials=POSITIVE_TRIALS, file=LOCATED),
         Task("all", ("sotopia_env",)),
         Task("hard", (HARD_SPLIT,)),
     )

@@ -45,7 +45,7 @@ def load(tmp_path: Path, rows: Any, task: str = "hpos", episode: Episode | None 
     store = small_store(tmp_path)
     if episode is not None:
         store.put_episode(episode)
-    path = tmp_path / TASKS[task].file
+    path = tmp_path / TASKS[task].file.name
     path.write_text(rows if isinstance(rows, str) else json.dumps(rows))
     return load_origins(path, TASKS[task], store)
 

@@ -1,0 +1,1 @@
+"""From episodes to preference pairs: what the scripts of dpo/ share."""

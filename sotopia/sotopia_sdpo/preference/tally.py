@@ -1,0 +1,41 @@
+"""Count what a step keeps and what it drops, by reason, so that the numbers add up to what came in."""
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+
+class Tally:
+    """The counts of one step."""
+
+    def __init__(self, unit: str) -> None:
+        """Start at nothing; `unit` is what is counted, in the plural."""
+        self.unit = unit
+        self.kept = 0
+        self.dropped: Counter[str] = Counter()
+
+    def keep(self, count: int = 1) -> None:
+        """Count what is kept."""
+        self.kept += count
+
+    def drop(self, reason: str, count: int = 1) -> None:
+        """Count what is not."""
+        if count:
+            self.dropped[reason] += count
+
+    @property
+    def total(self) -> int:
+        """All that came in."""
+        return self.kept + self.dropped.total()
+
+    def line(self, paths: Sequence[Path] | None = None) -> str:
+        """Sum up on one line: kept, dropped by reason, written where if that is to be said."""
+        reasons = ", ".join(f"{count} {reason}" for reason, count in self.dropped.most_common())
+        left = f" ({reasons})" if reasons else ""
+        written = "" if paths is None else f" -> {', '.join(map(str, paths)) or 'nothing written'}"
+        return f"kept {self.kept} of {self.total} {self.unit}{left}{written}"
+
+
+def mean(values: Sequence[float]) -> str:
+    """Write a mean, or that there is none."""
+    return f"{sum(values) / len(values):.2f}" if values else "-"

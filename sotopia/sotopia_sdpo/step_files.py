@@ -1,0 +1,79 @@
+"""The files between the steps: their names, who writes them, and reading and writing them whole.
+
+Comes in: a path. Goes out: a list of records, or one line that says which file is wrong and which script writes it.
+Invariant: a file is written in one step, so a reader finds the old one or the new one, never a part.
+"""
+
+import json
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from sotopia_sdpo.errors import UserError
+
+
+class StepFile(NamedTuple):
+    """One of them."""
+
+    name: str
+    writer: str
+    """The script that writes it."""
+
+
+SFT_DATA = StepFile("sft_data.json", "sft_data.py")
+NEGATIVES = StepFile("negative_data.json", "data_filtering_negative.py")
+NEGATIVE_COMBOS = StepFile("negative_combos.json", "data_filtering_negative.py")
+LOCATED = StepFile("negative_data_error.json", "locate.py")
+PAIRS = StepFile("preference_data.json", "data_filtering_positive.py")
+POSITIVES = StepFile("positive_data.json", "data_filtering_positive.py")
+ETO_PAIRS = StepFile("eto_data.json", "data_filtering_positive.py --pairs eto")
+SEGMENT_PAIRS = StepFile("preference_data_auto.json", "auto_tail.py")
+
+MOST_SHOWN_ERROR = 200
+
+
+def read_list(path: Path, writer: str) -> list[Any]:
+    """Read a file that holds one JSON list.
+
+    Raises:
+        UserError: if it is not there, no JSON, no list, or empty.
+    """
+    try:
+        rows = json.loads(path.read_text("utf-8"))
+    except FileNotFoundError as err:
+        raise UserError(f"{path} is not there; {writer} writes it") from err
+    except (OSError, ValueError, RecursionError) as err:
+        raise UserError(f"{path}: cannot be read as JSON ({str(err)[:MOST_SHOWN_ERROR]}); rerun {writer}") from err
+    if not isinstance(rows, list) or not rows:
+        found = "none" if rows == [] else f"a {type(rows).__name__}"
+        raise UserError(f"{path}: expected a list of records, found {found}; rerun {writer}")
+    return rows
+
+
+def wrong_record(path: Path, number: int, reason: object, writer: str) -> UserError:
+    """Say which record of a file is wrong; records count from 0."""
+    return UserError(f"{path} record {number}: {reason}; fix it or rerun {writer}")
+
+
+def write_lists(files: Iterable[tuple[Path, Sequence[Any]]]) -> None:
+    """Write JSON lists, each in one step, after all of them have been written aside.
+
+    Raises:
+        UserError: if one cannot be written; the files keep what they held.
+    """
+    written: list[tuple[Path, Path]] = []
+    path = Path()
+    try:
+        for path, rows in files:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+            written.append((aside, path))
+            aside.write_text(json.dumps(rows, ensure_ascii=False, indent=1) + "\n", "utf-8")
+        for aside, path in written:
+            aside.replace(path)
+    except OSError as err:
+        raise UserError(f"{path}: cannot be written ({err.strerror or err}); give another place (--output)") from err
+    finally:
+        for aside, _ in written:
+            aside.unlink(missing_ok=True)
