@@ -135,6 +135,7 @@ def simulate(
     rate_drop: options.Rate = 0.0,
     rate_broken_json: options.Rate = 0.0,
     rate_out_of_range: options.Rate = 0.0,
+    rate_annotation: options.AnnotationRate = 0.0,
     api_key: Annotated[str, typer.Option(help="Let in this key only.")] = "",
     only_model: Annotated[
         list[str] | None, typer.Option(show_default=False, help="Have this model only; may be repeated.")
@@ -156,6 +157,7 @@ def simulate(
         rate_drop=rate_drop,
         rate_broken_json=rate_broken_json,
         rate_out_of_range=rate_out_of_range,
+        rate_annotation=rate_annotation,
         retry_after_s=retry_after,
         hang_s=hang,
         latency_ms=latency_ms,

@@ -59,6 +59,9 @@ PrintLogs = Annotated[bool, typer.Option("--print-logs", hidden=True, help="Acce
 ServerSeed = Annotated[int, typer.Option(help="Decides every answer, fault and latency.")]
 Port = Annotated[int, typer.Option(min=0, max=65535, help="The port; 0 takes a free one and says which.")]
 HostOption = Annotated[str, typer.Option(help="The address to listen on.")]
+AnnotationRate = Annotated[
+    float, typer.Option(min=0.0, max=1.0, help="Share of annotations (located turns, segments) that are wrong.")
+]
 Rate = Annotated[float, typer.Option(min=0.0, max=1.0, help="Share of requests that this hits.")]
 
 __all__ = ["DataDir", "Database"]

@@ -29,6 +29,8 @@ class Faults:
     rate_drop: float = 0.0
     rate_broken_json: float = 0.0
     rate_out_of_range: float = 0.0
+    rate_annotation: float = 0.0
+    """Of the annotations alone, and beside the other faults."""
     retry_after_s: float = 0.0
     hang_s: float = 600.0
     """How long a request that shall time out is kept waiting."""
@@ -41,6 +43,10 @@ class Faults:
         """Draw the latency of one request."""
         mean = self.latency_ms / 1000
         return -mean * math.log(1 - draw("latency")) if self.exponential else mean
+
+    def is_misannotated(self, draw: Draw) -> bool:
+        """Draw whether an annotation is wrong."""
+        return draw("annotation") < self.rate_annotation
 
     def fault(self, draw: Draw) -> Fault:
         """Draw what happens to one request."""
@@ -82,7 +88,7 @@ def break_json(text: str, draw: Draw) -> str:
         "I would rather not answer in that form.",
         "",
         text.replace('"', "'"),
-        text.replace("action_type", "type").replace('"score"', '"points"'),
+        text.replace("action_type", "type").replace('"score"', '"points"').replace('index"', 'turn"'),
     )
     return ways[int(draw("way") * len(ways))]
 

@@ -9,6 +9,7 @@ the request (its `seed` field counts above temperature 0), never of what was ask
 import hashlib
 import json
 import re
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from sotopia_sdpo.actions import Action, from_json, from_text
@@ -43,6 +44,18 @@ class Request(NamedTuple):
         chosen = self.seed if self.temperature > 0 else None
         return json.dumps([self.model, self.messages, chosen], ensure_ascii=False)
 
+    @property
+    def text(self) -> str:
+        """What all its messages say."""
+        return "\n".join(message["content"] for message in self.messages)
+
+
+class Seat(NamedTuple):
+    """Who takes part, and where the one who was told sits."""
+
+    names: tuple[str, str]
+    own: int
+
 
 def request_of(body: dict[str, Any]) -> Request:
     """Read a request's body.
@@ -71,14 +84,13 @@ def draws(*parts: object) -> Draw:
 
 def answer(request: Request, seed: int) -> str:
     """Play the one who is asked."""
-    text = "\n".join(message["content"] for message in request.messages)
+    text = request.text
     if all(word in text for word in EVALUATOR_WORDS):
         return evaluation(request, text, seed)
-    found = PARTICIPANTS.search(text)
-    if found is None:
+    seat = seat_of(text)
+    if seat is None:
         return READY
-    names = (found[1].strip(), found[2].strip())
-    own = 1 if f"{names[0]}'s goal: {HIDDEN}" in text else 0
+    names, own = seat
     events = _chat_events(request.messages, own) if len(request.messages) > 1 else _text_events(text, names)
     if not events and len(request.messages) == 1:
         events = _chat_events(request.messages, own)
@@ -89,11 +101,20 @@ def answer(request: Request, seed: int) -> str:
     return acts.say(act, draw("phrase"), names[1 - own].split()[0], _thing(text)).to_json()
 
 
+def seat_of(text: str) -> Seat | None:
+    """Read off a background who takes part; the goal that is hidden is the other's."""
+    found = PARTICIPANTS.search(text)
+    if found is None:
+        return None
+    names = (found[1].strip(), found[2].strip())
+    return Seat(names, 1 if f"{names[0]}'s goal: {HIDDEN}" in text else 0)
+
+
 def evaluation(request: Request, text: str, seed: int) -> str:
     """Score both sides by the rules, in our form or in upstream's."""
-    found = PARTICIPANTS.search(text)
-    names = (found[1].strip(), found[2].strip()) if found else ("", "")
-    events = _text_events(text, names) if found else []
+    seat = seat_of(text)
+    names = seat.names if seat else ("", "")
+    events = _text_events(text, names) if seat else []
     strict = int(3 * draws(seed, request.model)("strictness"))
     verdicts: dict[str, dict[str, Any]] = {}
     for side in (0, 1):
@@ -115,16 +136,19 @@ def evaluation(request: Request, text: str, seed: int) -> str:
 def _chat_events(messages: list[dict[str, str]], own: int) -> list[Event]:
     """Hear the acts of a chat of JSON turns; what cannot be read is heard as nothing in particular."""
     start = next((i for i, message in enumerate(messages) if message["role"] == "user"), 0)
-    events: list[Event] = []
-    if own == 1:
-        events.append((0, _heard(first_action_of, messages[start]["content"])))
+    events = opening_of(messages[start]["content"], own)
     for message in messages[start + 1 :]:
         side = own if message["role"] == "assistant" else 1 - own
-        events.append((side, _heard(from_json, message["content"])))
+        events.append((side, hear(from_json, message["content"])))
     return events
 
 
-def _heard(read: Any, text: str) -> str:
+def opening_of(text: str, own: int) -> list[Event]:
+    """Hear what the partner did first, at the end of the first human turn, if the agent speaks second."""
+    return [(0, hear(first_action_of, text))] if own == 1 else []
+
+
+def hear(read: Callable[[str], Action], text: str) -> str:
     """Hear one act in a text that may be in no form at all."""
     try:
         return acts.heard(read(text))
@@ -142,7 +166,7 @@ def _text_events(text: str, names: tuple[str, str]) -> list[Event]:
         re.MULTILINE | re.DOTALL,
     )
     return [
-        (names.index(found[1]), _heard(_sentence, found[2]))
+        (names.index(found[1]), hear(_sentence, found[2]))
         for found in line.finditer(text)
         if found[2] != "did nothing"
     ]

@@ -8,16 +8,19 @@ name, on loopback unless told otherwise.
 
 import asyncio
 import hashlib
+import json
 import signal
 import time
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from aiohttp import web
 
 from sotopia_sdpo.errors import UserError
+from sotopia_sdpo.simulated.annotator import Task, annotate, task_of
 from sotopia_sdpo.simulated.faults import Fault, Faults, Occasions, break_json, push_out_of_range
+from sotopia_sdpo.simulated.misannotations import misannotate
 from sotopia_sdpo.simulated.replies import Draw, Request, answer, request_of
 
 
@@ -26,6 +29,13 @@ LOOPBACK = "127.0.0.1"
 CHARACTERS_PER_TOKEN = 4
 MAX_BODY_BYTES = 64 * 2**20
 TRANSPORT_FAULTS = ("429", "500", "timeout", "drop")
+
+
+class Answer(NamedTuple):
+    """What is said, and the counters that go up once it is delivered."""
+
+    text: str
+    counted: tuple[str, ...]
 
 
 @dataclass
@@ -42,7 +52,7 @@ class SimulatedServer:
     counts: Counter[str] = field(default_factory=Counter)
     latency_s: float = 0.0
     answered: Counter[str] = field(default_factory=Counter)
-    """How often each content was answered well, by hash."""
+    """How often each content was answered, by hash: delivered, and not broken on the way."""
     occasions: Occasions = field(default_factory=Occasions)
 
     def app(self) -> web.Application:
@@ -79,6 +89,7 @@ class SimulatedServer:
         try:
             body = await http.json()
             request = request_of(body)
+            task = task_of(request)
         except (ValueError, TypeError, AttributeError) as err:
             return _error(400, str(err))
         if (refusal := self._refusal(http, request, body)) is not None:
@@ -89,13 +100,13 @@ class SimulatedServer:
         self.latency_s += latency_s
         if fault:
             self.counts[f"fault {fault}"] += 1
-        is_answered = fault not in TRANSPORT_FAULTS
-        completion = self._completion(request, fault, draw) if is_answered else {}
+        given = None if fault in TRANSPORT_FAULTS else self._answer(request, task, fault, draw)
         if latency_s:
             await asyncio.sleep(max(0.0, latency_s - (time.monotonic() - started)))
-        if not is_answered:
+        if given is None:
             return await self._broken(http, fault)
-        return web.json_response(completion, headers={"Server": SERVER_NAME})
+        # A client that has gone away meanwhile ends this handler in the sleep, so it is not counted as answered.
+        return web.json_response(self._completion(request, given), headers={"Server": SERVER_NAME})
 
     def _lets_in(self, http: web.Request) -> bool:
         return not self.api_key or http.headers.get("Authorization") == f"Bearer {self.api_key}"
@@ -123,16 +134,23 @@ class SimulatedServer:
             http.transport.abort()
         return web.Response()
 
-    def _completion(self, request: Request, fault: Fault, draw: Draw) -> dict[str, Any]:
-        """Write the answer as a chat completion."""
-        text = answer(request, self.seed)
+    def _answer(self, request: Request, task: Task | None, fault: Fault, draw: Draw) -> Answer:
+        """Find the answer and let it go wrong; a wrong annotation is an answer too, which clients keep."""
+        right = json.dumps(annotate(task)) if task else answer(request, self.seed)
+        said = text = misannotate(task, draw) if task and self.faults.is_misannotated(draw) else right
         if fault == "broken-json":
-            text = break_json(text, draw)
+            text = break_json(said, draw)
         elif fault == "out-of-range":
-            text = push_out_of_range(text, draw)
-        else:
+            text = push_out_of_range(said, draw)
+        counted = (("answers", text == said), ("annotations", task), ("annotations wrong", task and text != right))
+        return Answer(text, tuple(name for name, holds in counted if holds))
+
+    def _completion(self, request: Request, given: Answer) -> dict[str, Any]:
+        """Write the answer as a chat completion and count it."""
+        text = given.text
+        self.counts.update(given.counted)
+        if "answers" in given.counted:
             self.answered[hashlib.sha256(request.content.encode()).hexdigest()] += 1
-            self.counts["answers"] += 1
         prompt_tokens = sum(len(message["content"]) for message in request.messages) // CHARACTERS_PER_TOKEN + 1
         completion_tokens = len(text) // CHARACTERS_PER_TOKEN + 1
         self.counts["prompt_tokens"] += prompt_tokens

@@ -1,0 +1,166 @@
+"""Annotate sessions by the rules of the scripted world: which turn hurt, and where the better session gets ahead.
+
+Comes in: a request in one of two forms. Goes out: the right answer, always a valid one.
+- locate: a <dialogue>. The answer is the agent's costliest turn, the earliest of equals. Cost of an act, the first
+  that holds: 6 rude again without an apology (it ends the talk), 4 rude, 3 accepting a greedy offer, 3 leaving
+  without a deal (0 if the other was rude that often), 3 a greedy offer, 2 a fair offer before asking, 2 declining an
+  offer that trust carries, 1 a concession, 0 anything else.
+- segment: a <history>, and from the first difference on a <first> (worse) and a <second> (better) session. The answer
+  starts there and ends, both included, at the first agent's turn of the second at which its (goal, relationship) is
+  above that of the first at the same length; if there is none, at the agent's second turn from there, or its only one.
+"""
+
+import json
+import re
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from sotopia_sdpo.actions import Action, from_json
+from sotopia_sdpo.simulated import acts
+from sotopia_sdpo.simulated.replies import Request, hear, opening_of, seat_of
+from sotopia_sdpo.simulated.rules import RUDE_LIMIT, Event, is_taken, scores, stand
+
+
+INSTRUCTIONS = re.compile(r"<instructions>(.*?)</instructions>", re.DOTALL)
+# Inside these blocks "<" is escaped, so one that is only spoken of, or quoted, is not taken for a block.
+BLOCK = re.compile(r"<(dialogue|history|first|second)>\s*(\{[^<]*)</\1>")
+SEGMENT_WORDS = ("start_index", "end_index")
+FALLBACK_TURNS = 2
+"""The agent's turns in a segment where the better session never gets ahead."""
+PREFACE = "By the rules of the simulation"
+
+
+class Turn(NamedTuple):
+    """One line of a block."""
+
+    index: int
+    is_agent: bool
+    act: str
+
+
+class Task(NamedTuple):
+    """What is to be annotated."""
+
+    own: int
+    """Where the agent sits."""
+    opening: tuple[Event, ...]
+    """What the partner did before the first line, where the agent speaks second."""
+    turns: tuple[Turn, ...]
+    """The dialogue, or the better session, history included."""
+    worse: tuple[Turn, ...] = ()
+    """The worse session, history included."""
+    start: int | None = None
+    """The first differing index; none where a turn is to be located."""
+
+    @property
+    def agent_indices(self) -> list[int]:
+        """The agent's turns."""
+        return [turn.index for turn in self.turns if turn.is_agent]
+
+    def events(self, turns: Sequence[Turn]) -> list[Event]:
+        """Tell a session as the rules hear it."""
+        return [*self.opening, *((self.own if turn.is_agent else 1 - self.own, turn.act) for turn in turns)]
+
+
+class Charge(NamedTuple):
+    """What an act cost its side."""
+
+    cost: int
+    why: str
+
+
+def task_of(request: Request) -> Task | None:
+    """Find out what a request asks to annotate; none if it asks for something else.
+
+    Raises:
+        ValueError: if it is in the form of such a request, but a block is not; the text says what is wrong.
+    """
+    text = request.text
+    instructions = INSTRUCTIONS.search(text)
+    # A correction that quotes a block stands behind the block itself, so the first of a name counts.
+    blocks = dict(reversed(BLOCK.findall(text)))
+    is_segment = "second" in blocks and all(word in text for word in SEGMENT_WORDS)
+    if instructions is None or not (is_segment or "dialogue" in blocks):
+        return None
+    seat = seat_of(instructions[1])
+    own = seat.own if seat else 0
+    opening = tuple(opening_of(instructions[1], own))
+    if not is_segment:
+        return Task(own, opening, _turns(blocks, "dialogue"))
+    history, first = _turns(blocks, "history"), _turns(blocks, "first")
+    second = _turns(blocks, "second")
+    return Task(own, opening, (*history, *second), (*history, *first), second[0].index)
+
+
+def annotate(task: Task) -> dict[str, Any]:
+    """Give the right answer."""
+    return _locate(task) if task.start is None else _segment(task, task.start)
+
+
+def _turns(blocks: dict[str, str], name: str) -> tuple[Turn, ...]:
+    """Read the lines of a block; one that must hold an agent's turn is checked for it."""
+    # Not splitlines(): JSON leaves other line ends, such as U+2028, in its texts.
+    found = tuple(_turn(line, name) for line in blocks.get(name, "").split("\n") if line.strip())
+    if name in ("dialogue", "second") and not any(turn.is_agent for turn in found):
+        raise ValueError(f"<{name}>: expected a turn of the agent, found none")
+    return found
+
+
+def _turn(line: str, name: str) -> Turn:
+    """Read one line; a turn in no form at all is heard as words."""
+    try:
+        found = json.loads(line)
+        index, is_agent = int(found["index"]), {"agent": True, "partner": False}[found["who"]]
+    except (ValueError, KeyError, TypeError) as err:
+        raise ValueError(f"<{name}>: {line[:80]!r} is not an object with an index and who ({err})") from err
+    if "turn" in found:
+        return Turn(index, is_agent, hear(from_json, json.dumps(found["turn"])))
+    return Turn(index, is_agent, acts.heard(Action("speak", str(found.get("text", "")))))
+
+
+def _charge(before: Sequence[Event], side: int, act: str) -> Charge:
+    """Say what an act costs, by the list above."""
+    standing = stand(before)
+    own, other = standing.sides[side], standing.sides[1 - side]
+    offer = standing.open_offer[1] if standing.open_offer and standing.open_offer[0] != side else ""
+    is_loss = act == acts.LEAVE and standing.deal is None and other.unforgiven < RUDE_LIMIT
+    charges = (
+        (act == acts.RUDE and own.unforgiven + 1 >= RUDE_LIMIT, Charge(6, "which ends the talk")),
+        (act == acts.RUDE, Charge(4, "which costs the other's trust")),
+        (act == acts.ACCEPT and offer == acts.GREEDY, Charge(3, "which leaves the agent nothing")),
+        (is_loss, Charge(3, "without a deal")),
+        (act == acts.GREEDY, Charge(3, "which the other cannot take")),
+        (act == acts.FAIR and acts.ASK not in own.done, Charge(2, "before asking what the other needs")),
+        (act == acts.DECLINE and bool(offer) and is_taken(offer, other), Charge(2, "though the offer was sound")),
+        (act == acts.CONCEDE, Charge(1, "which gives the goal away")),
+    )
+    return next((charge for holds, charge in charges if holds), Charge(0, "which costs nothing, as all of them"))
+
+
+def _locate(task: Task) -> dict[str, Any]:
+    """Find the agent's costliest turn."""
+    events, skipped = task.events(task.turns), len(task.opening)
+    charged = [
+        (_charge(events[: skipped + i], task.own, turn.act), turn)
+        for i, turn in enumerate(task.turns)
+        if turn.is_agent
+    ]
+    charge, turn = max(charged, key=lambda item: item[0].cost)
+    return {"reason": f"{PREFACE}, this turn hurt most: {turn.act}, {charge.why}.", "index": turn.index}
+
+
+def _segment(task: Task, start: int) -> dict[str, Any]:
+    """Find where the better session gets ahead."""
+    better, worse = task.events(task.turns), task.events(task.worse)
+    lengths = enumerate(task.turns, len(task.opening) + 1)
+    ends = [(length, turn) for length, turn in lengths if turn.is_agent and turn.index >= start]
+    ahead = [turn for length, turn in ends if _worth(better[:length], task.own) > _worth(worse[:length], task.own)]
+    end, why = (ahead[0], "is ahead after") if ahead else (ends[:FALLBACK_TURNS][-1][1], "is never ahead; up to")
+    reason = f"{PREFACE}, the second session {why} this act: {end.act}."
+    return {"reason": reason, "start_index": start, "end_index": end.index}
+
+
+def _worth(events: Sequence[Event], side: int) -> tuple[int, int]:
+    """Say what a session is worth to a side: goal, then relationship."""
+    found = scores(events, side)
+    return found["goal"], found["relationship"]
