@@ -6,8 +6,14 @@ Invariant: the two are written side by side, not one derived from the other, but
 
 import json
 from copy import deepcopy
+from pathlib import Path
 from typing import Any
 
+
+NEG, COMBOS, ERR = "negative_data.json", "negative_combos.json", "negative_data_error.json"
+PREF, POS, AUTO = "preference_data.json", "positive_data.json", "preference_data_auto.json"
+ETO, SFT = "eto_data.json", "sft_data.json"
+Files = dict[str, Any]
 
 AGENTS = ["a", "b"]
 NAMES = ["Ann Ö.", "Bob"]
@@ -141,16 +147,29 @@ def files() -> dict[str, list[dict[str, Any]]]:
     p0 = record("P0", "e1", 0, OTHER, (5, 2))
     names = ("env", "agents", "agent_position", "episode")
     return {
-        "negative_data.json": negatives,
-        "negative_combos.json": [
+        NEG: negatives,
+        COMBOS: [
             dict(zip(("env_id", "agent_ids", *names[2:]), (n[k] for k in names), strict=True)) for n in negatives
         ],
-        "negative_data_error.json": located,
-        "preference_data.json": pairs,
-        "positive_data.json": deepcopy(pairs[1::2]),
-        "preference_data_auto.json": cut(pairs[:2], 3, 4) + cut(pairs[2:], 1, 4),
-        "eto_data.json": pair("N1/0", n1, p0, goal_gain=0.0, relationship_gain=1.0),
-        "sft_data.json": [
-            {"conversations": dialogue(*side)} for side in ((LONG[:5], 0), (LONG, 1), (OTHER, 0), (OTHER[:4], 1))
-        ],
+        ERR: located,
+        PREF: pairs,
+        POS: deepcopy(pairs[1::2]),
+        AUTO: cut(pairs[:2], 3, 4) + cut(pairs[2:], 1, 4),
+        ETO: pair("N1/0", n1, p0, goal_gain=0.0, relationship_gain=1.0),
+        SFT: [{"conversations": dialogue(*side)} for side in ((LONG[:5], 0), (LONG, 1), (OTHER, 0), (OTHER[:4], 1))],
     }
+
+
+def write(folder: Path, files: Files) -> Path:
+    """Write step files into a folder, which is made."""
+    folder.mkdir(exist_ok=True)
+    for name, records in files.items():
+        text = records if isinstance(records, str) else json.dumps(records, ensure_ascii=False, indent=1)
+        (folder / name).write_text(text, encoding="utf-8")
+    return folder
+
+
+def write_episodes(path: Path, episodes: list[dict[str, Any]]) -> Path:
+    """Write episodes as `sotopia db export` does."""
+    path.write_text("".join(json.dumps(e, ensure_ascii=False) + "\n" for e in episodes), encoding="utf-8")
+    return path
