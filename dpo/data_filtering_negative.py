@@ -122,12 +122,11 @@ def role_of(side: Side) -> tuple[str, str, int]:
 
 def combo_of(record: Negative) -> dict[str, Any]:
     """Write what task `pos` needs of a negative."""
-    place = {"env_id": record.env, "agent_ids": record.agents, "agent_position": record.agent_position}
     return {
-        **place,
+        "env_id": record.env,
+        "agent_ids": record.agents,
+        "agent_position": record.agent_position,
         "episode": record.episode,
-        "agent_model": record.agent_model,
-        "partner_model": record.partner_model,
     }
 
 

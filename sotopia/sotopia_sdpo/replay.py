@@ -17,10 +17,6 @@ from sotopia_sdpo.storage.base import Episode, Store
 from sotopia_sdpo.tasks import Task
 
 
-AGENT_MODEL, PARTNER_MODEL = "agent_model", "partner_model"
-"""The fields of a negative that say who played it."""
-
-
 class Origin(NamedTuple):
     """Where a positive starts from."""
 
@@ -34,7 +30,7 @@ class Origin(NamedTuple):
     history: tuple[Action, ...] = ()
     """What is replayed, by turn."""
     models: tuple[str, str] | None = None
-    """The agent's model and its partner's in the negative, without addresses; None where the row does not tell."""
+    """The agent's model and its partner's in the negative, without addresses; None where its episode is not stored."""
 
     def is_with(self, partner: str, is_self_chat: bool) -> bool:
         """Tell whether the negative was played with this partner, or in self-chat as well."""
@@ -79,19 +75,14 @@ def _origin(row: Any, store: Store, is_replayed: bool) -> Origin:
     episode = row.get("episode")
     if not isinstance(episode, str | None):
         raise ValueError(f"episode is {episode!r}, expected an id")
-    origin = Origin(Combo(environment, (agents[0], agents[1])), position, episode or None, models=_models(row))
+    stored = store.get_episode(episode) if episode else None
+    models = stored.players if stored else None
+    origin = Origin(Combo(environment, (agents[0], agents[1])), position, episode or None, models=models)
     if not is_replayed:
         return origin
     location = _field(row, int, "location")
-    history = _history(row, store, origin.combo, position, location)
+    history = _history(row, stored, origin.combo, position, location)
     return origin._replace(location=location, history=history)
-
-
-def _models(row: dict[str, Any]) -> tuple[str, str] | None:
-    """Read who played the negative, where the row tells."""
-    if AGENT_MODEL not in row or PARTNER_MODEL not in row:
-        return None
-    return _field(row, str, AGENT_MODEL), _field(row, str, PARTNER_MODEL)
 
 
 def _field(row: dict[str, Any], kind: type, *names: str) -> Any:
@@ -107,13 +98,14 @@ def _field(row: dict[str, Any], kind: type, *names: str) -> Any:
     raise ValueError(f"{names[0]} is missing")
 
 
-def _history(row: dict[str, Any], store: Store, combo: Combo, position: int, location: int) -> tuple[Action, ...]:
+def _history(
+    row: dict[str, Any], stored: Episode | None, combo: Combo, position: int, location: int
+) -> tuple[Action, ...]:
     """Read what both sides did before the located turn, and hold the row and its stored episode against each other."""
     conversations = row.get("conversations")
     if not isinstance(conversations, list) or not all(isinstance(turn, dict) for turn in conversations):
         raise ValueError("conversations is missing")
     check_location(conversations, location)
-    stored = store.get_episode(row["episode"]) if row.get("episode") else None
     if stored is None:
         return tuple(actions_before(conversations, location, position))
     lived = _lived(stored, combo, turn_at(location, position, conversations[0].get("from") == "system"))

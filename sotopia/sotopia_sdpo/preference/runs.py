@@ -40,14 +40,6 @@ class StoredRun(NamedTuple):
         return f"{self.agent} with {self.partner}, judged by {self.evaluator}"
 
 
-def players(episode: Episode) -> tuple[str, str, str]:
-    """Name an episode's target, its partner and its evaluator, without addresses."""
-    if len(episode.models) != 3:
-        return UNKNOWN, UNKNOWN, UNKNOWN
-    evaluator, *sides = map(without_address, episode.models)
-    return sides[episode.position], sides[1 - episode.position], evaluator
-
-
 def task_of_episode(episode: Episode) -> str:
     """Say which task an episode was sampled for: as recorded, else by its tag."""
     found = TASK_IN_TAG.search(episode.tag)
@@ -57,7 +49,13 @@ def task_of_episode(episode: Episode) -> str:
 def stored_runs(store: Store) -> list[StoredRun]:
     """Look at one episode of every tag."""
     firsts = (next(iter(store.episodes(tag)), None) for tag in sorted(store.counts().episodes))
-    return [StoredRun(first.tag, task_of_episode(first), *players(first)) for first in firsts if first is not None]
+    return [_run_of(first) for first in firsts if first is not None]
+
+
+def _run_of(episode: Episode) -> StoredRun:
+    agent, partner = episode.players or (UNKNOWN, UNKNOWN)
+    evaluator = without_address(episode.models[0]) if episode.models else UNKNOWN
+    return StoredRun(episode.tag, task_of_episode(episode), agent, partner, evaluator)
 
 
 def choose_runs(store: Store, task: str, wanted: Wanted, mixed_agents: bool = False) -> list[StoredRun]:

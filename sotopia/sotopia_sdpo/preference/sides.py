@@ -9,7 +9,6 @@ from typing import NamedTuple
 
 from sotopia_sdpo.dialogue import Template, session_of, sharegpt_of
 from sotopia_sdpo.errors import UserError
-from sotopia_sdpo.models import without_address
 from sotopia_sdpo.preference.records import Negative, Score, check_dialogue
 from sotopia_sdpo.preference.runs import StoredRun
 from sotopia_sdpo.preference.tally import Tally
@@ -80,7 +79,9 @@ def record_of(episode: Episode, position: int, template: Template) -> Negative:
     dialogue = sharegpt_of(session_of(episode.messages), position, template)
     if len(dialogue) < 2:
         raise ValueError("the agent never has its turn")
-    models = [without_address(model) for model in episode.models[1:]] or [None, None]
+    agent, partner = episode.players or (None, None)
+    if position != episode.position:
+        agent, partner = partner, agent
     return Negative(
         conversations=check_dialogue(dialogue),
         episode=episode.pk,
@@ -89,8 +90,8 @@ def record_of(episode: Episode, position: int, template: Template) -> Negative:
         agent_position=position,
         goal=_score(episode, position, "goal"),
         relationship=_score(episode, position, "relationship"),
-        agent_model=models[position],
-        partner_model=models[1 - position],
+        agent_model=agent,
+        partner_model=partner,
     )
 
 

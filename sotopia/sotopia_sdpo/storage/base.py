@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Self, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from sotopia_sdpo.models import without_address
 from sotopia_sdpo.storage.keys import EpisodeKey, combo_key, whole_text
 
 
@@ -127,6 +128,14 @@ class Episode(BaseModel):
         if len(self.models) != 3 or self.models[1] == self.models[2]:
             return 0
         return int(self.tag.startswith(f"benchmark_{self.models[2]}_{self.models[1]}_"))
+
+    @property
+    def players(self) -> tuple[str, str] | None:
+        """Name the target's model and its partner's, without addresses; None where the episode does not tell."""
+        if len(self.models) != 3:
+            return None
+        first, second = map(without_address, self.models[1:])
+        return (second, first) if self.position else (first, second)
 
     @property
     def head(self) -> EpisodeHead:
