@@ -77,7 +77,7 @@ def episodes() -> list[dict[str, Any]]:
     """Write all episodes; N1, N2, N3 and both sides of N5 are negatives, and three of the four C."""
     vs_bob = {"tag": f"benchmark_{ANNA}_{BOB}_{JUDGE}_neg_trial0", "models": [JUDGE, BOB, ANNA], "agent_position": 1}
     n1, n2, n3 = ("N1", "e1", 0, 3), ("N2", "e1", 1, 1), ("N3", "e2", 1, 3)
-    failed = {"status": "failed", "rewards": [], "messages": []}
+    failed = {"status": "failed", "failure": "why", "rewards": [], "messages": []}
     return [
         episode("N1", "neg", "e1", LONG, [(5, 1), (9, 3)]),
         episode("N2", "neg", "e1", LONG, [(9, 3), (6, 0)]),

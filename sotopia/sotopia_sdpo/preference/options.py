@@ -57,11 +57,16 @@ def wanted(models: list[str] | None, partner: str, evaluator: str, tags: list[st
     return Wanted(tuple(models or ()), partner, evaluator, tuple(tags or ()))
 
 
-def script(command: Callable[..., None]) -> None:
-    """Run a script whose options are the parameters of `command`."""
+def app_of(command: Callable[..., None]) -> typer.Typer:
+    """Make the command line of a script, whose options are the parameters of `command`."""
     app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     app.command()(command)
-    app()
+    return app
+
+
+def script(command: Callable[..., None]) -> None:
+    """Run a script from its command line."""
+    app_of(command)()
 
 
 def end_with(step: Callable[[], int | None]) -> None:

@@ -53,6 +53,8 @@ class SimulatedServer:
     latency_s: float = 0.0
     answered: Counter[str] = field(default_factory=Counter)
     """How often each content was answered, by hash: delivered, and not broken on the way."""
+    annotated: set[str] = field(default_factory=set)
+    """The annotations that were delivered, right or wrong, by hash."""
     occasions: Occasions = field(default_factory=Occasions)
 
     def app(self) -> web.Application:
@@ -149,8 +151,12 @@ class SimulatedServer:
         """Write the answer as a chat completion and count it."""
         text = given.text
         self.counts.update(given.counted)
+        digest = hashlib.sha256(request.content.encode()).hexdigest()
         if "answers" in given.counted:
-            self.answered[hashlib.sha256(request.content.encode()).hexdigest()] += 1
+            self.answered[digest] += 1
+        if "annotations" in given.counted:
+            self.counts["annotations repeated"] += digest in self.annotated
+            self.annotated.add(digest)
         prompt_tokens = sum(len(message["content"]) for message in request.messages) // CHARACTERS_PER_TOKEN + 1
         completion_tokens = len(text) // CHARACTERS_PER_TOKEN + 1
         self.counts["prompt_tokens"] += prompt_tokens

@@ -1,0 +1,104 @@
+"""Fixtures of the scripts as processes; all state goes to tmp_path.
+
+Not covered here: real providers and their prices, and what a real model answers.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+
+from sotopia_sdpo.storage import open_store
+from sotopia_sdpo.storage.records import to_record
+
+
+DPO = Path(__file__).resolve().parents[1]
+ROOT = DPO.parent
+sys.path[:0] = [str(DPO), str(ROOT / "sotopia" / "tests" / "process")]
+
+import tiny_run  # noqa: E402
+from running import CLEARED, TIMEOUT_S, Command, Result, environment  # noqa: E402
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """The data folder of this test."""
+    return tmp_path / "home"
+
+
+def command_of(name: str, *arguments: str) -> list[str]:
+    """Write the command line of a script, or of `sotopia`."""
+    start = ["-m", "sotopia_sdpo"] if name == "sotopia" else [str(DPO / f"{name}.py")]
+    return [sys.executable, *start, *arguments]
+
+
+@pytest.fixture
+def run(home: Path, tmp_path: Path) -> Command:
+    """Run a script, or `sotopia`, to its end."""
+
+    def run_one(name: str, *arguments: str, **extra: str) -> Result:
+        env = environment(SDPO_HOME=str(home), **extra)
+        done = subprocess.run(
+            command_of(name, *arguments), capture_output=True, text=True, env=env, cwd=tmp_path, timeout=TIMEOUT_S
+        )
+        return Result(done.returncode, done.stdout, done.stderr)
+
+    return run_one
+
+
+@pytest.fixture
+def start(home: Path, tmp_path: Path) -> Callable[..., "subprocess.Popen[str]"]:
+    """Start a script and leave it running."""
+
+    def start_one(name: str, *arguments: str) -> "subprocess.Popen[str]":
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+        env = environment(SDPO_HOME=str(home))
+        return subprocess.Popen(command_of(name, *arguments), env=env, cwd=tmp_path, **pipes)
+
+    return start_one
+
+
+@pytest.fixture
+def inside(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    """Run a script in this process, which has to import its parts only once; otherwise the same."""
+    from sotopia_sdpo.preference.options import app_of
+
+    for name in list(os.environ):
+        if name.startswith(CLEARED):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("SDPO_HOME", str(home))
+    monkeypatch.chdir(tmp_path)
+
+    def run_one(name: str, *arguments: str) -> Result:
+        capsys.readouterr()
+        code = app_of(import_module(name).main)(list(arguments), standalone_mode=False)
+        return Result(code or 0, *capsys.readouterr())
+
+    return run_one
+
+
+@pytest.fixture
+def tiny(home: Path) -> Path:
+    """A data folder whose database holds the dozen episodes of tiny_run."""
+    with open_store(f"sqlite:///{home / 'sotopia.db'}") as store:
+        store.put_records(map(to_record, tiny_run.episodes()))
+    return home
+
+
+@pytest.fixture
+def located(tiny: Path, inside: Command) -> Path:
+    """The same with negative_data.json, and negative_data_error.json for three of its records."""
+    assert inside("data_filtering_negative").code == 0
+    places = {("N1", 0): 3, ("N2", 1): 1, ("N3", 1): 3}
+    rows = [
+        {**row, "location": places[row["episode"], row["agent_position"]], "reason": "here"}
+        for row in json.loads((tiny / "negative_data.json").read_text())
+        if (row["episode"], row["agent_position"]) in places
+    ]
+    (tiny / "negative_data_error.json").write_text(json.dumps(rows))
+    return tiny
