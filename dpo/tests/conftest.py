@@ -100,5 +100,5 @@ def located(tiny: Path, inside: Command) -> Path:
         for row in json.loads((tiny / "negative_data.json").read_text())
         if (row["episode"], row["agent_position"]) in places
     ]
-    (tiny / "negative_data_error.json").write_text(json.dumps(rows))
+    (tiny / "negative_data_error.json").write_text(json.dumps(rows, ensure_ascii=False, indent=1))
     return tiny

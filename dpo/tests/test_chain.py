@@ -8,6 +8,7 @@ import json
 import random
 import signal
 import sqlite3
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -18,7 +19,8 @@ from recheck import check
 from running import Command, Result, Server, serving
 
 
-SNAPSHOT = Path(__file__).resolve().parents[3] / "shared" / "data" / "rdb" / "sotopia_pi.rdb"
+ROOT = Path(__file__).resolve().parents[2]
+SNAPSHOT = ROOT.parent / "shared" / "data" / "rdb" / "sotopia_pi.rdb"
 FAULTS = ("429", "500", "drop", "broken-json")
 STAGES = {"SFT-round-1": (0, 4), "dev-round-1": (4, 10), "selftrain-round-2": (10, 12)}
 CONCURRENCY = 4
@@ -132,6 +134,19 @@ def test_the_chain(run: Command, start: Callable[..., object], server: Server, w
 
     assert run("sotopia", "db", "export", "--episodes", str(home / "episodes.jsonl")).code == 0
     assert check(home, home / "episodes.jsonl", eto_any_difference=True) == []
+    for stage, name in (("sdpo", "preference_data"), ("eto", "eto_data")):
+        assert trains(home, stage, name) == 0
+
+
+def trains(home: Path, stage: str, name: str) -> int:
+    """Train one step on what the scripts wrote, as the README says, but for the folder of the files."""
+    registered = json.loads((ROOT / "LLaMA-Factory" / "data" / "dataset_info.json").read_text())
+    for entry in registered.values():
+        entry["file_name"] = Path(entry["file_name"]).name
+    (home / "dataset_info.json").write_text(json.dumps(registered))
+    config = ROOT / "LLaMA-Factory" / "examples" / "demo" / f"{stage}.yaml"
+    options = [f"dataset_dir={home}", f"dataset={name}", f"output_dir={home / stage}", "max_steps=1"]
+    return subprocess.run(["bash", str(ROOT / "train.sh"), str(config), *options], cwd=home).returncode
 
 
 def test_a_polite_stop_pays_nothing_twice(
