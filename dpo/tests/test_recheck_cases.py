@@ -57,6 +57,25 @@ def add_negative(files: Files, *what: Any) -> None:
     files[COMBOS][-1] |= {name: made[name] for name in ("agent_position", "episode")}
 
 
+def reworded(files: Files, side: str) -> None:
+    """Give other instructions to one side of all pairs."""
+    for found in files[PREF] + files[POS] + files[AUTO]:
+        if found["side"] == side:
+            found["conversations"][0] |= {"value": found["conversations"][0]["value"].replace("Act.", "Go.")}
+
+
+def twice_under_the_cap(files: Files) -> None:
+    """C0 stands in C1's place too."""
+    for name in (NEG, COMBOS):
+        files[name][6] = deepcopy(files[name][5])
+
+
+def told(files: Files, names: tuple[str, ...], **values: Any) -> None:
+    for name in names:
+        for found in files[name]:
+            found.update(values)
+
+
 def leave_out(files: Files, index: int) -> None:
     for name in (NEG, COMBOS):
         del files[name][index]
@@ -124,6 +143,7 @@ CASES: dict[str, tuple[Callable[[Files], Any], str]] = {
     "the partner's side": (lambda f: add_negative(f, "N3", "e2", 0, LONG[:5], (1, -5)), "another model's"),
     "a trial as a negative": (lambda f: add_negative(f, *("S2", "e9", 0, OTHER, (5, 3))), "of task sft"),
     "one over the cap": (lambda f: add_negative(f, "C2", "e4", 0, LONG[:5], (1, 2)), "is 4, expected 3"),
+    "one twice under the cap": (twice_under_the_cap, r"\('C0', 0\) stands there 2 times"),
     "one under the cap": (lambda f: leave_out(f, 7), "is 2, expected 3"),
     "the second side lost": (lambda f: leave_out(f, 4), "is 0, expected 1"),
     "another role in a combo": (lambda f: f[COMBOS][0].update(agent_position=1), "lacks .*N1"),
@@ -131,6 +151,11 @@ CASES: dict[str, tuple[Callable[[Files], Any], str]] = {
     "a combo lost": (lambda f: f[COMBOS].pop(), "lacks .*C3"),
     "a location everywhere wrong": (moved_location, "none of the 1 hpos trials"),
     "a location at the partner's": (lambda f: f[ERR][0].update(location=2), "location 2 is not a gpt turn"),
+    "another reason": (lambda f: told(f, (PREF, POS, AUTO), location_reason="there"), "location, location_reason is"),
+    "a negative in other words": (lambda f: reworded(f, "negative"), "negative's conversations is"),
+    "a positive in other words": (lambda f: reworded(f, "positive"), "differ before the located turn"),
+    "a cut pair of no pair": (lambda f: told(f, (AUTO,), pair="N3/1@3"), "N3/1@3 is none of preference_data"),
+    "a segment without a reason": (lambda f: told(f, (AUTO,), reason=" "), "reason is ' '"),
     "a location behind the end": (lambda f: f[ERR][0].update(location=7), "location 7 is not a gpt turn"),
     "a location from the end": (lambda f: f[ERR][0].update(location=-1), "location -1 is not a gpt turn"),
     "a pair lost": (lambda f: with_pairs(f, f[PREF][2:], f[AUTO][2:]), "lacks the pair N1/0@3"),
