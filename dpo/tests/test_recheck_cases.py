@@ -151,6 +151,7 @@ CASES: dict[str, tuple[Callable[[Files], Any], str]] = {
     "a combo lost": (lambda f: f[COMBOS].pop(), "lacks .*C3"),
     "a location everywhere wrong": (moved_location, "none of the 1 hpos trials"),
     "a location at the partner's": (lambda f: f[ERR][0].update(location=2), "location 2 is not a gpt turn"),
+    "a located negative of its own": (lambda f: told(f, (ERR,), note="x"), "is not the record of negative_data.json"),
     "another reason": (lambda f: told(f, (PREF, POS, AUTO), location_reason="there"), "location, location_reason is"),
     "a negative in other words": (lambda f: reworded(f, "negative"), "negative's conversations is"),
     "a positive in other words": (lambda f: reworded(f, "positive"), "differ before the located turn"),
