@@ -1,0 +1,78 @@
+"""Show a file of preference pairs as one HTML page, for reading them and for tracing where they come from.
+
+Reads preference_data_auto.json, preference_data.json, eto_data.json, or any list in the published form, and writes
+one self-contained page beside it: pairs side by side, the located turn and the segment marked, scores, reasons,
+filters, histograms. Nothing is left out: a pair that cannot be shown is an error.
+
+    python dpo/report.py preference_data_auto.json
+"""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from sotopia_sdpo.db_cli import DataDir
+from sotopia_sdpo.errors import UserError, run_at_edge
+from sotopia_sdpo.preference.report.data import report_of
+from sotopia_sdpo.preference.report.page import page_of
+from sotopia_sdpo.preference.report.reading import read_pairs
+from sotopia_sdpo.storage import data_home
+
+
+WRITERS = {"preference_data.json": "data_filtering_positive.py", "eto_data.json": "data_filtering_positive.py"}
+DEFAULT_WRITER = "auto_tail.py"
+SUFFIX = ".html"
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.command()
+def main(
+    pairs: Annotated[Path, typer.Argument(metavar="FILE", help="The pairs; looked for here, then in the data folder.")],
+    output: Annotated[
+        Path | None, typer.Option(show_default=False, help="The page. (default: beside FILE, named .html)")
+    ] = None,
+    data_dir: DataDir = None,
+) -> None:
+    """Show a file of preference pairs as one self-contained HTML page."""
+    raise typer.Exit(run_at_edge(lambda: write_report(find(pairs, data_dir), output)))
+
+
+def find(path: Path, data_dir: Path | None) -> Path:
+    """Say which file is meant: the one here, else the one of that name in the data folder."""
+    in_data = data_home(data_dir) / path
+    return in_data if not path.exists() and in_data.exists() else path
+
+
+def write_report(path: Path, output: Path | None) -> None:
+    """Write the page and print the summary.
+
+    Raises:
+        UserError: if the pairs are not in order, or the page cannot be written.
+    """
+    target = output or path.with_suffix(SUFFIX)
+    if target.resolve() == path.resolve():
+        raise UserError(f"{target}: the page would replace the pairs; give another name with --output")
+    if target.is_dir():
+        raise UserError(f"{target}: expected a file for the page, found a folder; give a file with --output")
+    report = report_of(read_pairs(path, WRITERS.get(path.name, DEFAULT_WRITER)))
+    temporary = target.with_name(f"{target.name}.tmp")
+    try:
+        temporary.write_text(page_of(report, path.name), "utf-8")
+        temporary.replace(target)
+    except OSError as err:
+        temporary.unlink(missing_ok=True)
+        raise UserError(f"{target}: cannot be written ({err.strerror}); give another place with --output") from err
+    print(f"{summary(report)} -> {target}")
+
+
+def summary(report: dict) -> str:
+    """Count the pairs, and the scenarios where the file tells them."""
+    pairs, scenarios = len(report["pairs"]), len(report["scenarios"])
+    counted = f"{pairs} {'pair' if pairs == 1 else 'pairs'}"
+    return f"{counted} of {scenarios} {'scenario' if scenarios == 1 else 'scenarios'}" if scenarios else counted
+
+
+if __name__ == "__main__":
+    app()

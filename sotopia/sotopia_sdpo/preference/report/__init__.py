@@ -1,0 +1,1 @@
+"""A file of preference pairs as one self-contained HTML page."""
