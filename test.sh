@@ -5,11 +5,12 @@ set -euo pipefail
 . "$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)/setup.sh"
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
-# Two suites with helpers of their own names, so one pytest each. Exit code 5: nothing in this one was chosen by -k.
+# Suites with helpers of their own names, so one pytest each. Exit code 5: nothing in this one was chosen by -k.
 suite() { "$SDPO_PYTHON" -m pytest -q -p no:cacheprovider --disable-warnings "$@" || [ $? -eq 5 ]; }
 
 "$SDPO_PYTHON" -m ruff check .
 "$SDPO_PYTHON" -m ruff format --check .
 suite LLaMA-Factory/tests/unit "$@"
 suite sotopia/tests/unit sotopia/tests/process sotopia/tests/servers "$@"
+suite dpo/tests "$@"
 suite LLaMA-Factory/tests/process "$@"

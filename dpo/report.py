@@ -29,7 +29,7 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 @app.command()
 def main(
-    pairs: Annotated[Path, typer.Argument(metavar="FILE", help="The pairs; looked for here, then in the data folder.")],
+    pairs: Annotated[Path, typer.Argument(metavar="FILE", help="The pairs, here or in the data folder.")],
     output: Annotated[
         Path | None, typer.Option(show_default=False, help="The page. (default: beside FILE, named .html)")
     ] = None,

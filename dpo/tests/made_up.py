@@ -1,6 +1,6 @@
 """Made-up preference pairs in the form that the scripts write, for tests and for looking at the page.
 
-    python dpo/tests/made_up.py 1019 preference_data_auto.json
+python dpo/tests/made_up.py 1019 preference_data_auto.json
 """
 
 import json
@@ -10,11 +10,27 @@ from pathlib import Path
 
 from sotopia_sdpo.actions import Action
 from sotopia_sdpo.dialogue import Session, load_template, sharegpt_of
+from sotopia_sdpo.preference.report.reading import Pair
 
 
-THINGS = ["the wool blanket", "the last parking space", "the window seat", "the old piano", "the balcony", "the tent"]
-THINGS += ["the corner table", "the good umbrella", "the record player", "the garden plot", "the bicycle", "the kayak"]
-PLACES = ["a cold campsite", "a shared flat", "a night train", "an attic", "a village fair", "a bus shelter", "a studio"]
+THINGS = [
+    "the wool blanket",
+    "the last pot of tea",
+    "the window seat",
+    "the good umbrella",
+    "the armchair",
+    "the radio",
+]
+THINGS += ["the lantern", "the chess set", "the guitar", "the thick coat", "the camera", "the heater"]
+PLACES = [
+    "a cold campsite",
+    "a shared flat",
+    "a night train",
+    "an attic",
+    "a village fair",
+    "a bus shelter",
+    "a studio",
+]
 BONDS = ["Two strangers", "Two old friends", "Two colleagues", "Two cousins", "Two neighbours", "A former couple"]
 PEOPLE = ["Ines Falk", "Tomas Reyes", "Mira Okafor", "Jonas Lindqvist", "Leyla Demir", "Émile Roche", "Ada Novak"]
 
@@ -54,7 +70,9 @@ GOOD = [
 ]
 ACTS = {"bad": "turns away and spreads both arms over {thing}", "good": "moves aside to make room and smiles"}
 LOCATED = "The agent claims {thing} without asking what {you} needs it for, which ends every chance of a deal."
-CHOSEN = "The question and the offer that follows from its answer change the course; what comes later only confirms it."
+CHOSEN = (
+    "The question and the offer that follows from its answer change the course; what comes later only confirms it."
+)
 
 LENGTHS, LENGTH_WEIGHTS = (1, 3, 5, 7), (4, 89, 6, 1)
 LOCATIONS, LOCATION_WEIGHTS = (1, 3, 5, 7), (30, 48, 9, 13)
@@ -71,13 +89,16 @@ def session(draw, env, position, shared, rest, end):
         actions.append(Action("action", ACTS[rest].format(thing=thing)) if is_act else Action("speak", words))
     if len(texts) % 2 == 0:
         actions += [Action("none"), Action("leave")] if position else [Action("leave")]
-    return sharegpt_of(Session(tuple(names), (env["background"][0], env["background"][1]), tuple(actions)), position, load_template())
+    return sharegpt_of(
+        Session(tuple(names), (env["background"][0], env["background"][1]), tuple(actions)), position, load_template()
+    )
 
 
 def environment(draw, number):
-    """Make a scenario with its two characters."""
-    bond = BONDS[number % len(BONDS)]
-    thing, place = THINGS[number // len(BONDS) % len(THINGS)], PLACES[number // (len(BONDS) * len(THINGS)) % len(PLACES)]
+    """Make a scenario with its two characters; the first 500 differ."""
+    round_, longer = number // len(THINGS), number // (len(THINGS) * len(BONDS))
+    thing, bond = THINGS[number % len(THINGS)], BONDS[(round_ + number) % len(BONDS)]
+    place = PLACES[(longer + number) % len(PLACES)]
     text = f"{bond} meet in {place}, and both have set their heart on {thing}."
     names = draw.sample(PEOPLE, 2)
     goals = [f"{name}'s goal: {{}}".format(f"Have {thing} tonight, and stay on good terms") for name in names]
@@ -117,7 +138,15 @@ def pair_of(draw, env, number, step="auto"):
     if step in ("auto", "uncut"):
         common |= {"segment": [location, location + length], "reason": CHOSEN}
     return [
-        {"conversations": side, "side": name, **facts, "episode": own, "goal": float(g), "relationship": float(r), **common}
+        {
+            "conversations": side,
+            "side": name,
+            **facts,
+            "episode": own,
+            "goal": float(g),
+            "relationship": float(r),
+            **common,
+        }
         for side, name, own, g, r in zip(
             sides, ("negative", "positive"), (episode, f"{episode}-replay"), goals, bonds, strict=True
         )
@@ -129,6 +158,21 @@ def records(pairs, step="auto", scenarios=251, seed=0):
     draw = random.Random(seed)
     envs = [environment(draw, number) for number in range(min(scenarios, pairs))]
     return [record for i in range(pairs) for record in pair_of(draw, envs[i % len(envs)], i, step)]
+
+
+def human(text):
+    """Make a turn of the partner's side."""
+    return {"from": "human", "value": text}
+
+
+def gpt(text):
+    """Make a turn of the agent."""
+    return {"from": "gpt", "value": text}
+
+
+def pairs_of(found):
+    """Put records into pairs, as reading a file does."""
+    return [Pair(*sides) for sides in zip(found[::2], found[1::2], strict=True)]
 
 
 def bare(found):

@@ -15,6 +15,7 @@ from typing import Any
 
 
 PACKAGE = "sotopia_sdpo.preference.report"
+SCRIPTS = ("head.js", "pair.js", "page.js")
 PLACEHOLDER = re.compile(r"\{\{(\w+)\}\}")
 
 
@@ -25,7 +26,7 @@ def page_of(report: dict[str, Any], name: str) -> str:
         report: what `report_of` gives.
         name: the name of the file that the pairs come from.
     """
-    script = _part("page.js")
+    script = "".join(map(_part, SCRIPTS))
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     values = {
         "title": html.escape(name),

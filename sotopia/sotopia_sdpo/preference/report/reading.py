@@ -6,6 +6,7 @@ Invariant: what is read can be shown: turns are text, scores are finite, a segme
 
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,8 +16,8 @@ from sotopia_sdpo.errors import UserError
 
 SIDES = ("negative", "positive")
 SPEAKERS = ("system", "human", "gpt")
-NUMBERS = ("goal", "relationship", "goal_gain", "relationship_gain")
-TEXTS = ("pair", "episode", "env", "reason", "location_reason")
+SHOWN = 80
+"""Characters of a wrong value that a message repeats."""
 
 Record = dict[str, Any]
 
@@ -79,22 +80,18 @@ def _check_record(record: Any) -> None:
     for index, turn in enumerate(turns):
         if not isinstance(turn, dict) or turn.get("from") not in SPEAKERS or not isinstance(turn.get("value"), str):
             raise ValueError(f"turn {index}: expected 'from' (system, human or gpt) and 'value' (text)")
-    for field in NUMBERS:
-        value = record.get(field)
-        if value is not None and not (_is_number(value) and math.isfinite(value)):
-            raise ValueError(f"{field} is {value!r}, expected a number")
-    for field in TEXTS:
-        if not isinstance(record.get(field), str | None):
-            raise ValueError(f"{field} is {record[field]!r}, expected text")
-    if record.get("agent_position") not in (None, 0, 1):
-        raise ValueError(f"agent_position is {record['agent_position']!r}, expected 0 or 1")
+    for form in FORMS:
+        for field in form.fields:
+            value = record.get(field)
+            if value is not None and not form.fits(value):
+                raise ValueError(f"{field} is {_short(value)}, expected {form.words}")
     if record.get("segment") is not None:
         _check_segment(record["segment"], len(turns))
 
 
 def _check_segment(segment: Any, length: int) -> None:
     if not isinstance(segment, list) or len(segment) != 2 or not all(type(bound) is int for bound in segment):
-        raise ValueError(f"segment is {segment!r}, expected [start, end]")
+        raise ValueError(f"segment is {_short(segment)}, expected [start, end]")
     if not 0 <= segment[0] < segment[1] <= length:
         raise ValueError(f"segment {segment} is not in the dialogue of {length} turns (it is [start, end), from 0)")
 
@@ -103,15 +100,44 @@ def _check_place(record: Record, number: int, records: list[Any]) -> None:
     """Make sure that a record stands on the side it names, beside its own other side."""
     expected = SIDES[number % 2]
     if (side := record.get("side", expected)) != expected:
-        raise ValueError(f"side is {side!r}, expected {expected!r}: records are negative and positive in turn")
+        raise ValueError(f"side is {_short(side)}, expected {expected!r}: records are negative and positive in turn")
     if number % 2 == 0:
         if (location := record.get("location")) is not None:
             if type(location) is not int:
-                raise ValueError(f"location is {location!r}, expected an index of conversations")
+                raise ValueError(f"location is {_short(location)}, expected an index of conversations")
             check_location(record["conversations"], location)
     elif (pair := record.get("pair")) != (before := records[number - 1].get("pair")):
-        raise ValueError(f"pair is {pair!r}, expected {before!r} as in the record before it")
+        raise ValueError(f"pair is {_short(pair)}, expected {_short(before)} as in the record before it")
 
 
 def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_ids(value: Any) -> bool:
+    return isinstance(value, list) and all(map(_is_text, value))
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
+
+
+class Form(NamedTuple):
+    """What some optional fields hold."""
+
+    fields: tuple[str, ...]
+    fits: Callable[[Any], bool]
+    words: str
+
+
+FORMS = (
+    Form(("goal", "relationship", "goal_gain", "relationship_gain"), _is_number, "a number"),
+    Form(("pair", "episode", "env", "reason", "location_reason"), _is_text, "text"),
+    Form(("agents",), _is_ids, "a list of ids"),
+    Form(("agent_position",), lambda value: type(value) is int and value in (0, 1), "0 or 1"),
+)
