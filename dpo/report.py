@@ -7,36 +7,35 @@ filters, histograms. Nothing is left out: a pair that cannot be shown is an erro
     python dpo/report.py preference_data_auto.json
 """
 
+import environment  # noqa: F401, I001 (first: it finds the packages)
+
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from sotopia_sdpo.db_cli import DataDir
-from sotopia_sdpo.errors import UserError, run_at_edge
+from sotopia_sdpo.errors import UserError
+from sotopia_sdpo.preference import options
 from sotopia_sdpo.preference.report.data import report_of
 from sotopia_sdpo.preference.report.page import page_of
-from sotopia_sdpo.preference.report.reading import read_pairs
+from sotopia_sdpo.preference.report.reading import shown_pairs
+from sotopia_sdpo.step_files import ETO_PAIRS, PAIRS, SEGMENT_PAIRS
 from sotopia_sdpo.storage import data_home
 
 
-WRITERS = {"preference_data.json": "data_filtering_positive.py", "eto_data.json": "data_filtering_positive.py"}
-DEFAULT_WRITER = "auto_tail.py"
+WRITERS = {file.name: file.writer for file in (PAIRS, ETO_PAIRS, SEGMENT_PAIRS)}
 SUFFIX = ".html"
 
-app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
-
-@app.command()
 def main(
     pairs: Annotated[Path, typer.Argument(metavar="FILE", help="The pairs, here or in the data folder.")],
     output: Annotated[
         Path | None, typer.Option(show_default=False, help="The page. (default: beside FILE, named .html)")
     ] = None,
-    data_dir: DataDir = None,
+    data_dir: options.DataDir = None,
 ) -> None:
     """Show a file of preference pairs as one self-contained HTML page."""
-    raise typer.Exit(run_at_edge(lambda: write_report(find(pairs, data_dir), output)))
+    options.end_with(lambda: write_report(find(pairs, data_dir), output))
 
 
 def find(path: Path, data_dir: Path | None) -> Path:
@@ -56,7 +55,7 @@ def write_report(path: Path, output: Path | None) -> None:
         raise UserError(f"{target}: the page would replace the pairs; give another name with --output")
     if target.is_dir():
         raise UserError(f"{target}: expected a file for the page, found a folder; give a file with --output")
-    report = report_of(read_pairs(path, WRITERS.get(path.name, DEFAULT_WRITER)))
+    report = report_of(shown_pairs(path, WRITERS.get(path.name, SEGMENT_PAIRS.writer)))
     temporary = target.with_name(f"{target.name}.tmp")
     try:
         temporary.write_text(page_of(report, path.name), "utf-8")
@@ -67,7 +66,7 @@ def write_report(path: Path, output: Path | None) -> None:
     print(f"{summary(report)} -> {target}")
 
 
-def summary(report: dict) -> str:
+def summary(report: dict[str, Any]) -> str:
     """Count the pairs, and the scenarios where the file tells them."""
     pairs, scenarios = len(report["pairs"]), len(report["scenarios"])
     counted = f"{pairs} {'pair' if pairs == 1 else 'pairs'}"
@@ -75,4 +74,4 @@ def summary(report: dict) -> str:
 
 
 if __name__ == "__main__":
-    app()
+    options.script(main)

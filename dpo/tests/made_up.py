@@ -10,7 +10,7 @@ from pathlib import Path
 
 from sotopia_sdpo.actions import Action
 from sotopia_sdpo.dialogue import Session, load_template, sharegpt_of
-from sotopia_sdpo.preference.report.reading import Pair
+from sotopia_sdpo.preference.report.reading import Shown, ShownPair
 
 
 THINGS = [
@@ -172,7 +172,8 @@ def gpt(text):
 
 def pairs_of(found):
     """Put records into pairs, as reading a file does."""
-    return [Pair(*sides) for sides in zip(found[::2], found[1::2], strict=True)]
+    sides = [Shown.model_validate(record) for record in found]
+    return [ShownPair(*both) for both in zip(sides[::2], sides[1::2], strict=True)]
 
 
 def bare(found):

@@ -15,14 +15,16 @@ from pathlib import Path
 from urllib.parse import urlencode
 
 import pytest
+import tiny_run
 from hypothesis import given
 from hypothesis import strategies as st
 from made_up import bare, gpt, human, pairs_of, records, write
 
 from sotopia_sdpo.errors import UserError
+from sotopia_sdpo.preference import options
 from sotopia_sdpo.preference.report.data import report_of
 from sotopia_sdpo.preference.report.page import json_in_html, page_of
-from sotopia_sdpo.preference.report.reading import read_pairs
+from sotopia_sdpo.preference.report.reading import shown_pairs
 
 
 SCRIPT = Path(__file__).resolve().parents[1] / "report.py"
@@ -39,6 +41,7 @@ def script(tmp_path, monkeypatch):
     """The script as a module, started in an empty folder."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("SDPO_HOME", str(tmp_path / "home"))
+    monkeypatch.syspath_prepend(str(SCRIPT.parent))
     spec = importlib.util.spec_from_file_location("report_script", SCRIPT)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -46,12 +49,13 @@ def script(tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def call(script, capsys):
+def call(script, monkeypatch, capsys):
     """Call the command; gives the exit code and what it printed."""
 
     def run(*arguments):
+        monkeypatch.setattr(sys, "argv", [SCRIPT.name, *map(str, arguments)])
         with pytest.raises(SystemExit) as ended:
-            script.app([str(argument) for argument in arguments])
+            options.script(script.main)
         return ended.value.code, *capsys.readouterr()
 
     return run
@@ -88,10 +92,6 @@ def test_json_in_a_page_cannot_end_its_element_and_is_the_same_value(value):
     assert "<" not in text and text.isascii() and json.loads(text) == value
 
 
-def test_half_of_a_surrogate_pair_can_be_written():
-    page_of(report_of(pairs_of([{"conversations": [gpt("\ud800")]}] * 2)), "x.json").encode("utf-8")
-
-
 def test_page_loads_nothing_and_runs_its_own_script_only():
     found = Elements(page_of(report_of(pairs_of(records(3))), "<b>.json"))
     assert not [a for _, a in found.found if {"src", "action"} & a.keys() or a.get("href", "#")[0] != "#"]
@@ -108,6 +108,16 @@ def test_summary_is_the_one_line_and_the_page_is_beside_the_pairs(call, tmp_path
     path = write(tmp_path / "preference_data_auto.json", records(12, scenarios=5))
     assert call(path) == (0, f"12 pairs of 5 scenarios -> {path.with_suffix('.html')}\n", "")
     assert path.with_suffix(".html").is_file() and len(list(tmp_path.iterdir())) == 2
+
+
+@pytest.mark.parametrize("name", [tiny_run.PREF, tiny_run.AUTO, tiny_run.ETO])
+def test_what_the_steps_write_can_be_shown(call, tmp_path, name):
+    found = tiny_run.files()[name]
+    assert call(write(tmp_path / name, found))[0] == 0
+    shown = report_of(shown_pairs(tmp_path / name, "a script"))["pairs"]
+    assert [view["episodes"] for view in shown] == [
+        [n["episode"], p["episode"]] for n, p in zip(found[::2], found[1::2], strict=True)
+    ]
 
 
 def test_one_pair_without_a_scenario(call, tmp_path):
@@ -139,30 +149,47 @@ def changed(number, **fields):
 
 
 MISTAKES = [
-    (lambda found: {"pairs": found}, "expected a list of records, found a JSON dict"),
-    (lambda found: [], "expected a list of records, found an empty list"),
-    (lambda found: bare(found)[:-1], "expected an even number of records"),
+    (lambda found: {"pairs": found}, ": expected a list of records, found a dict"),
+    (lambda found: [], ": expected a list of records, found none"),
+    (lambda found: bare(found)[:-1], "record 4: it has no positive after it"),
     (lambda found: found[1:], "record 0: side is 'positive', expected 'negative'"),
     (lambda found: [*found[:2], found[3], found[2], *found[4:]], "record 2: side is 'positive', expected 'negative'"),
     (lambda found: [*found[:3], *found[5:]], "record 3: pair is 'EPISODE00002/0@"),
     (changed(3, pair="other"), "record 3: pair is 'other', expected 'EPISODE00001/1@"),
-    (changed(1, conversations=None), "record 1: expected 'conversations', a list of turns, found none"),
-    (changed(1, conversations=[]), "record 1: expected 'conversations'"),
-    (lambda found: [*found[:4], "text", found[5]], "record 4: expected 'conversations'"),
-    (changed(2, conversations=[{"from": "user", "value": "a"}]), "record 2: turn 0: expected 'from'"),
-    (changed(2, conversations=[{"from": "gpt", "value": 3}]), "record 2: turn 0: expected 'from'"),
+    (changed(1, conversations=None), "record 1: conversations: Field required"),
+    (changed(1, conversations=[]), "record 1: conversations: "),
+    (lambda found: [*found[:4], "text", found[5]], "record 4: expected an object"),
+    (changed(2, conversations=[{"from": "user", "value": "a"}]), "record 2: conversations: "),
     (changed(5, segment=[1, 99]), "record 5: segment [1, 99] is not in the dialogue"),
     (changed(5, segment=[2, 2]), "record 5: segment [2, 2] is not in the dialogue"),
     (changed(5, segment=[-1, 2]), "record 5: segment [-1, 2] is not in the dialogue"),
-    (changed(5, segment="1-3"), "record 5: segment is '1-3', expected [start, end]"),
+    (changed(5, segment="1-3"), "record 5: segment: "),
     (changed(0, location=99), "record 0: location 99 is not in the dialogue"),
     (changed(0, location=0), "record 0: location 0 is a 'human' turn, expected 'gpt'"),
-    (changed(0, location="1"), "record 0: location is '1', expected an index"),
-    (changed(4, goal="7"), "record 4: goal is '7', expected a number"),
-    (changed(4, reason=["a"]), "record 4: reason is ['a'], expected text"),
-    (changed(4, agent_position=2), "record 4: agent_position is 2, expected 0 or 1"),
-    (changed(4, agents="a, b"), "record 4: agents is 'a, b', expected a list of ids"),
+    (changed(4, goal="much"), "record 4: goal"),
+    (changed(4, goal=float("nan")), "record 4: goal: "),
+    (changed(4, reason=["a"]), "record 4: reason: "),
+    (changed(4, agent_position=2), "record 4: agent_position: "),
 ]
+
+FOREIGN_MISTAKES = [
+    ({"segment": [1, 99]}, "segment [1, 99] is not in the dialogue"),
+    ({"segment": 3}, "segment: "),
+    ({"location": 2}, "location 2 is a 'human' turn"),
+    ({"location": True}, "location: "),
+    ({"goal": "7"}, "goal: "),
+    ({"relationship": float("inf")}, "relationship: "),
+    ({"env": 3}, "env: "),
+    ({"agents": "a, b"}, "agents: "),
+]
+
+
+@pytest.mark.parametrize(("fields", "expected"), FOREIGN_MISTAKES)
+def test_what_others_wrote_beside_the_conversations_is_checked_too(call, tmp_path, fields, expected):
+    found = bare(records(3, "whole"))
+    found[4] |= fields
+    code, out, err = call(write(tmp_path / "x.json", found))
+    assert (code, out) == (2, "") and f"record 4: {expected}" in err and err.count("\n") == 1
 
 
 @pytest.mark.parametrize(("change", "expected"), MISTAKES, ids=[text[:50] for _, text in MISTAKES])
@@ -170,7 +197,7 @@ def test_a_mistake_is_one_line_and_nothing_is_written(call, tmp_path, change, ex
     path = write(tmp_path / "preference_data_auto.json", change(records(3)))
     code, out, err = call(path)
     assert (code, out) == (2, "") and err.startswith(f"error: {path}") and expected in err
-    assert err.count("\n") == 1 and "run auto_tail.py again" in err
+    assert err.count("\n") == 1 and "rerun auto_tail.py" in err
     assert list(tmp_path.iterdir()) == [path]
 
 
@@ -179,23 +206,24 @@ def test_a_mistake_is_one_line_and_nothing_is_written(call, tmp_path, change, ex
     [
         ("preference_data_auto.json", "auto_tail.py"),
         ("preference_data.json", "data_filtering_positive.py"),
-        ("eto_data.json", "data_filtering_positive.py"),
+        ("eto_data.json", "data_filtering_positive.py --pairs eto"),
+        ("another.json", "auto_tail.py"),
     ],
 )
 def test_a_missing_file_names_the_script_that_writes_it(call, name, writer):
     assert call(name) == (
         2,
         "",
-        f"error: {name}: expected a file of preference pairs, found none; {writer} writes it\n",
+        f"error: {name} is not there; {writer} writes it\n",
     )
 
 
-@pytest.mark.parametrize("text", ['[{"conversations": [', "", "[" * 100_000, '[{"goal": NaN}]', "\udcff"])
+@pytest.mark.parametrize("text", ['[{"conversations": [', "", "[" * 100_000, "\udcff"])
 def test_what_is_no_json_is_one_line(tmp_path, text):
     path = tmp_path / "x.json"
     path.write_bytes(text.encode("utf-8", "surrogateescape"))
     with pytest.raises(UserError, match="cannot be read as JSON") as raised:
-        read_pairs(path, "auto_tail.py")
+        shown_pairs(path, "auto_tail.py")
     assert "\n" not in str(raised.value)
 
 
@@ -242,8 +270,11 @@ def test_in_a_real_browser(call, tmp_path):
         assert whole.with_class(name), name
     assert whole.with_class("chart") == 4
 
-    gains = [(p["goal"] - n["goal"], p["relationship"] - n["relationship"], n["env"]) for n, p in pairs_of(found)]
-    expected = sum(goal >= 4 and relationship <= 2 for goal, relationship, _ in gains)
+    gains = [
+        (p["goal"] - n["goal"], p["relationship"] - n["relationship"])
+        for n, p in zip(found[::2], found[1::2], strict=True)
+    ]
+    expected = sum(goal >= 4 and relationship <= 2 for goal, relationship in gains)
     assert 0 < expected < 40
     by_gain = dom_of(page, tmp_path / "profile", goal_from=4, relationship_to=2)
     assert by_gain.texts["output", f"{expected} of 40 pairs shown"] == 1

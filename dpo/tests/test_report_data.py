@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from made_up import bare, gpt, human, pairs_of, records
 
+from sotopia_sdpo.preference.published import SEGMENT_LENGTHS
 from sotopia_sdpo.preference.report.data import report_of
 from sotopia_sdpo.preference.report.histograms import counted, of_gains
 from sotopia_sdpo.preference.report.turns import names_of, opening_of, scenario_of, turn_of
@@ -137,7 +138,7 @@ def test_gain_is_the_difference_of_the_scores_or_what_the_file_says():
 
 
 def test_counts_stand_in_the_published_bins():
-    found = counted("t", "", [1, 3, 3, 4, 7, 9], {1: 0.04, 3: 0.89, 5: 0.06, 7: 0.01})
+    found = counted("t", "", [1, 3, 3, 4, 7, 9], SEGMENT_LENGTHS)
     assert found.bars == [("1", 1, 0.04), ("3", 2, 0.89), ("4", 1, None), ("5", 0, 0.06), ("≥ 7", 2, 0.01)]
 
 

@@ -1,6 +1,6 @@
 """Everything a page shows, as one JSON value.
 
-Comes in: pairs as `read_pairs` gives them. Goes out: totals, histograms, scenarios, and for every pair the shared
+Comes in: pairs as `shown_pairs` gives them. Goes out: totals, histograms, scenarios, and for every pair the shared
 history once and the rest of both sides. Invariant: indices are those of `conversations`, as in the file.
 """
 
@@ -9,14 +9,9 @@ from collections.abc import Sequence
 from itertools import takewhile
 from typing import Any
 
-from sotopia_sdpo.preference.report.histograms import (
-    PUBLISHED_LOCATIONS,
-    PUBLISHED_SEGMENT_LENGTHS,
-    Histogram,
-    counted,
-    of_gains,
-)
-from sotopia_sdpo.preference.report.reading import Pair
+from sotopia_sdpo.preference.published import LOCATED_TURNS, SEGMENT_LENGTHS
+from sotopia_sdpo.preference.report.histograms import Histogram, counted, of_gains
+from sotopia_sdpo.preference.report.reading import ShownPair
 from sotopia_sdpo.preference.report.turns import Line, Opening, lines_of, names_of, opening_of, scenario_of
 
 
@@ -28,9 +23,9 @@ View = dict[str, Any]
 """A JSON object of the page."""
 
 
-def report_of(pairs: Sequence[Pair]) -> View:
+def report_of(pairs: Sequence[ShownPair]) -> View:
     """Make the page's data."""
-    openings = [opening_of(pair.negative["conversations"], pair.negative.get("agent_position")) for pair in pairs]
+    openings = [opening_of(pair.negative.conversations, pair.negative.agent_position) for pair in pairs]
     keys = [_scenario_key(pair, opening) for pair, opening in zip(pairs, openings, strict=True)]
     texts: dict[str, str] = {}
     for key, opening in zip(keys, openings, strict=True):
@@ -49,9 +44,9 @@ def report_of(pairs: Sequence[Pair]) -> View:
     }
 
 
-def _scenario_key(pair: Pair, opening: Opening) -> str:
+def _scenario_key(pair: ShownPair, opening: Opening) -> str:
     """Say what tells a scenario from others: its id, else its text; empty where the file has neither."""
-    return pair.negative.get("env") or scenario_of(opening.background)
+    return pair.negative.env or scenario_of(opening.background)
 
 
 def _scenarios(texts: dict[str, str]) -> list[View]:
@@ -63,46 +58,46 @@ def _scenarios(texts: dict[str, str]) -> list[View]:
     ]
 
 
-def view_of(pair: Pair, opening: Opening) -> View:
+def view_of(pair: ShownPair, opening: Opening) -> View:
     """Make what the page shows of one pair, but for its scenario."""
     negative, positive = pair
-    position = negative.get("agent_position")
-    is_shared = opening_of(positive["conversations"], position).background == opening.background
-    dialogues = [lines_of(record["conversations"], position, not is_shared) for record in pair]
-    segments = [record.get("segment") for record in pair]
+    position = negative.agent_position
+    is_shared = opening_of(positive.conversations, position).background == opening.background
+    dialogues = [lines_of(side.conversations, position, not is_shared) for side in pair]
+    segments = [side.segment for side in pair]
     shared = _shared(dialogues, segments)
     return {
-        "id": negative.get("pair"),
+        "id": negative.pair,
         "names": names_of(opening.background, position),
         "background": opening.background if is_shared else "",
         "shared": shared,
         "sides": [dialogue[len(shared) :] for dialogue in dialogues],
-        "lengths": [len(record["conversations"]) for record in pair],
+        "lengths": [len(side.conversations) for side in pair],
         "segments": segments,
-        "location": negative.get("location"),
-        "location_reason": negative.get("location_reason"),
-        "reason": positive.get("reason") or negative.get("reason"),
-        "episodes": [record.get("episode") for record in pair],
-        "env": negative.get("env"),
-        "agents": negative.get("agents"),
+        "location": negative.location,
+        "location_reason": negative.location_reason,
+        "reason": positive.reason or negative.reason,
+        "episodes": [side.episode for side in pair],
+        "env": negative.env,
+        "agents": negative.agents,
         "position": position,
-        "scores": {score: [record.get(score) for record in pair] for score in SCORES},
+        "scores": {score: [getattr(side, score) for side in pair] for score in SCORES},
         "gains": {score: _gain(pair, score) for score in SCORES},
     }
 
 
-def _shared(dialogues: Sequence[Sequence[Line]], segments: Sequence[list[int] | None]) -> list[Line]:
+def _shared(dialogues: Sequence[Sequence[Line]], segments: Sequence[tuple[int, int] | None]) -> list[Line]:
     """Take the lines that both sides begin with, none of them in a segment."""
     ends = [segment[0] for segment in segments if segment]
     same = takewhile(lambda both: both[0] == both[1], zip(*dialogues, strict=False))
     return [line for line, _ in same if all(line.index < end for end in ends)]
 
 
-def _gain(pair: Pair, score: str) -> float | None:
+def _gain(pair: ShownPair, score: str) -> float | None:
     """Subtract the scores; where they are not in the file, take the gain that is."""
-    negative, positive = (record.get(score) for record in pair)
+    negative, positive = (getattr(side, score) for side in pair)
     if negative is None or positive is None:
-        return pair.negative.get(f"{score}_gain")
+        return getattr(pair.negative, f"{score}_gain")
     return positive - negative
 
 
@@ -119,10 +114,10 @@ def histograms_of(views: Sequence[View]) -> list[Histogram]:
     found = []
     if lengths:
         note = _partly(BOTH_SPEAKERS, len(lengths), len(views))
-        found.append(counted("Segment length", note, lengths, PUBLISHED_SEGMENT_LENGTHS))
+        found.append(counted("Segment length", note, lengths, SEGMENT_LENGTHS))
     if locations:
         note = _partly("Index in the dialogue, from 0.", len(locations), len(views))
-        found.append(counted("Located turn", note, locations, PUBLISHED_LOCATIONS))
+        found.append(counted("Located turn", note, locations, LOCATED_TURNS))
     if not lengths and not locations and all(first == second for first, second in (v["lengths"] for v in views)):
         found += _inferred(views)
     for score in SCORES:
@@ -140,6 +135,6 @@ def _inferred(views: Sequence[View]) -> list[Histogram]:
     starts = [(view["sides"][0][0].index, view["lengths"][0]) for view in views if view["sides"][0]]
     lengths = [length - start for start, length in starts]
     return [
-        counted("Length of what differs", f"{BOTH_SPEAKERS} {INFERRED}", lengths, PUBLISHED_SEGMENT_LENGTHS),
-        counted("First differing turn", INFERRED, [start for start, _ in starts], PUBLISHED_LOCATIONS),
+        counted("Length of what differs", f"{BOTH_SPEAKERS} {INFERRED}", lengths, SEGMENT_LENGTHS),
+        counted("First differing turn", INFERRED, [start for start, _ in starts], LOCATED_TURNS),
     ]

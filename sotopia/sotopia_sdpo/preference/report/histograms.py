@@ -9,11 +9,9 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
+from sotopia_sdpo.preference.published import Published
 
-PUBLISHED_SEGMENT_LENGTHS = {1: 0.04, 3: 0.89, 5: 0.06, 7: 0.01}
-"""Share of the published 1,019 pairs by messages of both speakers; the last bin is open."""
-PUBLISHED_LOCATIONS = {1: 0.30, 3: 0.48, 5: 0.09, 7: 0.13}
-"""The same by index of the located turn."""
+
 SMALLEST_GAIN, LARGEST_GAIN = -3, 7
 """The open bins at the ends; scores span 10 points each."""
 
@@ -38,12 +36,13 @@ class Histogram(NamedTuple):
         return {"title": self.title, "note": self.note, "bars": [bar._asdict() for bar in self.bars]}
 
 
-def counted(title: str, note: str, values: Iterable[int], published: dict[int, float]) -> Histogram:
+def counted(title: str, note: str, values: Iterable[int], published: Published) -> Histogram:
     """Count whole numbers in the published bins, and in bins of their own where they fall between."""
-    last = max(published)
+    shares = published.shares
+    last = max(shares)
     counts = Counter(min(value, last) for value in values)
-    bins = sorted(published.keys() | counts.keys())
-    bars = [Bar(f"≥ {last}" if bin_ == last else str(bin_), counts[bin_], published.get(bin_)) for bin_ in bins]
+    bins = sorted(shares.keys() | counts.keys())
+    bars = [Bar(f"≥ {last}" if bin_ == last else str(bin_), counts[bin_], shares.get(bin_)) for bin_ in bins]
     return Histogram(title, note, bars)
 
 

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from sotopia_sdpo.actions import Action, from_json
 from sotopia_sdpo.dialogue import Message, first_action_of
+from sotopia_sdpo.preference.records import starts_at
 
 
 AGENT, PARTNER, SYSTEM = "agent", "partner", "system"
@@ -45,7 +46,7 @@ class Opening(NamedTuple):
     """What stands before the dialogue."""
 
     index: int
-    """Of the first human turn; -1 in a dialogue that does not begin with one."""
+    """Of the first human turn."""
     background: str
     first: Turn | None
     """The partner's first action, which ends the background of an agent that speaks second."""
@@ -74,9 +75,7 @@ def opening_of(conversations: Sequence[Message], position: int | None) -> Openin
         conversations: the dialogue of one agent.
         position: where the agent sits; None where nobody has written it down, then the text decides.
     """
-    index = int(conversations[0]["from"] == "system")
-    if len(conversations) <= index or conversations[index]["from"] != "human":
-        return Opening(-1, "", None)
+    index = starts_at(conversations)
     text = conversations[index]["value"]
     first = _first_action(text) if position != 0 else None
     if first is None:
