@@ -80,6 +80,7 @@ def view_of(pair: ShownPair, opening: Opening) -> View:
         "episodes": [side.episode for side in pair],
         "env": negative.env,
         "agents": negative.agents,
+        "models": [negative.agent_model, negative.partner_model],
         "position": position,
         "scores": {score: [getattr(side, score) for side in pair] for score in SCORES},
         "gains": {score: _gain(pair, score) for score in SCORES},

@@ -90,6 +90,8 @@ function provenanceNode(pair) {
       pair.agents &&
         pair.agents.map((agent, at) => (at === pair.position ? `${agent} (the agent)` : agent)).join(", "),
     ],
+    ["agent's model", pair.models[0]],
+    ["partner's model", pair.models[1]],
     ["agent position", pair.position],
     ["located turn", pair.location],
     ["segments", segmentText(pair)],

@@ -25,6 +25,8 @@ class Shown(Bare):
     episode: str | None = None
     env: str | None = None
     agents: list[str] | None = None
+    agent_model: str | None = None
+    partner_model: str | None = None
     agent_position: Literal[0, 1] | None = None
     goal: Number | None = None
     relationship: Number | None = None
