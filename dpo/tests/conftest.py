@@ -5,6 +5,7 @@ Not covered here: real providers and their prices, and what a real model answers
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -65,7 +66,8 @@ def start(home: Path, tmp_path: Path) -> Callable[..., "subprocess.Popen[str]"]:
 
 @pytest.fixture
 def inside(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
-    """Run a script in this process, which has to import its parts only once; otherwise the same."""
+    """Run a script, or `sotopia`, in this process, which has to import its parts only once; otherwise the same."""
+    from sotopia_sdpo.cli import app
     from sotopia_sdpo.preference.options import app_of
 
     for name in list(os.environ):
@@ -76,7 +78,10 @@ def inside(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: 
 
     def run_one(name: str, *arguments: str) -> Result:
         capsys.readouterr()
-        code = app_of(import_module(name).main)(list(arguments), standalone_mode=False)
+        before = signal.getsignal(signal.SIGTERM)
+        command = app if name == "sotopia" else app_of(import_module(name).main)
+        code = command(list(arguments), standalone_mode=False)
+        signal.signal(signal.SIGTERM, before)
         return Result(code or 0, *capsys.readouterr())
 
     return run_one

@@ -35,13 +35,13 @@ def server() -> Iterator[Server]:
 
 
 @pytest.fixture
-def world(run: Command, tmp_path: Path) -> list[str]:
+def world(inside: Command, tmp_path: Path) -> list[str]:
     """Fill the database, and give the options that name the scenarios."""
     if not SNAPSHOT.exists():
         return ["--demo"]
-    assert run("sotopia", "db", "import", str(SNAPSHOT)).code == 0
+    assert inside("sotopia", "db", "import", str(SNAPSHOT)).code == 0
     exported = tmp_path / "profiles"
-    assert run("sotopia", "db", "export", "--profiles", str(exported)).code == 0
+    assert inside("sotopia", "db", "export", "--profiles", str(exported)).code == 0
     (combos,) = exported.glob("*combo*")
     ids = sorted({json.loads(line)["env_id"] for line in combos.read_text().splitlines()})
     splits = {stage: ids[first:last] for stage, (first, last) in STAGES.items()}
@@ -49,12 +49,12 @@ def world(run: Command, tmp_path: Path) -> list[str]:
     return ["--splits", str(tmp_path / "splits.json")]
 
 
-def sample(run: Command, server: Server, task: str, *more: str, partner: str = "anna") -> None:
+def sample(inside: Command, server: Server, task: str, *more: str, partner: str = "anna") -> None:
     """Run `sotopia benchmark`, again as long as something failed."""
     models = ["--models", server.model("anna"), "--partner-model", server.model(partner)]
     command = ["benchmark", *models, "--evaluator-model", server.model("judge"), "--task", task, "--batch-size", "20"]
     for _ in range(4):
-        found = run("sotopia", *command, *more)
+        found = inside("sotopia", *command, *more)
         if found.code != 3:
             break
     assert found.code == 0, found.err
@@ -102,14 +102,16 @@ def numbers_add_up(out: str) -> None:
             assert int(words[1]) + dropped == int(words[3]), line
 
 
-def test_the_chain(run: Command, start: Callable[..., object], server: Server, world: list[str], home: Path) -> None:
-    sample(run, server, "sft", *world, "--combos-per-env", "2")
-    sample(run, server, "neg", *world, "--combos-per-env", "4", "--limit", "24")
-    sample(run, server, "neg", *world, "--combos-per-env", "2", "--limit", "16", partner="bert")
+def test_the_chain(
+    inside: Command, run: Command, start: Callable[..., object], server: Server, world: list[str], home: Path
+) -> None:
+    sample(inside, server, "sft", *world, "--combos-per-env", "2")
+    sample(inside, server, "neg", *world, "--combos-per-env", "4", "--limit", "24")
+    sample(inside, server, "neg", *world, "--combos-per-env", "2", "--limit", "16", partner="bert")
     asked = ["--model", server.model("teacher"), "--concurrency", str(CONCURRENCY)]
     out = ""
     for name in ("sft_data", "data_filtering_negative"):
-        done = run(name)
+        done = inside(name)
         assert done.code == 0, done.err
         out += done.out
 
@@ -123,19 +125,18 @@ def test_the_chain(run: Command, start: Callable[..., object], server: Server, w
     assert located.code == 3 or (again.code == 0 and answers(home) == kept_after_stops)
 
     for task, partner in (("hpos", "anna"), ("hpos", "bert"), ("pos", "anna"), ("pos", "bert")):
-        sample(run, server, task, "--trials", "2", partner=partner)
+        sample(inside, server, task, "--trials", "2", partner=partner)
     for arguments in ((), ("--pairs", "eto")):
-        done = run("data_filtering_positive", *arguments)
+        done = inside("data_filtering_positive", *arguments)
         assert done.code == 0, done.err
         out += done.out
     cut, _ = interrupted(start, run, home, "auto_tail", *asked)
     assert cut.code in (0, 3), cut.err
     numbers_add_up(out + located.out + cut.out)
 
-    assert run("sotopia", "db", "export", "--episodes", str(home / "episodes.jsonl")).code == 0
+    assert inside("sotopia", "db", "export", "--episodes", str(home / "episodes.jsonl")).code == 0
     assert check(home, home / "episodes.jsonl", eto_any_difference=True) == []
-    for stage, name in (("sdpo", "preference_data"), ("eto", "eto_data")):
-        assert trains(home, stage, name) == 0
+    assert trains(home, "sdpo", "preference_data") == 0
 
 
 def trains(home: Path, stage: str, name: str) -> int:
@@ -150,12 +151,12 @@ def trains(home: Path, stage: str, name: str) -> int:
 
 
 def test_a_polite_stop_pays_nothing_twice(
-    run: Command, start: Callable[..., object], home: Path, tmp_path: Path
+    inside: Command, run: Command, start: Callable[..., object], home: Path, tmp_path: Path
 ) -> None:
     """Every answer that was on its way when the signal came is waited for and kept."""
     with serving("--rate-annotation", "0.3", "--latency-ms", "120", "--exponential") as slow:
-        sample(run, slow, "neg", "--demo", "--limit", "16")
-        assert run("data_filtering_negative").code == 0
+        sample(inside, slow, "neg", "--demo", "--limit", "16")
+        assert inside("data_filtering_negative").code == 0
         asked = ["--model", slow.model("teacher"), "--concurrency", "3"]
         for _ in range(4):
             process = start("locate", *asked)
