@@ -85,8 +85,8 @@ def main(
         annotation = annotate(questions, asked, folder, "pairs")
         if fallback_length is not None:
             reason = f"{NO_USABLE_ANSWER}: cut after {fallback_length} messages"
-            count = annotation.fall_back([Choice(one.segment(fallback_length), reason) for one in parted])
-            annotation.notes.append(f"{count} of the pairs that are kept have {reason}")
+            if count := annotation.fall_back([Choice(one.segment(fallback_length), reason) for one in parted]):
+                annotation.notes.append(f"{count} of the pairs that are kept have {reason}")
         answered = annotation.answered(parted)
         records = [record for one, choice in answered for record in one.cut(choice.segment, choice.reason)]
         code = finish(annotation, tally, options.place(output, SEGMENT_PAIRS, data_dir), records, folder)
