@@ -32,7 +32,8 @@ class Budget:
         self.limit = limit
         self.model = model
         self.spent = 0.0
-        self._in_flight = 0.0
+        self._held: list[float] = []
+        """The most that each call in flight can cost."""
         self._changed = asyncio.Condition()
         if limit is not None and (model.is_custom or cost_of(model.api_name, 1, 1) is None):
             raise UserError(
@@ -55,16 +56,16 @@ class Budget:
         )
         bound = cost_of(self.model.api_name, most, max_tokens) or 0.0
         async with self._changed:
-            while self.spent + self._in_flight + bound > self.limit:
-                if not self._in_flight:
+            while self.spent + sum(self._held) + bound > self.limit:
+                if not self._held:
                     raise BudgetReached
                 await self._changed.wait()
-            self._in_flight += bound
+            self._held.append(bound)
         try:
             yield
         finally:
             async with self._changed:
-                self._in_flight = max(0.0, self._in_flight - bound)
+                self._held.remove(bound)
                 self._changed.notify_all()
 
     def spend(self, cost: float | None) -> None:
