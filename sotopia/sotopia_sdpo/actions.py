@@ -114,7 +114,7 @@ def find_object(text: str, field: str) -> dict[str, Any]:
     while start >= 0:
         try:
             found, _ = decoder.raw_decode(text, start)
-        except json.JSONDecodeError:
+        except (ValueError, RecursionError):  # also a number without end, or braces without end
             found = None
         if isinstance(found, dict) and field in found:
             return found

@@ -3,6 +3,7 @@
 from typing import Any, NamedTuple
 
 from sotopia_sdpo.actions import AnswerError, find_object
+from sotopia_sdpo.storage.keys import whole_text
 
 
 REASON = "reason"
@@ -35,4 +36,4 @@ def read(text: str, *names: str) -> Verdict:
     reason = found.get(REASON)
     if not isinstance(reason, str) or not reason.strip():
         raise AnswerError(f"{REASON} is missing, expected a text")
-    return Verdict(tuple(found[name] for name in names), " ".join(reason.split()))
+    return Verdict(tuple(found[name] for name in names), whole_text(" ".join(reason.split())))
