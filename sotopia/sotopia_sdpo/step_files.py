@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from sotopia_sdpo.errors import UserError
+from sotopia_sdpo.storage.keys import whole_text
 
 
 class StepFile(NamedTuple):
@@ -40,7 +41,7 @@ def read_list(path: Path, writer: str) -> list[Any]:
         UserError: if it is not there, no JSON, no list, or empty.
     """
     try:
-        rows = json.loads(path.read_text("utf-8"))
+        rows = whole_text(json.loads(path.read_text("utf-8")))
     except FileNotFoundError as err:
         raise UserError(f"{path} is not there; {writer} writes it") from err
     except (OSError, ValueError, RecursionError) as err:

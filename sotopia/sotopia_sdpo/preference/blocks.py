@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from importlib.resources import files
 
 from sotopia_sdpo.dialogue import PLACEHOLDER, Message
+from sotopia_sdpo.storage.keys import whole_text
 
 
 SPEAKERS = {"gpt": "agent", "human": "partner", "system": "system"}
@@ -43,7 +44,7 @@ def choices(conversations: Sequence[Message], start: int, end: int) -> str:
 def _content(value: str) -> object:
     """Show an action as the object it is."""
     try:
-        found = json.loads(value)
-    except ValueError:
+        found = whole_text(json.loads(value))
+    except (ValueError, RecursionError):
         return value
     return found if isinstance(found, dict) else value
