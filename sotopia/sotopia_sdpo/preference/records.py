@@ -169,7 +169,7 @@ def _read(path: Path, number: int, row: Any, model: type[R], writer: str) -> R:
     try:
         return model.model_validate(row)
     except ValidationError as err:
-        raise wrong_record(path, number, first_reason(err).removeprefix("Value error, "), writer) from err
+        raise wrong_record(path, number, first_reason(err), writer) from err
 
 
 def check_unique(path: Path, keys: Sequence[str], writer: str) -> None:

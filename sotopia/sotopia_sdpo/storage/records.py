@@ -108,8 +108,10 @@ def first_reason(err: ValidationError) -> str:
     """Say in one line what is wrong with an object first."""
     first = err.errors(include_url=False, include_context=False)[0]
     place = ".".join(map(str, first["loc"]))
-    found = f", found {_short(first['input'])}" if place and first["type"] != "missing" else ""
-    return f"{place}: {first['msg']}{found}" if place else first["msg"]
+    text = first["msg"].removeprefix("Value error, ")
+    is_told = first["type"] in ("missing", "value_error")
+    found = "" if is_told or not place else f", found {_short(first['input'])}"
+    return f"{place}: {text}{found}" if place else text
 
 
 def _short(value: Any) -> str:
