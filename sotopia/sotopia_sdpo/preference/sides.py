@@ -71,9 +71,11 @@ def record_of(episode: Episode, position: int, template: Template) -> Negative:
     """Render one side of a scored episode.
 
     Raises:
-        ValueError: if the episode is no session of two agents who take turns, the agent says nothing, or a score is
-            not there.
+        ValueError: if the episode has no scores, is no session of two agents who take turns, the agent says nothing,
+            or a score is not there.
     """
+    if episode.status != "scored":
+        raise ValueError(f"{episode.status} episode")
     if len(episode.agents) != 2:
         raise ValueError("not two agents")
     dialogue = sharegpt_of(session_of(episode.messages), position, template)
