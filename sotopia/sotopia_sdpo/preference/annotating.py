@@ -101,6 +101,8 @@ class _Crowd:
         self._asker = Asker(model, options.seed, answers, self._fetch)
         self._slots = asyncio.Semaphore(options.concurrency)
         self._same: dict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._counted: set[str] = set()
+        """Answers that are in `paid` or `kept`; equal questions share one."""
         self._first = asyncio.Lock()
         self._is_proven = False
         self._failures_in_a_row = 0
@@ -146,10 +148,12 @@ class _Crowd:
         """Take a kept answer, or make the call and keep what comes; equal requests make one call."""
         async with self._same[request.key]:
             if (stored := self.answers.get(request)) is not None:
-                self.out.kept = self.out.kept.plus(stored.usage)
+                if request.key not in self._counted:
+                    self.out.kept = self.out.kept.plus(stored.usage)
             else:
                 async with self._slots:
                     stored = await self._call(request, sampling)
+            self._counted.add(request.key)
             self.out.is_simulated |= stored.is_simulated
             return stored
 

@@ -115,7 +115,7 @@ class Answers:
         self._connection.execute("BEGIN IMMEDIATE")
         self._connection.executemany(
             "INSERT INTO rounds VALUES (?, 1) ON CONFLICT (key) DO UPDATE SET rounds = rounds + 1",
-            [(request.key,) for request in requests],
+            sorted({(request.key,) for request in requests}),
         )
         self._connection.execute("COMMIT")
 
