@@ -4,6 +4,7 @@ Comes in: a path. Goes out: a list of records, or one line that says which file 
 Invariant: a file is written in one step, so a reader finds the old one or the new one, never a part.
 """
 
+import errno
 import json
 import os
 from collections.abc import Iterable, Sequence
@@ -61,12 +62,16 @@ def write_lists(files: Iterable[tuple[Path, Sequence[Any]]]) -> None:
     """Write JSON lists, each in one step, after all of them have been written aside.
 
     Raises:
-        UserError: if one cannot be written; the files keep what they held.
+        UserError: if one cannot be written, or two are the same; the files keep what they held.
     """
     written: list[tuple[Path, Path]] = []
     path = Path()
     try:
         for path, rows in files:
+            if path.resolve() in [other.resolve() for _, other in written]:
+                raise UserError(f"{path}: two files would be written there; give each a place of its own")
+            if path.is_dir():
+                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
             path.parent.mkdir(parents=True, exist_ok=True)
             aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
             written.append((aside, path))
