@@ -91,7 +91,7 @@ def question_about(negative: Negative) -> Question[Verdict]:
 
 def located(negative: Negative, verdict: Verdict) -> Located:
     """Add the answer to a negative."""
-    return Located(**negative.dump(), location=verdict.indices[0], reason=verdict.reason)
+    return Located(**{**negative.dump(), "location": verdict.indices[0], "reason": verdict.reason})
 
 
 if __name__ == "__main__":

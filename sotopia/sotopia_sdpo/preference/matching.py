@@ -104,7 +104,8 @@ def pair_of(negative: Negative, positive: Negative) -> tuple[Sided, Sided]:
         "relationship_gain": positive.relationship - negative.relationship,
     }
     plain = {name: value for name, value in negative.dump().items() if name not in ("location", "reason")}
-    return Sided(**plain, side="negative", **shared), Sided(**positive.dump(), side="positive", **shared)
+    negative_side = Sided(**{**plain, **shared, "side": "negative"})
+    return negative_side, Sided(**{**positive.dump(), **shared, "side": "positive"})
 
 
 def check_negatives(path: Path, negatives: Sequence[Negative], store: Store, template: Template, writer: str) -> None:

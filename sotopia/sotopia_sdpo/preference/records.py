@@ -55,8 +55,8 @@ class Bare(BaseModel):
     conversations: Conversations
 
     def dump(self) -> dict[str, Any]:
-        """Give it as a file holds it."""
-        return self.model_dump(exclude_none=True)
+        """Give it as a file holds it: without our fields that are not set, with all of others'."""
+        return {**self.model_dump(exclude_none=True), **(self.model_extra or {})}
 
 
 class Negative(Bare):
