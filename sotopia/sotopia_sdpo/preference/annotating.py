@@ -177,7 +177,12 @@ class _Crowd:
         try:
             return await self._send(request, sampling, ATTEMPTS_OF_THE_FIRST_CALL)
         except CallError:
-            await self.client.probe([self.model])
+            try:
+                await self.client.probe([self.model])
+            except UserError:
+                # Those that wait for this one go on before the error has ended them.
+                self._why_not = self._why_not or NOBODY_THERE
+                raise
             return None
 
     async def _send(self, request: Request, sampling: Sampling, attempts: int) -> Stored:
