@@ -1,0 +1,94 @@
+"""Kept answers: the same request finds them in any process, another one does not."""
+
+import re
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sotopia_sdpo.errors import UserError
+from sotopia_sdpo.preference.answers import Answers, Request, Stored
+from sotopia_sdpo.usage import Usage
+
+
+CHAT = [{"role": "user", "content": "Hi"}]
+REQUEST = Request("m", CHAT, {"seed": 0})
+STORED = Stored("a 中\0\ufffd", Usage(1, 3, 2, 0.25), True)
+
+
+@pytest.mark.parametrize(
+    "answer", [STORED, Stored("", Usage(1, 0, 0, None), False), Stored("b", Usage(1, 1, 1, 0.0), False)]
+)
+def test_an_answer_is_found_again_by_another_process(tmp_path: Path, answer: Stored) -> None:
+    with Answers(tmp_path / "new" / "answers.db") as answers:
+        assert answers.get(REQUEST) is None
+        answers.put(REQUEST, answer)
+        with Answers(tmp_path / "new" / "answers.db") as beside:
+            assert beside.get(REQUEST) == answers.get(REQUEST) == answer
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        Request("n", CHAT, {"seed": 0}),
+        Request("m", [{"role": "user", "content": "Hi "}], {"seed": 0}),
+        Request("m", [*CHAT, *CHAT], {"seed": 0}),
+        Request("m", CHAT, {"seed": 1}),
+        Request("m", CHAT, {"seed": 0, "round": 1}),
+        Request("m", CHAT, {"seed": "0"}),
+    ],
+)
+def test_another_request_is_another(tmp_path: Path, other: Request) -> None:
+    with Answers(tmp_path / "answers.db") as answers:
+        answers.put(REQUEST, STORED)
+        answers.give_up([REQUEST])
+        assert answers.get(other) is None and answers.round(other) == 0
+        answers.put(other, Stored("b", Usage(1), False))
+        assert answers.get(REQUEST) == STORED
+
+
+@given(st.dictionaries(st.text(max_size=3), st.integers() | st.booleans()), st.randoms(use_true_random=False))
+def test_the_order_of_settings_is_no_difference(settings: dict[str, Any], random: Any) -> None:
+    names = list(settings)
+    random.shuffle(names)
+    assert Request("m", CHAT, settings).key == Request("m", CHAT, {name: settings[name] for name in names}).key
+
+
+def test_a_round_is_a_finished_run_whatever_is_given_up_in_it(tmp_path: Path) -> None:
+    other = REQUEST._replace(model="n")
+    with Answers(tmp_path / "answers.db") as answers:
+        assert answers.round(REQUEST) == 0
+        answers.give_up([REQUEST, other, REQUEST])
+        answers.give_up(iter([REQUEST]))
+        answers.give_up([])
+    with Answers(tmp_path / "answers.db") as answers:
+        assert (answers.round(REQUEST), answers.round(other)) == (2, 1)
+
+
+def newer(path: Path) -> None:
+    with sqlite3.connect(path) as connection:
+        connection.execute("PRAGMA user_version = 9")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "fault"),
+    [
+        (lambda path: path.write_text("no database" * 100), "cannot be used for the answers (file is not a database); move it away, or give --data-dir"),
+        (lambda path: path.mkdir(), "cannot be used for the answers (unable to open database file); move it away, or give --data-dir"),
+        (newer, "written by another version of this project (schema 9); move it away"),
+    ],
+)  # fmt: skip
+def test_a_file_that_cannot_hold_answers(tmp_path: Path, spoil: Any, fault: str) -> None:
+    path = tmp_path / "answers.db"
+    spoil(path)
+    with pytest.raises(UserError, match=f"^{re.escape(f'{path}: {fault}')}$"):
+        Answers(path)
+
+
+def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"file/answers.db: cannot be used for the answers \(\[Errno 17\] File exists"):
+        Answers(tmp_path / "file" / "answers.db")

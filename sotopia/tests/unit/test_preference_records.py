@@ -1,0 +1,181 @@
+"""Records of the step files: taken as they are, or refused by file, record and turn; pairs that cannot shift."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from preference_world import row, turns
+
+from sotopia_sdpo.errors import UserError
+from sotopia_sdpo.preference.published import LOCATED_TURNS, SEGMENT_LENGTHS, bucket_of, shares_table
+from sotopia_sdpo.preference.records import Bare, Located, Negative, Sided, check_unique, read_pairs, read_records
+from sotopia_sdpo.preference.tally import Tally, mean
+
+
+def refused(tmp_path: Path, rows: list[Any], fault: str, model: Any = Negative) -> None:
+    """Make sure that a file is refused in these words, on one line."""
+    path = tmp_path / "f.json"
+    path.write_text(json.dumps(rows))
+    with pytest.raises(UserError) as caught:
+        read_pairs(path, "w.py") if model is None else read_records(path, model, "w.py")
+    assert str(caught.value) == f"{path} record {fault}; fix it or rerun w.py"
+
+
+def side(number: int, **changes: Any) -> dict[str, Any]:
+    """Make record `number` of a good file of pairs."""
+    facts = {"goal_gain": 1, "relationship_gain": 0, "pair": f"E{number // 2}/0@1", "location": 1}
+    name = ("negative", "positive")[number % 2]
+    return row("a", "b", "cd"[number % 2], **{"side": name, **facts, **changes})
+
+
+EXTRA = st.dictionaries(
+    st.text("xyz", min_size=1), st.none() | st.integers() | st.lists(st.none(), max_size=2) | st.just({"a": None})
+)
+
+
+@given(
+    EXTRA, st.integers(0, 10) | st.sampled_from([0.5, 7.25]), st.booleans(), st.sampled_from([Bare, Negative, Located])
+)
+def test_a_record_is_written_as_it_was_read(
+    extra: dict[str, Any], goal: float, system: bool, model: type[Bare]
+) -> None:
+    """Whatever else is in it, null or not; 7 stays 7."""
+    data = row(goal=goal, conversations=turns("a", "b", "c", system=system), **extra)
+    if model is Located:
+        data |= {"location": 1 + system, "reason": "r"}
+    dumped = model.model_validate(data).dump()
+    assert json.dumps(dumped, sort_keys=True) == json.dumps(data, sort_keys=True)
+
+
+def say(*speakers: str) -> list[dict[str, str]]:
+    return [{"from": speaker, "value": "v"} for speaker in speakers]
+
+
+@pytest.mark.parametrize(
+    ("conversations", "fault"),
+    [
+        (say("gpt", "human"), "turn 0 is a 'gpt' turn, expected 'human'"),
+        (say("human", "human"), "turn 1 is a 'human' turn, expected 'gpt'"),
+        (say("system", "gpt"), "turn 1 is a 'gpt' turn, expected 'human'"),
+        (say("human", "system", "gpt"), "turn 1 is a 'system' turn, expected 'gpt'"),
+        (say("human", "gpt", "human"), "3 turns that do not end on one of the agent's, expected a 'gpt' turn"),
+        (say("system", "human"), "2 turns that do not end on one of the agent's, expected a 'gpt' turn"),
+        (say("system"), "1 turns that do not end on one of the agent's, expected a 'gpt' turn"),
+        ([], "0 turns that do not end on one of the agent's, expected a 'gpt' turn"),
+        ([{"from": "human"}], "turn 0 has the fields from, expected from, value"),
+        ([{}], "turn 0 has the fields none, expected from, value"),
+    ],
+)  # fmt: skip
+def test_a_dialogue_in_another_form(tmp_path: Path, conversations: Any, fault: str) -> None:
+    refused(tmp_path, [row(), row(conversations=conversations)], f"1: conversations: {fault}")
+
+
+@pytest.mark.parametrize(
+    ("record", "fault", "model"),
+    [
+        (3, "expected an object, found '3'", Negative),
+        (row(agent_position=2), "agent_position: Input should be 0 or 1, found 2", Negative),
+        (row(agents=["p0"]), "agents.1: Field required", Negative),
+        ({"conversations": turns("a")}, "episode: Field required", Negative),
+        (row(conversations="x"), "conversations: Input should be a valid list, found 'x'", Bare),
+        (row(conversations=[3]), "conversations.0: Input should be a valid dictionary, found 3", Bare),
+        (row(conversations=[{"from": "human", "value": None}]), "conversations.0.value: Input should be a valid string, found None", Bare),
+        (row(location=1), "reason: Field required", Located),
+        (row(location=2, reason="r"), "location 2 is a 'human' turn, expected 'gpt'", Located),
+        (row(location=-1, reason="r"), "location -1 is not in the dialogue of 4 turns", Located),
+        (row(location=4, reason="r"), "location 4 is not in the dialogue of 4 turns", Located),
+    ],
+)  # fmt: skip
+def test_a_wrong_field(tmp_path: Path, record: Any, fault: str, model: type[Bare]) -> None:
+    refused(tmp_path, [row(location=1, reason="r"), record], f"1: {fault}", model)
+
+
+@pytest.mark.parametrize(
+    ("rows", "fault"),
+    [
+        ([side(1), side(2), side(3)], "0: side is 'positive', expected 'negative' here"),
+        ([side(0), side(2), side(3)], "1: side is 'negative', expected 'positive' here"),
+        ([side(0), side(1), side(2)], "2: it has no positive after it, expected pairs of a negative and its positive"),
+        ([side(0), side(3), side(2), side(1)], "1: pair is 'E1/0@1', expected 'E0/0@1' here"),
+        ([side(1), side(0)], "0: side is 'positive', expected 'negative' here"),
+        ([side(0), row()], "1: side: Field required"),
+        ([row(), side(1)], "0: side: Field required"),
+        ([side(0, side="both"), side(1)], "0: side: Input should be 'negative' or 'positive', found 'both'"),
+        ([side(0), side(1, location=0)], "1: location 0 is a 'human' turn, expected 'gpt'"),
+        ([side(0), side(1, segment=[1, 5])], "1: segment [1, 5] is not in the dialogue of 4 turns"),
+        ([side(0), side(1, segment=[3, 3])], "1: segment [3, 3] is not in the dialogue of 4 turns"),
+        ([side(0), side(1, segment=[0, 2])], "1: segment [0, 2] is not in the dialogue of 4 turns"),
+        ([row()], "0: it has no positive after it, expected pairs of a negative and its positive"),
+    ],
+)
+def test_a_record_that_was_lost_or_moved_never_shifts_a_pair(tmp_path: Path, rows: list[Any], fault: str) -> None:
+    refused(tmp_path, rows, fault, None)
+
+
+@given(st.lists(st.integers(0, 7), unique=True))
+def test_pairs_of_any_part_of_a_file_are_whole_or_refused(tmp_path_factory: Any, numbers: list[int]) -> None:
+    """The oracle: what is read is a run of (2i, 2i+1)."""
+    path = tmp_path_factory.getbasetemp() / "pairs.json"
+    path.write_text(json.dumps([side(number) for number in numbers]))
+    whole = bool(numbers) and len(numbers) % 2 == 0
+    whole &= all(a % 2 == 0 and b == a + 1 for a, b in zip(numbers[::2], numbers[1::2], strict=False))
+    if not whole:
+        with pytest.raises(UserError):
+            read_pairs(path, "w.py")
+    else:
+        pairs = read_pairs(path, "w.py")
+        assert (
+            [p.negative.pair for p in pairs]
+            == [p.positive.pair for p in pairs]
+            == [f"E{n // 2}/0@1" for n in numbers[::2]]
+        )  # type: ignore[attr-defined]
+
+
+def test_pairs_in_the_published_form(tmp_path: Path) -> None:
+    path = tmp_path / "f.json"
+    path.write_text(json.dumps([{"conversations": turns(word), "note": None} for word in "abcd"]))
+    pairs = read_pairs(path, "w.py")
+    assert len(pairs) == 2 and pairs[1].positive.dump() == {"conversations": turns("d"), "note": None}
+    assert not any(isinstance(record, Sided) for pair in pairs for record in pair)
+
+
+def test_a_location_beyond_a_cut_side_is_fine() -> None:
+    assert Sided.model_validate(side(0, location=9)).location == 9
+
+
+def test_a_record_that_says_the_same_again() -> None:
+    check_unique(Path("f"), ["a", "b"], "w.py")
+    with pytest.raises(UserError, match=re.escape("f record 2: a is record 0 again; fix it or rerun w.py")):
+        check_unique(Path("f"), ["a", "b", "a", "b"], "w.py")
+
+
+def test_a_tally_adds_up() -> None:
+    tally = Tally("sides")
+    assert tally.line() == "kept 0 of 0 sides"
+    tally.drop("never", 0)
+    tally.drop("bad")
+    tally.drop("worse", 3)
+    tally.keep(2)
+    assert tally.total == 6 and tally.line() == "kept 2 of 6 sides (3 worse, 1 bad)"
+    assert tally.line([]) == "kept 2 of 6 sides (3 worse, 1 bad) -> nothing written"
+    assert tally.line([Path("a"), Path("b")]).endswith(" -> a, b")
+    assert (mean([]), mean([1, 2])) == ("-", "1.50")
+
+
+@given(st.lists(st.integers(0, 40)), st.sampled_from([SEGMENT_LENGTHS, LOCATED_TURNS]))
+def test_shares_are_those_of_all_values(values: list[int], published: Any) -> None:
+    rows = [line.split() for line in shares_table(published, values).splitlines()[1:]]
+    for line in rows:
+        low, high = int(line[0]), 99 if "more" in line else int(line[0]) + 1
+        low = 0 if low == 1 else low
+        expected = sum(low <= value <= high for value in values)
+        assert line[-2] == (f"{expected / len(values):.0%}" if values else "-")
+
+
+@pytest.mark.parametrize(("value", "bucket"), [(0, 1), (1, 1), (2, 1), (3, 3), (6, 5), (7, 7), (99, 7)])
+def test_the_largest_bucket_stands_for_all_above_it(value: int, bucket: int) -> None:
+    assert bucket_of([1, 3, 5, 7], value) == bucket
