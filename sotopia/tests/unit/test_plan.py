@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from small_world import SPLITS, finished, make_run, small_store
 
+from sotopia_sdpo.benchmark import _with_partner
 from sotopia_sdpo.combos import Combo, check_profiles, choose, hard_environments, load_splits
 from sotopia_sdpo.errors import UserError
 from sotopia_sdpo.models import parse_model
@@ -145,3 +146,32 @@ def test_the_same_models_may_move(tmp_path: Path) -> None:
     store.put_episode(finished(items_of_combos(run, [COMBO])[0]))
     moved = dataclasses.replace(run, partner=parse_model("custom/p@http://elsewhere/v1"))
     assert plan(store, items_of_combos(moved, [COMBO])).scored == 1
+
+
+ORIGINS = [
+    Origin(COMBO, 0, "S0", models=("custom/m", "custom/n")),
+    Origin(COMBO, 0, "S1", models=("custom/m", "custom/m")),
+    Origin(COMBO, 0, "S2"),
+    Origin(COMBO, 1, "S3", models=("custom/old", "custom/n")),
+]
+
+
+@pytest.mark.parametrize(("partner", "kept"), [("n", ["S0", "S2", "S3"]), ("m", ["S1", "S2"]), ("x", ["S2"])])
+def test_negatives_of_another_partner_are_left_out_and_counted(
+    capsys: pytest.CaptureFixture[str], partner: str, kept: list[str]
+) -> None:
+    found = _with_partner(Path("d/n.json"), make_run("pos", partner=partner), ORIGINS)
+    assert [origin.episode for origin in found] == kept
+    left = f"n.json: {4 - len(kept)} records are of sessions with another partner and are left out\n"
+    assert capsys.readouterr() == ("", left)
+
+
+def test_nothing_is_said_where_all_are_kept(capsys: pytest.CaptureFixture[str]) -> None:
+    assert len(_with_partner(Path("n.json"), make_run("pos", partner="n"), ORIGINS[2:])) == 2
+    assert capsys.readouterr() == ("", "")
+
+
+def test_no_negative_of_the_partner_is_an_error() -> None:
+    fault = "d/n.json: its negatives are of custom/m with custom/m, custom/m with custom/n; give that partner \\(--partner-model\\)"
+    with pytest.raises(UserError, match=f"^{fault}$"):
+        _with_partner(Path("d/n.json"), make_run("pos", partner="x"), [*ORIGINS[:2], ORIGINS[0]])

@@ -8,6 +8,7 @@ import pytest
 from small_world import small_store
 
 from sotopia_sdpo.actions import Action
+from sotopia_sdpo.combos import Combo
 from sotopia_sdpo.dialogue import Session, Template, sharegpt_of
 from sotopia_sdpo.errors import UserError
 from sotopia_sdpo.replay import Origin, load_origins
@@ -115,3 +116,46 @@ def test_rows_of_pos_and_their_published_form(tmp_path: Path) -> None:
     origins, repeated = load(tmp_path, rows, "pos")
     assert repeated == 1 and [(o.agent_position, o.episode) for o in origins] == [(1, "S"), (0, None)]
     assert all(origin.location is None and origin.history == () for origin in origins)
+
+
+MODELS = {"agent_model": "custom/a", "partner_model": "b"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "models"),
+    [
+        (MODELS, ("custom/a", "b")),
+        ({}, None),
+        ({"agent_model": "a"}, None),
+        ({"agent_model": None, "partner_model": None}, None),
+        ({"agent_model": "a", "partner_model": None}, None),
+    ],
+)
+@pytest.mark.parametrize("task", ["pos", "hpos"])
+def test_who_played_the_negative(tmp_path: Path, changes: Any, models: Any, task: str) -> None:
+    """Null is what data_filtering_negative.py writes for an imported episode without models."""
+    assert load(tmp_path, [row(**changes)], task)[0][0].models == models
+
+
+@pytest.mark.parametrize("name", list(MODELS))
+def test_a_model_that_is_no_name(tmp_path: Path, name: str) -> None:
+    with pytest.raises(UserError, match=f"record 0: {name} is 3, expected str; fix it or rerun locate.py"):
+        load(tmp_path, [row(**{**MODELS, name: 3})])
+
+
+@pytest.mark.parametrize(
+    ("models", "partner", "is_self_chat", "expected"),
+    [
+        (None, "x", False, True),
+        (None, "x", True, True),
+        (("a", "b"), "b", False, True),
+        (("a", "custom/b"), "custom/b@http://moved/v1", False, True),
+        (("a", "b"), "x", False, False),
+        (("a", "b"), "b", True, False),
+        (("a", "a"), "new", True, True),
+        (("a", "a"), "a", False, False),
+    ],
+)
+def test_a_negative_is_with_a_partner(models: Any, partner: str, is_self_chat: bool, expected: bool) -> None:
+    """The agent may be a newer one, the partner not; in self-chat both are."""
+    assert Origin(Combo("e0", ("p0", "p1")), 0, "S", models=models).is_with(partner, is_self_chat) is expected
