@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 from sotopia_sdpo.combos import Splits, check_profiles, choose, load_splits
 from sotopia_sdpo.dialogue import load_template
 from sotopia_sdpo.errors import EXIT_DONE, EXIT_INCOMPLETE, UserError
-from sotopia_sdpo.models import name_of, parse_model, short_name
+from sotopia_sdpo.models import name_of, parse_model, short_name, without_address
 from sotopia_sdpo.plan import Plan, Run, WorkItem, items_of_combos, items_of_origins, plan
 from sotopia_sdpo.replay import Origin, load_origins
 from sotopia_sdpo.results import results_of, results_table, scores_of, simulation_note, upstream_row, write_jsonl
@@ -188,7 +188,9 @@ def _with_partner(path: Path, run: Run, origins: Sequence[Origin]) -> list[Origi
     Raises:
         UserError: if there are none.
     """
-    kept = [origin for origin in origins if origin.is_with(run.partner.name, run.is_self_chat)]
+    # Records tell no addresses, so one name at two of them is self-chat here.
+    is_self_chat = without_address(run.model.name) == without_address(run.partner.name)
+    kept = [origin for origin in origins if origin.is_with(run.partner.name, is_self_chat)]
     found = sorted({" with ".join(origin.models) for origin in origins if origin.models})
     if not kept:
         raise UserError(f"{path}: its negatives are of {', '.join(found)}; give that partner (--partner-model)")

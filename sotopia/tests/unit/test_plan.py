@@ -175,3 +175,8 @@ def test_no_negative_of_the_partner_is_an_error() -> None:
     fault = "d/n.json: its negatives are of custom/m with custom/m, custom/m with custom/n; give that partner \\(--partner-model\\)"
     with pytest.raises(UserError, match=f"^{fault}$"):
         _with_partner(Path("d/n.json"), make_run("pos", partner="x"), [*ORIGINS[:2], ORIGINS[0]])
+
+
+def test_one_name_at_two_addresses_is_self_chat_in_records(capsys: pytest.CaptureFixture[str]) -> None:
+    run = dataclasses.replace(make_run("pos"), partner=parse_model("custom/m@http://other/v1"))
+    assert [origin.episode for origin in _with_partner(Path("n.json"), run, ORIGINS)] == ["S1", "S2"]
