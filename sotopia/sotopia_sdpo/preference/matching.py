@@ -62,15 +62,16 @@ def best_of(negative: Negative, sessions: Sequence[Side]) -> Side:
     """
     if not sessions:
         raise NoPositive("without a new session")
-    usable, why_not = [], ""
+    usable, why_not = [], set()
     for side in sorted(sessions, key=lambda side: (side.episode.trial, side.episode.pk)):
         try:
             _check_comparable(negative, side.record)
             usable.append(side)
         except (NoPositive, NoSegment) as err:
-            why_not = str(err)
+            why_not.add(str(err))
     if not usable:
-        raise NoPositive(f"{why_not} (all their sessions)")
+        one = f"{why_not.pop()} (all their sessions)"
+        raise NoPositive("with no comparable session, for several reasons" if why_not else one)
     best = max(usable, key=lambda side: side.record.scores)
     if best.record.scores <= negative.scores:
         raise NoPositive("with no better session")

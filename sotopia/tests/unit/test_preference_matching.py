@@ -123,6 +123,12 @@ def test_the_best_is_the_best(sessions: list[tuple[int, int, bool]], seed: int) 
         (negative(), [session("a", "b", "c")], "with one side over before they differ (all their sessions)"),
         (negative(), [session(models=["judge", "agent", "else"])], "played with another partner (all their sessions)"),
         (negative(), [session(models=["judge", "new", "new"])], "played with another partner (all their sessions)"),
+        (negative(), [session(*SAID), session(*SAID, trial=1)], "with no difference (all their sessions)"),
+        (
+            negative(),
+            [session(*SAID), session("a", "b", "c", trial=1)],
+            "with no comparable session, for several reasons",
+        ),
         (negative(None), [session(*SAID, location=None)], "with no difference (all their sessions)"),
     ],
 )
