@@ -42,6 +42,7 @@ class Annotator:
         """The first message of every call."""
         self.chats: list[list[dict[str, str]]] = []
         self.seeds: list[int | None] = []
+        self.attempts: list[int] = []
         self.probes = 0
         self.probe_fault = ""
         self.cost: float | None = None
@@ -58,6 +59,7 @@ class Annotator:
         self.asked.append(text)
         self.chats.append(messages)
         self.seeds.append(sampling.seed)
+        self.attempts.append(attempts)
         self.in_flight += 1
         self.seen_in_flight.append(self.in_flight)
         number = len(self.asked)

@@ -124,6 +124,18 @@ def test_attempts_end() -> None:
     assert len(bodies) == 3
 
 
+def test_one_call_may_have_attempts_of_its_own() -> None:
+    handler, bodies = scripted(lambda _: web.Response(status=500))
+
+    async def work(urls: list[str]) -> None:
+        async with LLMClient(attempts=5) as client:
+            await client.complete(parse_model(f"custom/m@{urls[0]}"), CHAT, PLAIN, attempts=2)
+
+    with pytest.raises(Transient):
+        asyncio.run(served([handler], work))
+    assert len(bodies) == 2
+
+
 def test_a_silent_server_is_given_up() -> None:
     async def silent(_: web.Request, __: dict[str, Any]) -> web.StreamResponse:
         await asyncio.sleep(1)

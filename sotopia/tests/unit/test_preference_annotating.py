@@ -11,6 +11,7 @@ from annotator_double import MODEL, Annotator, run, run_and_finish
 from sotopia_sdpo.backends import Refused, Transient, Unreachable
 from sotopia_sdpo.errors import EXIT_BUDGET, EXIT_DONE, EXIT_INCOMPLETE, UserError
 from sotopia_sdpo.preference import budget
+from sotopia_sdpo.preference.annotating import ATTEMPTS_OF_THE_FIRST_CALL
 from sotopia_sdpo.preference.annotation import (
     NO_ANSWER,
     NO_USABLE_ANSWER,
@@ -53,7 +54,8 @@ def test_the_first_call_is_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     annotator.delay_s = lambda _: 0.02
     done: list[int] = []
     annotator.answer = lambda text, number: done.append(len(annotator.asked)) or text  # type: ignore[func-returns-value]
-    run(tmp_path, *NAMES, concurrency=5)
+    run(tmp_path, *NAMES, concurrency=5, attempts=7)
+    assert annotator.attempts == [ATTEMPTS_OF_THE_FIRST_CALL] + [7] * 11
     assert done[0] == 1 and annotator.seen_in_flight[:2] == [1, 1] and max(annotator.seen_in_flight) == 5
 
 

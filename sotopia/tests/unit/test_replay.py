@@ -129,6 +129,7 @@ MODELS = {"agent_model": "custom/a", "partner_model": "b"}
         ({"agent_model": "a"}, None),
         ({"agent_model": None, "partner_model": None}, None),
         ({"agent_model": "a", "partner_model": None}, None),
+        ({"agent_model": None, "partner_model": "b"}, None),
     ],
 )
 @pytest.mark.parametrize("task", ["pos", "hpos"])
