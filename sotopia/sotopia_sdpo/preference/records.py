@@ -6,10 +6,11 @@ so a record that was lost can never shift the ones after it.
 """
 
 from collections.abc import Sequence
+from math import isfinite
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Self, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, ValidationError, model_validator
 
 from sotopia_sdpo.dialogue import Message, check_location
 from sotopia_sdpo.step_files import read_list, wrong_record
@@ -18,7 +19,21 @@ from sotopia_sdpo.storage.records import first_reason
 
 SidesName = Literal["negative", "positive"]
 SIDES: tuple[SidesName, SidesName] = ("negative", "positive")
-Score = int | float
+
+
+def check_score(score: Any) -> Any:
+    """Make sure that a score is a number.
+
+    Raises:
+        ValueError: if it is not, or not a finite one.
+    """
+    is_number = isinstance(score, int | float) and not isinstance(score, bool)
+    if not is_number or (isinstance(score, float) and not isfinite(score)):
+        raise ValueError(f"expected a number, found {str(score)[:60]!r}")
+    return score
+
+
+Score = Annotated[int | float, BeforeValidator(check_score)]
 
 
 def check_dialogue(conversations: list[Message]) -> list[Message]:

@@ -197,7 +197,6 @@ def test_a_negative_may_hold_fields_of_a_pair() -> None:
         ({"agents": ["p1", "p0"]}, {}, "agents is not that of its episode E"),
         ({"goal": 6}, {}, "goal is not that of its episode E"),
         ({"relationship": 0}, {}, "relationship is not that of its episode E"),
-        ({"goal": float("nan")}, {}, "goal is not that of its episode E"),
         ({"agent_position": 1}, {}, "conversations is not that of its episode E"),
         ({}, {"messages": []}, "its episode E cannot be used (turn 0: expected an observation for each of two agents, found 0)"),
     ],
