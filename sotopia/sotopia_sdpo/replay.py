@@ -76,7 +76,7 @@ def _origin(row: Any, store: Store, is_replayed: bool) -> Origin:
     if not isinstance(episode, str | None):
         raise ValueError(f"episode is {episode!r}, expected an id")
     stored = store.get_episode(episode) if episode else None
-    models = stored.players if stored else None
+    models = stored.players_from(position) if stored else None
     origin = Origin(Combo(environment, (agents[0], agents[1])), position, episode or None, models=models)
     if not is_replayed:
         return origin

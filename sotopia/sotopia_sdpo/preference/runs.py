@@ -49,12 +49,14 @@ def task_of_episode(episode: Episode) -> str:
 def stored_runs(store: Store) -> list[StoredRun]:
     """Look at one episode of every tag."""
     firsts = (next(iter(store.episodes(tag)), None) for tag in sorted(store.counts().episodes))
-    return [_run_of(first) for first in firsts if first is not None]
+    return [run_of(first) for first in firsts if first is not None]
 
 
-def _run_of(episode: Episode) -> StoredRun:
-    agent, partner = episode.players or (UNKNOWN, UNKNOWN)
-    evaluator = without_address(episode.models[0]) if episode.models else UNKNOWN
+def run_of(episode: Episode) -> StoredRun:
+    """Describe the run of an episode; models are unknown where it does not name three."""
+    players = episode.players_from(episode.position)
+    agent, partner = players or (UNKNOWN, UNKNOWN)
+    evaluator = without_address(episode.models[0]) if players else UNKNOWN
     return StoredRun(episode.tag, task_of_episode(episode), agent, partner, evaluator)
 
 

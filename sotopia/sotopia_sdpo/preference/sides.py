@@ -81,9 +81,7 @@ def record_of(episode: Episode, position: int, template: Template) -> Negative:
     dialogue = sharegpt_of(session_of(episode.messages), position, template)
     if len(dialogue) < 2:
         raise ValueError("the agent never has its turn")
-    agent, partner = episode.players or (None, None)
-    if position != episode.position:
-        agent, partner = partner, agent
+    agent, partner = episode.players_from(position) or (None, None)
     return Negative(
         conversations=check_dialogue(dialogue),
         episode=episode.pk,

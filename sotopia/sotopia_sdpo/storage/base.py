@@ -129,13 +129,12 @@ class Episode(BaseModel):
             return 0
         return int(self.tag.startswith(f"benchmark_{self.models[2]}_{self.models[1]}_"))
 
-    @property
-    def players(self) -> tuple[str, str] | None:
-        """Name the target's model and its partner's, without addresses; None where the episode does not tell."""
+    def players_from(self, position: int) -> tuple[str, str] | None:
+        """Name the model at a position and the one at the other, without addresses; None where it does not tell."""
         if len(self.models) != 3:
             return None
-        first, second = map(without_address, self.models[1:])
-        return (second, first) if self.position else (first, second)
+        sides = [without_address(model) for model in self.models[1:]]
+        return sides[position], sides[1 - position]
 
     @property
     def head(self) -> EpisodeHead:

@@ -9,7 +9,7 @@ from preference_world import episode
 from small_world import small_store
 
 from sotopia_sdpo.errors import UserError
-from sotopia_sdpo.preference.runs import UNKNOWN, Wanted, choose_runs, players, stored_runs, task_of_episode
+from sotopia_sdpo.preference.runs import UNKNOWN, Wanted, choose_runs, run_of, stored_runs, task_of_episode
 from sotopia_sdpo.storage.base import Store
 
 
@@ -108,7 +108,7 @@ def test_an_empty_store(tmp_path: Path) -> None:
     ],
 )
 def test_who_played(changes: dict[str, Any], expected: tuple[str, str, str]) -> None:
-    assert players(episode(**changes)) == expected
+    assert run_of(episode(**changes))[2:] == expected
 
 
 @pytest.mark.parametrize(

@@ -118,30 +118,24 @@ def test_rows_of_pos_and_their_published_form(tmp_path: Path) -> None:
     assert all(origin.location is None and origin.history == () for origin in origins)
 
 
-MODELS = {"agent_model": "custom/a", "partner_model": "b"}
-
-
 @pytest.mark.parametrize(
-    ("changes", "models"),
+    ("position", "models", "expected"),
     [
-        (MODELS, ("custom/a", "b")),
-        ({}, None),
-        ({"agent_model": "a"}, None),
-        ({"agent_model": None, "partner_model": None}, None),
-        ({"agent_model": "a", "partner_model": None}, None),
-        ({"agent_model": None, "partner_model": "b"}, None),
+        (0, ["judge", "custom/a@http://h/v1", "b"], ("custom/a", "b")),
+        (1, ["judge", "custom/a@http://h/v1", "b"], ("b", "custom/a")),
+        (0, [], None),
+        (0, ["judge", "a"], None),
     ],
 )
 @pytest.mark.parametrize("task", ["pos", "hpos"])
-def test_who_played_the_negative(tmp_path: Path, changes: Any, models: Any, task: str) -> None:
-    """Null is what data_filtering_negative.py writes for an imported episode without models."""
-    assert load(tmp_path, [row(**changes)], task)[0][0].models == models
-
-
-@pytest.mark.parametrize("name", list(MODELS))
-def test_a_model_that_is_no_name(tmp_path: Path, name: str) -> None:
-    with pytest.raises(UserError, match=f"record 0: {name} is 3, expected str; fix it or rerun locate.py"):
-        load(tmp_path, [row(**{**MODELS, name: 3})])
+def test_who_played_the_negative(
+    tmp_path: Path, position: int, models: list[str], expected: tuple[str, str] | None, task: str
+) -> None:
+    """The stored episode tells, from the row's own side; without it nobody knows."""
+    rows = [row(position)]
+    assert load(tmp_path, rows, task, stored(models=models))[0][0].models == expected
+    (tmp_path / "other").mkdir()
+    assert load(tmp_path / "other", rows, task)[0][0].models is None
 
 
 @pytest.mark.parametrize(
