@@ -6,8 +6,9 @@ Comes in: a request in one of two forms. Goes out: the right answer, always a va
   without a deal (0 if the other was rude that often), 3 a greedy offer, 2 a fair offer before asking, 2 declining an
   offer that trust carries, 1 a concession, 0 anything else.
 - segment: a <history>, and from the first difference on a <first> (worse) and a <second> (better) session. The answer
-  starts there and ends, both included, at the first agent's turn of the second at which its (goal, relationship) is
-  above that of the first at the same length; if there is none, at the agent's second turn from there, or its only one.
+  starts there and ends, both included, at the first agent's turn after which, once the partner has answered it, the
+  second has at least half of the lead that it has in the end: in goal, or in relationship where it has none in goal.
+  If it is never ahead, at the agent's second turn from there, or its only one.
 """
 
 import json
@@ -150,17 +151,23 @@ def _locate(task: Task) -> dict[str, Any]:
 
 
 def _segment(task: Task, start: int) -> dict[str, Any]:
-    """Find where the better session gets ahead."""
+    """Find where the better session has got most of its lead."""
     better, worse = task.events(task.turns), task.events(task.worse)
     lengths = enumerate(task.turns, len(task.opening) + 1)
     ends = [(length, turn) for length, turn in lengths if turn.is_agent and turn.index >= start]
-    ahead = [turn for length, turn in ends if _worth(better[:length], task.own) > _worth(worse[:length], task.own)]
-    end, why = (ahead[0], "is ahead after") if ahead else (ends[:FALLBACK_TURNS][-1][1], "is never ahead; up to")
+    leads = {part: _lead(better, worse, task.own, part) for part in ("goal", "relationship")}
+    part = next((part for part, lead in leads.items() if lead > 0), "goal")
+    ahead = [
+        turn
+        for length, turn in ends
+        if leads[part] > 0 and 2 * _lead(better[: length + 1], worse[: length + 1], task.own, part) >= leads[part]
+    ]
+    short = ends[:FALLBACK_TURNS][-1][1]
+    end, why = (ahead[0], "has most of its lead after") if ahead else (short, "is never ahead; up to")
     reason = f"{PREFACE}, the second session {why} this act: {end.act}."
     return {"reason": reason, "start_index": start, "end_index": end.index}
 
 
-def _worth(events: Sequence[Event], side: int) -> tuple[int, int]:
-    """Say what a session is worth to a side: goal, then relationship."""
-    found = scores(events, side)
-    return found["goal"], found["relationship"]
+def _lead(better: Sequence[Event], worse: Sequence[Event], side: int, part: str) -> int:
+    """Say how far the better session is ahead in goal or relationship."""
+    return scores(better, side)[part] - scores(worse, side)[part]

@@ -73,13 +73,16 @@ def test_a_reason_names_the_act() -> None:
     )
 
 
-def test_a_segment_ends_where_the_better_session_is_ahead() -> None:
-    """At once by relationship (-1 against 1); by the deal, which the agent's next turn is the first to see."""
+def test_a_segment_ends_where_the_better_session_has_most_of_its_lead() -> None:
+    """At once by relationship (-1 against 1); by the deal, which the partner's answer to the agent's turn settles."""
     assert segment([acts.GREEDY, acts.DECLINE, acts.ASK], [acts.ASK, acts.SHARE, acts.FAIR]) == (1, 1)
     shared = [acts.ASK, acts.SHARE]
     worse = [*shared, acts.GREET, acts.GREET, acts.GREET, acts.GREET, acts.GREET]
     better = [*shared, acts.FAIR, acts.ASK, acts.GREET, acts.ACCEPT, acts.LEAVE]
-    assert segment(worse, better) == (3, 7) and segment(worse[:3], better) == (3, 7)
+    assert segment(worse, better) == (3, 5) and segment(worse[:3], better) == (3, 5)
+    rude = [acts.RUDE, acts.GREET, acts.GREET, acts.GREET, acts.LEAVE]
+    good = [acts.ASK, acts.SHARE, acts.FAIR, acts.ACCEPT, acts.LEAVE]
+    assert segment(rude, good) == (1, 3)  # 1 of 8 goal points ahead after the first turn, 8 after the offer is taken
 
 
 def test_the_partners_first_action_is_part_of_the_session() -> None:
