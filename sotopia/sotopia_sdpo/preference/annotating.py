@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sotopia_sdpo.backends import CallError, Unreachable
+from sotopia_sdpo.backends import CallError, Transient
 from sotopia_sdpo.errors import UserError
 from sotopia_sdpo.llm_client import LLMClient, Sampling, reason_of
 from sotopia_sdpo.models import ModelSpec, parse_model
@@ -188,26 +188,31 @@ class _Crowd:
     async def _send(self, request: Request, sampling: Sampling, attempts: int) -> Stored:
         """Make a call within the budget, unless there is a reason to make no more."""
         try:
-            async with self.budget.room_for(request.messages, MAX_TOKENS):
+            async with self.budget.room_for(request.text, MAX_TOKENS):
                 if self._why_not:
                     raise _NotAsked(self._why_not)
-                self._in_flight += 1
-                try:
-                    reply = await self.client.complete(self.model, request.messages, sampling, attempts=attempts)
-                finally:
-                    self._in_flight -= 1
-                self.budget.spend(reply.usage.cost)
+                return await self._paid(request, sampling, attempts)
         except BudgetReached as err:
             self._why_not = self._why_not or NOT_ASKED
             raise _NotAsked(self._why_not) from err
-        except Unreachable:
+        except Transient:
+            # After all its attempts, so a row of these is a server that is gone, or hangs.
             self._failures_in_a_row += 1
             if self._failures_in_a_row >= max(MOST_FAILURES_IN_A_ROW, self.options.concurrency):
                 self._why_not = self._why_not or NOBODY_THERE
             raise
-        self._failures_in_a_row = 0
+
+    async def _paid(self, request: Request, sampling: Sampling, attempts: int) -> Stored:
+        """Make a call and keep its answer, with nothing in between."""
+        self._in_flight += 1
+        try:
+            reply = await self.client.complete(self.model, request.messages, sampling, attempts=attempts)
+        finally:
+            self._in_flight -= 1
         stored = Stored(whole_text(reply.text), reply.usage, self.model.name in self.client.simulated)
         self.answers.put(request, stored)
+        self._failures_in_a_row = 0
+        self.budget.spend(reply.usage.cost)
         self.out.paid = self.out.paid.plus(reply.usage)
         return stored
 

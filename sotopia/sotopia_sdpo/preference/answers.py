@@ -89,21 +89,18 @@ class Answers:
         return Stored(row[0], Usage(1, *row[1:4]), bool(row[4])) if row else None
 
     def put(self, request: Request, answer: Stored) -> None:
-        """Keep an answer."""
+        """Keep an answer.
+
+        Raises:
+            UserError: if the disk, or another process, does not let it.
+        """
         usage = answer.usage
-        self._connection.execute(
-            "INSERT OR REPLACE INTO answers VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-            (
-                request.key,
-                request.text,
-                answer.text,
-                usage.prompt_tokens,
-                usage.completion_tokens,
-                usage.cost,
-                answer.is_simulated,
-                time.time(),
-            ),
-        )
+        tokens = usage.prompt_tokens, usage.completion_tokens
+        row = (request.key, request.text, answer.text, *tokens, usage.cost, answer.is_simulated, time.time())
+        try:
+            self._connection.execute("INSERT OR REPLACE INTO answers VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
+        except sqlite3.OperationalError as err:
+            raise UserError(f"{self.path}: an answer cannot be kept ({err}); make room and run this again") from err
 
     def round(self, request: Request) -> int:
         """Say how many finished runs have given a question up; each later one asks in a round of its own."""

@@ -5,15 +5,12 @@ spent, and what the calls in flight can cost at most, never exceed the limit tog
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from sotopia_sdpo.errors import UserError
 from sotopia_sdpo.models import ModelSpec
 from sotopia_sdpo.usage import cost_of
-
-
-TOKENS_AROUND_A_MESSAGE = 16
 
 
 class BudgetReached(Exception):
@@ -41,8 +38,12 @@ class Budget:
             )
 
     @asynccontextmanager
-    async def room_for(self, messages: Sequence[dict[str, str]], max_tokens: int) -> AsyncIterator[None]:
+    async def room_for(self, request: str, max_tokens: int) -> AsyncIterator[None]:
         """Hold what a call can cost at most; wait where calls in flight may yet turn out cheaper.
+
+        Args:
+            request: all that is sent, as one text.
+            max_tokens: of the answer.
 
         Raises:
             BudgetReached: if the call does not fit even with nothing else in flight.
@@ -51,9 +52,7 @@ class Budget:
             yield
             return
         # No tokenizer makes more tokens of a text than it has bytes.
-        most = sum(
-            len(message["content"].encode("utf-8", "replace")) + TOKENS_AROUND_A_MESSAGE for message in messages
-        )
+        most = len(request.encode("utf-8", "replace"))
         bound = cost_of(self.model.api_name, most, max_tokens) or 0.0
         async with self._changed:
             while self.spent + sum(self._held) + bound > self.limit:

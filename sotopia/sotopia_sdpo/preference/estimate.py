@@ -19,6 +19,7 @@ ASSUMED_ANSWER_TOKENS = 150
 def estimate(questions: Sequence[Question[T]], options: AskOptions, folder: Path) -> str:
     """Say how many calls are owed and what they take, without making any."""
     model, owed = parse_model(options.model), Usage()
+    seen: set[str] = set()
     there = 0
 
     async def count() -> None:
@@ -30,11 +31,13 @@ def estimate(questions: Sequence[Question[T]], options: AskOptions, folder: Path
             except Unusable:
                 there += 1
             except _Owed as err:
-                owed = owed.plus(Usage(1, err.tokens, ASSUMED_ANSWER_TOKENS))
+                if err.request.key not in seen:
+                    owed = owed.plus(Usage(1, err.tokens, ASSUMED_ANSWER_TOKENS))
+                seen.add(err.request.key)
 
     async def fetch(request: Request, _: Sampling) -> Stored:
         if (stored := answers.get(request)) is None:
-            raise _Owed(sum(len(m["content"]) for m in request.messages) // CHARACTERS_PER_TOKEN)
+            raise _Owed(request)
         return stored
 
     path = folder / ANSWERS_FILE
@@ -51,6 +54,11 @@ def estimate(questions: Sequence[Question[T]], options: AskOptions, folder: Path
 class _Owed(Exception):
     """An answer that is not there, in a run that calls nothing."""
 
-    def __init__(self, tokens: int) -> None:
+    def __init__(self, request: Request) -> None:
         super().__init__()
-        self.tokens = tokens
+        self.request = request
+
+    @property
+    def tokens(self) -> int:
+        """About how long its prompt is."""
+        return sum(len(message["content"]) for message in self.request.messages) // CHARACTERS_PER_TOKEN

@@ -166,6 +166,8 @@ def read_pairs(path: Path, writer: str) -> list[Pair]:
     if len(sides) % 2:
         reason = "it has no positive after it, expected pairs of a negative and its positive"
         raise wrong_record(path, len(sides) - 1, reason, writer)
+    if is_ours:
+        check_unique(path, [f"{side.pair} ({side.side})" for side in sides if isinstance(side, Sided)], writer)
     return [Pair(negative, positive) for negative, positive in zip(sides[::2], sides[1::2], strict=True)]
 
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from sotopia_sdpo.dialogue import Message
-from sotopia_sdpo.preference.records import Pair
+from sotopia_sdpo.preference.records import Pair, starts_at
 from sotopia_sdpo.preference.tally import Tally
 
 
@@ -34,6 +34,8 @@ def parting(negative: Sequence[Message], positive: Sequence[Message]) -> int:
     if index is None:
         same = len(negative) == len(positive)
         raise NoSegment("with no difference" if same else "with one side over before they differ")
+    if index <= starts_at(positive):
+        raise NoSegment("that begin differently")
     if negative[index]["from"] != "gpt":
         raise NoSegment("that differ first in the partner's turn")
     return index

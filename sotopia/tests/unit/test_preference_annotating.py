@@ -101,12 +101,13 @@ def test_one_question_that_is_refused_is_not_the_end(tmp_path: Path, monkeypatch
     assert "  no answer: Refused: status 400: filtered" in annotation.lines()
 
 
+@pytest.mark.parametrize("fault", [Unreachable("gone"), Transient("no answer from http://h/v1 in time")])
 @pytest.mark.parametrize(("concurrency", "failed"), [(1, 5), (4, 5), (7, 7)])
-def test_a_server_that_goes_away_is_not_asked_for_ever(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, concurrency: int, failed: int
+def test_a_server_that_goes_away_or_hangs_is_not_asked_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, concurrency: int, failed: int, fault: Exception
 ) -> None:
     names = [f"q{number}" for number in range(40)]
-    Annotator(monkeypatch, lambda text, number: text if number <= 3 else throw(Unreachable("gone")))
+    Annotator(monkeypatch, lambda text, number: text if number <= 3 else throw(fault))
     annotation, code = run_and_finish(tmp_path, *names, concurrency=concurrency)
     found = reasons(annotation)
     assert found.count("answered") == 3 and found.count(NOBODY_THERE) == 37 - found.count(NO_ANSWER)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from sotopia_sdpo.errors import UserError
 from sotopia_sdpo.models import ModelSpec, parse_model
 from sotopia_sdpo.preference import budget as budgets
-from sotopia_sdpo.preference.budget import TOKENS_AROUND_A_MESSAGE, Budget, BudgetReached
+from sotopia_sdpo.preference.budget import Budget, BudgetReached
 
 
 PAID = ModelSpec("gpt", "gpt")
@@ -37,7 +37,7 @@ def run(limit: float, calls: list[tuple[int, float, int]], fail_every: int = 0) 
     async def one(number: int, most: int, share: float, steps: int) -> str:
         bound = 0.1 * most
         try:
-            async with budget.room_for([], most):
+            async with budget.room_for("", most):
                 held.append(bound)
                 assert budget.spent + sum(held) <= limit + 1e-9
                 for _ in range(steps):
@@ -81,19 +81,19 @@ def test_a_call_waits_where_others_may_turn_out_cheaper() -> None:
 def test_a_token_is_a_byte_at_least(text: str, size: int) -> None:
     async def fits(limit: float) -> bool:
         try:
-            async with Budget(limit, PAID).room_for([{"role": "user", "content": text}] * 2, 1):
+            async with Budget(limit, PAID).room_for(text, 1):
                 return True
         except BudgetReached:
             return False
 
-    bound = 0.1 + 0.01 * 2 * (size + TOKENS_AROUND_A_MESSAGE)
+    bound = 0.1 + 0.01 * size
     assert asyncio.run(fits(bound)) and not asyncio.run(fits(bound - 1e-6))
 
 
 def test_without_a_limit_anything_goes() -> None:
     async def many() -> Any:
         budget = Budget(None, parse_model("custom/m@http://h/v1"))
-        async with budget.room_for([], 10**9), budget.room_for([], 10**9):
+        async with budget.room_for("", 10**9), budget.room_for("", 10**9):
             budget.spend(None)
             budget.spend(3.0)
         return budget.spent

@@ -17,6 +17,7 @@ def said(folder: Path, *texts: str, model: str = MODEL, seed: int = 0) -> str:
 def test_nothing_is_made(tmp_path: Path) -> None:
     expected = "2 of 2 questions to ask, 0 answered before: about 302 tokens, cost unknown, at 150 tokens an answer"
     assert said(tmp_path / "new", "a" * 4, "b" * 7) == expected and not list(tmp_path.iterdir())
+    assert said(tmp_path, "same", "same", "other").startswith("2 of 3 questions to ask, 0 answered before")
     assert said(tmp_path).startswith("0 of 0 questions to ask, 0 answered before: about 0 tokens")
 
 

@@ -106,6 +106,7 @@ def test_a_wrong_field(tmp_path: Path, record: Any, fault: str, model: type[Bare
         ([side(0), side(2), side(3)], "1: side is 'negative', expected 'positive' here"),
         ([side(0), side(1), side(2)], "2: it has no positive after it, expected pairs of a negative and its positive"),
         ([side(0), side(3), side(2), side(1)], "1: pair is 'E1/0@1', expected 'E0/0@1' here"),
+        ([side(0), side(1)] * 2, "2: E0/0@1 (negative) is record 0 again"),
         ([side(1), side(0)], "0: side is 'positive', expected 'negative' here"),
         ([side(0), row()], "1: side: Field required"),
         ([row(), side(1)], "0: side: Field required"),

@@ -30,6 +30,8 @@ def slow_parting(pair: Pair) -> int | str:
         shared += 1
     if shared in (len(one), len(other)):
         return "with one side over before they differ"
+    if shared == 0 or (shared == 1 and one[0]["from"] == "system"):
+        return "that begin differently"
     return shared if one[shared]["from"] == "gpt" else "that differ first in the partner's turn"
 
 
@@ -84,7 +86,7 @@ def test_a_cut_changes_nothing_else() -> None:
         (turns("a"), turns("a", "b", "c"), "with one side over before they differ"),
         (turns("a", "b", "c"), turns("a"), "with one side over before they differ"),
         (turns("a", "b", "c"), turns("a", "x", "d"), "that differ first in the partner's turn"),
-        (turns("a"), turns("b", system=True), "that differ first in the partner's turn"),
+        (turns("a"), turns("b", system=True), "that begin differently"),
     ],
 )
 def test_pairs_that_cannot_be_compared_are_counted(negative: Any, positive: Any, fault: str) -> None:
