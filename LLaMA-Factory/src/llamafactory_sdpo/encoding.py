@@ -96,6 +96,11 @@ class DialogueEncoder:
         turn_lengths[-1] += len(late_end)
         return Encoded(input_ids + late_end, labels + late_end, turn_lengths)
 
+    def prompt(self, messages: list[Message]) -> list[int]:
+        """The tokens that precede the agent's next turn in training, for a dialogue that ends on a human turn."""
+        encoded = self.dialogue([*messages, {"role": "assistant", "content": "."}])
+        return encoded.input_ids[: -encoded.turn_lengths[-1]]
+
     def pair(
         self, chosen: list[Message], rejected: list[Message], first_turn: int, tools: str = "", shorten: bool = False
     ) -> EncodedPair:

@@ -4,6 +4,8 @@
     `install`            widens the fine-tuning arguments, routes our stages, turns bad options into UserErrors
     `run_pair_stage`     the host's DPO workflow with our data, collator and trainer in the places of its own
     `load_pair_dataset`  the host's `get_dataset` with pairs in the place of records
+    `load_template`      tokenizer and template as training had them, and `template_parts`, the template as texts
+    `host_api`           the host's own server, with training's prompts
 
 To the host our stages are DPO on other labels, which is what they are: `stage: sdpo` becomes `stage: dpo` with
 `pair_stage: sdpo` as soon as the arguments are parsed, so every rule of the host for DPO holds for them too. Each seam
@@ -19,12 +21,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from functools import partial
 from importlib import metadata
-from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
 
 from .arguments import STAGES, SegmentArguments
 from .errors import UserError
+from .model_paths import check_model
 from .pairs import Rules
 
 
@@ -51,7 +53,12 @@ from llamafactory.data import loader as host_loader  # noqa: E402
 from llamafactory.data.collator import PairwiseDataCollatorWithPadding  # noqa: E402, F401
 from llamafactory.data.data_utils import merge_dataset  # noqa: E402
 from llamafactory.data.parser import get_dataset_list  # noqa: E402
-from llamafactory.data.template import get_template_and_fix_tokenizer  # noqa: E402
+from llamafactory.data.template import (  # noqa: E402
+    TEMPLATES,
+    Llama2Template,
+    ReasoningTemplate,
+    get_template_and_fix_tokenizer,
+)
 from llamafactory.extras.misc import find_available_port, get_device_count, is_env_enabled, use_kt, use_ray  # noqa: E402, F401
 from llamafactory.hparams import FinetuningArguments as HostFinetuningArguments  # noqa: E402
 from llamafactory.hparams import parser as host_parser  # noqa: E402
@@ -64,6 +71,7 @@ from transformers import HfArgumentParser  # noqa: E402
 
 from . import dataset as pair_dataset  # noqa: E402
 from .encoding import DialogueEncoder, PairProcessor  # noqa: E402
+from .serving.chat_template import TemplateParts  # noqa: E402
 
 
 def seam(module: ModuleType, name: str, *parameters: str) -> Any:
@@ -161,13 +169,17 @@ def _get_train_args(host: Callable[[Any], tuple], args: Any = None) -> tuple:
     return parsed
 
 
-def check_keys(args: dict[str, Any]) -> None:
+def check_keys(args: dict[str, Any], kinds: str = "_TRAIN_ARGS") -> None:
     """Refuse keys of a config that nothing reads.
+
+    Args:
+        args: the config.
+        kinds: the host's list of argument classes that do read them.
 
     Raises:
         UserError: naming the first such key and, if there is one, the key that was probably meant.
     """
-    known = {item.name for kind in host_parser._TRAIN_ARGS for item in fields(kind) if item.init}
+    known = {item.name for kind in seam(host_parser, kinds) for item in fields(kind) if item.init}
     for key in args:
         if key not in known and not is_env_enabled("ALLOW_EXTRA_ARGS"):
             close = difflib.get_close_matches(key, known, n=1)
@@ -175,9 +187,7 @@ def check_keys(args: dict[str, Any]) -> None:
 
 
 def check_models(model_args: Any, finetuning_args: Any) -> None:
-    """Refuse a model that is neither a folder nor can be a name of the hub, before anything is loaded.
-
-    A name of the hub has one slash or none; a path below a folder that exists is meant to be one.
+    """Refuse models that are not there.
 
     Raises:
         UserError: naming the option.
@@ -189,10 +199,7 @@ def check_models(model_args: Any, finetuning_args: Any) -> None:
     }
     for option, models in named.items():
         for model in filter(None, models):
-            path = Path(model)
-            is_path = model.count("/") > 1 or model[0] in "./~" or ("/" in model and Path(path.parts[0]).is_dir())
-            if is_path and not path.exists():
-                raise UserError(f"{option} {model} does not exist; expected a model's folder, or its name on the hub")
+            check_model(option, model)
 
 
 def check_pair_stage(model_args: Any, training_args: Any, finetuning_args: Any) -> None:
@@ -367,3 +374,110 @@ def _merged_pairs(
         if data_args.streaming:
             datasets[name] = datasets[name].to_iterable_dataset(max(1, training_args.dataloader_num_workers))
     return datasets if return_dict else merge_dataset(list(datasets.values()), data_args, seed=training_args.seed)
+
+
+# ---- serving --------------------------------------------------------------------------------------------------------
+
+
+def _infer_args(args: dict[str, Any]) -> tuple[Any, Any, Any, Any]:
+    """The host's arguments of inference: model, data, fine-tuning, generating."""
+    install()
+    check_keys(args, "_INFER_ARGS")
+    name = args["template"]
+    if name not in TEMPLATES:
+        close = difflib.get_close_matches(str(name), TEMPLATES, n=1)
+        raise UserError(f"template {name!r} is not one of the host's{f'; did you mean {close[0]}?' if close else ''}")
+    try:
+        return seam(host_parser, "get_infer_args", "args")(args)
+    except (ValueError, AssertionError) as err:
+        raise UserError(" ".join(str(err).split())) from None
+
+
+def load_template(args: dict[str, Any]) -> DialogueEncoder:
+    """Load the tokenizer and template of a config, as training with the same keys loads them.
+
+    Raises:
+        UserError: if the template is unknown, or the tokenizer is not there or lacks a token of the template.
+    """
+    model_args, data_args, *_ = _infer_args(args)
+    try:
+        module = load_tokenizer(model_args)
+        template = get_template_and_fix_tokenizer(module["tokenizer"], data_args)
+    except (OSError, ValueError) as err:
+        raise UserError(f"{args['model_name_or_path']}: {' '.join(str(err).split())[:300]}") from None
+    encoder = DialogueEncoder(template, module["tokenizer"], module["processor"], sys.maxsize)
+    encoder.check_template(args["template"])
+    return encoder
+
+
+def template_parts(template: Any, tokenizer: Any) -> TemplateParts:
+    """Take a template of the host apart into texts."""
+
+    def text(formatter: Any, slots: slice = slice(None)) -> str:
+        return "".join(_slot_text(slot, tokenizer) for slot in formatter.slots[slots])
+
+    fused = isinstance(template, Llama2Template)
+    parts = TemplateParts(
+        prefix=text(template.format_prefix),
+        system=text(template.format_system, slice(1) if fused else slice(None)),
+        user=text(template.format_user),
+        assistant=text(template.format_assistant),
+        default_system=template.default_system,
+        system_in_first_turn=fused,
+    )
+    if not isinstance(template, ReasoningTemplate):
+        return parts
+    return parts._replace(
+        thought=template.add_thought(),
+        thought_words=template.thought_words,
+        strips_thoughts=template.enable_thinking is False,
+        prompts_with_thought=not template.enable_thinking,
+    )
+
+
+def _slot_text(slot: str | set[str] | dict[str, str], tokenizer: Any) -> str:
+    """The text whose token ids the host writes for a slot of a template."""
+    if isinstance(slot, str):
+        return slot
+    if isinstance(slot, dict):
+        return slot["token"]
+    named = {"bos_token": tokenizer.bos_token, "eos_token": tokenizer.eos_token}
+    return next((token or "" for name, token in named.items() if name in slot), "")
+
+
+def host_api(args: dict[str, Any]) -> tuple[Any, Callable[[list[dict[str, str]]], list[int]]]:
+    """Load a model into the host's own engine, prompted as in training.
+
+    Returns:
+        The host's FastAPI application, and a function that gives the prompt's ids for a chat by the engine's own way.
+    """
+    from llamafactory.api import app as host_app
+    from llamafactory.chat import chat_model as host_chat
+    from transformers import GenerationConfig
+
+    _infer_args(args)  # for its one-line errors
+    chat_model = seam(host_chat, "ChatModel", "args")(args)
+    engine = chat_model.engine
+    # The host's own prompt for a reasoning template drops the thoughts of the history, which training does not.
+    engine.template.encode_oneturn = partial(_training_prompt, engine.template)
+    # What a request does not set would be taken from the checkpoint.
+    engine.model.generation_config = GenerationConfig()
+    process = seam(type(engine), "_process_args", "generating_args", "messages", "system")
+
+    def prompt_ids(messages: list[dict[str, str]]) -> list[int]:
+        has_system = messages[0]["role"] == "system"
+        system = messages[0]["content"] if has_system else None
+        parts = (engine.model, engine.tokenizer, engine.processor, engine.template, engine.generating_args)
+        inputs, _ = process(*parts, messages[has_system:], system, input_kwargs={})
+        return inputs["inputs"][0].tolist()
+
+    return seam(host_app, "create_app", "chat_model")(chat_model), prompt_ids
+
+
+def _training_prompt(
+    template: Any, tokenizer: Any, messages: list[dict[str, str]], system: str | None = None, tools: str | None = None
+) -> tuple[list[int], list[int]]:
+    """Stand in for a template's `encode_oneturn`: the last turn's prompt and answer as `encode_multiturn` has them."""
+    turns = template.encode_multiturn(tokenizer, messages, system, tools)
+    history = [token for turn in turns[:-1] for part in turn for token in part]
+    return history + turns[-1][0], turns[-1][1]

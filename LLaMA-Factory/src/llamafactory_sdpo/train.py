@@ -9,6 +9,7 @@ import json
 import math
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -85,8 +86,13 @@ def run(argv: list[str]) -> int:
     return code
 
 
-def resolve(argv: list[str], here: Path) -> Paths:
+def resolve(argv: list[str], here: Path, default: Callable[[], Path] | None = None) -> Paths:
     """Split a command line into config and overrides, with paths absolute as seen from `here`.
+
+    Args:
+        argv: a config or none, then key=value items.
+        here: the folder that the user stands in.
+        default: chooses the config when none is given.
 
     Raises:
         UserError: if the config does not exist, or an argument is neither.
@@ -98,8 +104,7 @@ def resolve(argv: list[str], here: Path) -> Paths:
             hint = f"; did you mean {inside}?" if inside.is_file() else ""
             raise UserError(f"{config} does not exist{hint}")
     else:
-        config, reason = default_config()
-        print(f"train.sh: no config given; using {config.relative_to(ROOT.parent)}, since {reason}")
+        config = (default or announced_default)()
     return Paths(config.resolve(), [_absolute(item, here) for item in argv])
 
 
@@ -110,12 +115,19 @@ def _absolute(item: str, here: Path) -> str:
         raise UserError(f"argument {item!r}: expected key=value, like output_dir=saves/mine")
     if key in WRITTEN_PATHS and value:
         return f"{key}={here / Path(value).expanduser()}"
-    if key in READ_PATHS and value:
+    if key.split(".")[0] in READ_PATHS and value:
         # Several adapters are given with commas between them.
         parts = [here / Path(part).expanduser() for part in value.split(",")]
         if all(part.exists() for part in parts):
             return f"{key}={','.join(map(str, parts))}"
     return item
+
+
+def announced_default() -> Path:
+    """The config to use when none is given; says why."""
+    config, reason = default_config()
+    print(f"train.sh: no config given; using {config.relative_to(ROOT.parent)}, since {reason}")
+    return config
 
 
 def default_config() -> tuple[Path, str]:

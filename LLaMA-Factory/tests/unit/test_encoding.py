@@ -7,43 +7,16 @@ import pytest
 from dialogues import segment_pairs
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from llamafactory.data.template import TEMPLATES, get_template_and_fix_tokenizer
-from llamafactory.hparams import DataArguments
+from llamafactory.data.template import TEMPLATES
+from templates import PLAIN, TEXT_TEMPLATES, encoder_of, messages_of
 
 from llamafactory_sdpo.encoding import IGNORE_INDEX, DialogueEncoder
 from llamafactory_sdpo.errors import UserError
 
 
-EXTRA_TOKENS = ["[gMASK]", "sop", "<|user|>", "<|assistant|>", "<|system|>", "<|observation|>", "<sep>"]
-PLAIN = ["llama3", "mistral", "qwen", "chatml", "llama2", "gemma2", "glm4", "phi4"]
-"""llama2 puts the system message into the first human turn, gemma2 and glm4 have `efficient_eos`."""
-TEXT_TEMPLATES = sorted(
-    name for name, template in TEMPLATES.items() if type(template.mm_plugin).__name__ == "BasePlugin"
-)
-
-
-def encoder_of(name: str, cutoff_len: int = 100_000, **options: object) -> DialogueEncoder:
-    """An encoder with a template of its own, since the host changes its templates in place."""
-    tokenizer = oracle.toy_tokenizer(EXTRA_TOKENS)
-    before = TEMPLATES[name]
-    TEMPLATES[name] = copy.deepcopy(before)
-    try:
-        template = get_template_and_fix_tokenizer(tokenizer, DataArguments(template=name, **options))
-    finally:
-        TEMPLATES[name] = before
-    return DialogueEncoder(template, tokenizer, None, cutoff_len)
-
-
 @pytest.fixture(scope="module")
 def encoders() -> dict[str, DialogueEncoder]:
     return {name: encoder_of(name) for name in [*PLAIN, "qwen3", "deepseekr1", "fewshot"]}
-
-
-def messages_of(turns: list[str], system: str = "") -> list[dict[str, str]]:
-    leading = [{"role": "system", "content": system}] if system else []
-    return leading + [
-        {"role": "assistant" if index % 2 else "user", "content": turn} for index, turn in enumerate(turns)
-    ]
 
 
 def expect_sft(encoder: DialogueEncoder, turns: list[str], system: str = "") -> None:

@@ -1,0 +1,206 @@
+"""What `bash inference.sh [CONFIG.yaml] [key=value ...]` runs.
+
+Reads a serving config, builds what a demo config needs and lacks, starts the servers, compares their prompts with
+training's, and says what `sotopia benchmark` calls them; then watches them until it is interrupted. Exit codes: 130
+interrupted, 2 wrong input or a server that could not start, 1 a server that died later.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+from .errors import UserError, run_at_edge
+from .serving import config as serving_config
+from .serving import memory, probe, processes, stats
+from .serving.config import ServingConfig
+from .train import DEMO_CONFIG, ROOT, resolve
+
+
+DEFAULT_CONFIG = ROOT / "examples" / "inference" / "llama3_vllm.yaml"
+DEMO_SERVING = ROOT / "examples" / "inference" / "demo_vllm.yaml"
+STATE = ROOT / "cache" / "serving"
+"""Logs and prompting files, one folder a port."""
+DEFAULT_URL = "http://127.0.0.1:8000"
+ANY_ADDRESS = ("0.0.0.0", "::", "")
+EXIT_BUG = 1
+
+
+class Started(NamedTuple):
+    """What is about to serve."""
+
+    commands: list[processes.Command]
+    encoder: object
+    engine: str
+
+
+def main() -> int:
+    """Serve, or show the counters of a server."""
+    parser = argparse.ArgumentParser(
+        prog="inference.sh",
+        description="Serve a trained model, prompted as in training; any key of the config can be given as key=value.",
+        epilog=f"Without a config: {DEFAULT_CONFIG.relative_to(ROOT.parent)}; {DEMO_SERVING.name} is the demo's.",
+    )
+    parser.add_argument("items", nargs="*", metavar="CONFIG.yaml | key=value", help="a config, then keys")
+    parser.add_argument("--api-key", metavar="KEY", help="what clients must send (CUSTOM_API_KEY of sotopia)")
+    parser.add_argument(
+        "--stats", nargs="?", const=DEFAULT_URL, metavar="URL", help=f"show a vLLM's counters ({DEFAULT_URL})"
+    )
+    options = parser.parse_args()
+    # What the host says of every file that it loads would bury our lines.
+    os.environ.setdefault("LLAMAFACTORY_VERBOSITY", "WARN")
+    if options.stats:
+        return run_at_edge(lambda: print(stats.read(options.stats)))
+    try:
+        return run_at_edge(lambda: serve(options.items, options.api_key))
+    except processes.ServerDied as err:
+        print(f"error: {err}", file=sys.stderr)
+        return EXIT_BUG
+
+
+def serve(argv: list[str], api_key: str | None) -> None:
+    """Serve until interrupted.
+
+    Raises:
+        UserError: if the input is wrong or a server cannot start.
+        ServerDied: if one ends later.
+    """
+    paths = resolve(argv, Path.cwd(), default=lambda: DEFAULT_CONFIG)
+    os.chdir(ROOT)
+    try:
+        config = serving_config.load(paths.config, paths.overrides)
+        if api_key:
+            config = config.model_copy(update={"api_key": api_key})
+        ensure_demo(config)
+        check(config)
+        started = vllm_servers(config) if config.infer_backend == "vllm" else host_servers(config)
+    except UserError as err:
+        hint = f"; the demo: bash inference.sh {DEMO_SERVING}" if paths.config == DEFAULT_CONFIG else ""
+        raise UserError(f"{paths.config}: {err}{hint}") from None
+    say(f"starting {len(started.commands)} x {started.engine}; its log: {started.commands[0].log}")
+    with processes.running(started.commands) as servers:
+        seconds = processes.wait_until_ready(servers, say)
+        count = sum(
+            probe.compare(started.encoder, config.template, probe.tokenize_at(server.url, name, config.api_key))
+            for server in servers
+            for name in config.names
+        )
+        say(f"ready after {seconds:.0f} s; {count} prompts are those of training (template {config.template})")
+        announce(config)
+        processes.watch(servers)
+
+
+def check(config: ServingConfig) -> None:
+    """Find what would fail later, while it takes no time.
+
+    Raises:
+        UserError: for a model that is not there, a port in use, or weights that do not fit.
+    """
+    serving_config.check_models(config)
+    for port in config.ports:
+        processes.check_port(config.host, port)
+    memory.check(config, on_gpu=_sees_gpu())
+
+
+def _sees_gpu() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def vllm_servers(config: ServingConfig) -> Started:
+    """Write what vLLM needs, and the commands of its replicas."""
+    from .serving import adapters, prompting, vllm
+
+    installed = vllm.find(ROOT.parent / "setup.sh")
+    loaded = prompting.load(config)
+    folder = STATE / str(config.port)
+    prompting.write(loaded, config, folder / "prompting")
+    stacks = {
+        name: (adapters.stack(stack, folder / "adapters" / name),)
+        for name, stack in config.adapter_name_or_path.items()
+    }
+    config = config.model_copy(update={"adapter_name_or_path": stacks})
+    flags = vllm.flags(vllm.options(config, loaded, folder / "prompting", installed.is_cpu))
+    commands = [
+        processes.Command(
+            [installed.python, "-m", vllm.SERVER_MODULE, *flags, "--port", str(port)],
+            vllm.environment(config, replica, installed.is_cpu),
+            f"http://{reachable(config.host)}:{port}",
+            STATE / str(port) / "server.log",
+        )
+        for replica, port in enumerate(config.ports)
+    ]
+    return Started(commands, loaded.encoder, f"vLLM {installed.version} ({'CPU' if installed.is_cpu else 'GPU'})")
+
+
+def host_servers(config: ServingConfig) -> Started:
+    """Write the config for servers on the host's own engine, and their commands."""
+    from .serving import prompting
+
+    loaded = prompting.load(config)
+    env = {**os.environ, **({serving_config.KEY_VARIABLE: config.api_key} if config.api_key else {})}
+    commands = []
+    for port in config.ports:
+        path = STATE / str(port) / "config.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(config.model_dump_json(exclude={"api_key"}), encoding="utf-8")
+        argv = [sys.executable, "-m", "llamafactory_sdpo.serving.host_server", str(path), str(port)]
+        url = f"http://{reachable(config.host)}:{port}"
+        commands.append(processes.Command(argv, env, url, path.with_name("server.log")))
+    return Started(commands, loaded.encoder, "the host's Hugging Face engine, which answers one request at a time")
+
+
+def ensure_demo(config: ServingConfig) -> None:
+    """Train what a demo config of training writes, if it is to be served and missing.
+
+    Raises:
+        UserError: if that fails.
+    """
+    from .demo.build import DEMO_MODEL, ensure
+
+    folders = [config.model_name_or_path, *(path for stack in config.adapter_name_or_path.values() for path in stack)]
+    wanted = {(ROOT / folder).resolve() for folder in folders}
+    if (ROOT / DEMO_MODEL).resolve() in wanted:
+        ensure(ROOT, DEMO_MODEL)
+    for demo in sorted(DEMO_CONFIG.parent.glob("*.yaml")):
+        output = _output_of(demo)
+        if output in wanted and not (output / "tokenizer.json").is_file():
+            say(f"{output} is not there; training it: bash train.sh {demo}")
+            code = subprocess.run([sys.executable, "-m", "llamafactory_sdpo.train", str(demo)], stdout=2).returncode
+            if code:
+                raise UserError(f"training with {demo} ended with exit code {code}")
+
+
+def _output_of(config: Path) -> Path:
+    """Where a training config writes its model."""
+    import yaml
+
+    return (ROOT / yaml.safe_load(config.read_text(encoding="utf-8"))["output_dir"]).resolve()
+
+
+def reachable(host: str) -> str:
+    """An address at which a server that listens on `host` can be asked from here."""
+    plain = "127.0.0.1" if host in ANY_ADDRESS else host
+    return f"[{plain}]" if ":" in plain else plain
+
+
+def announce(config: ServingConfig) -> None:
+    """Print what clients call the models."""
+    urls = ",".join(f"http://{reachable(config.host)}:{port}/v1/" for port in config.ports)
+    for name in config.names:
+        print(f"serving custom/{name}@{urls}", flush=True)
+    key = "CUSTOM_API_KEY=... " if config.api_key else ""
+    print(f"for instance: {key}sotopia benchmark --models custom/{config.names[0]}@{urls} ...", flush=True)
+    print("Ctrl-C ends it", flush=True)
+
+
+def say(text: str) -> None:
+    """Report progress."""
+    print(f"inference.sh: {text}", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,82 @@
+"""LoRA adapters as one server can hold them side by side: each a delta on the same model.
+
+An adapter that was trained on top of another one (`create_new_adapter: true`) is only half of its model. Comes in: the
+folders of such a stack, the lowest first. Goes out: one adapter whose delta is the sum, exactly: the factors are put
+next to each other, so its rank is the sum of the ranks.
+"""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import UserError
+
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+CONFIG_FILE, WEIGHTS_FILE = "adapter_config.json", "adapter_model.safetensors"
+LEFT_FACTOR, RIGHT_FACTOR = "lora_B", "lora_A"
+
+UNSUPPORTED = ("use_dora", "modules_to_save", "rank_pattern", "alpha_pattern", "lora_bias", "trainable_token_indices")
+"""Settings under which a delta is not one product of two factors with one scale."""
+
+
+def read_config(folder: str) -> dict[str, Any]:
+    """Read an adapter's settings.
+
+    Raises:
+        UserError: if the folder holds no LoRA adapter.
+    """
+    path = Path(folder) / CONFIG_FILE
+    if not path.is_file():
+        raise UserError(f"adapter_name_or_path {folder}: expected a LoRA adapter, found no {CONFIG_FILE}")
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def rank_of(folder: str) -> int:
+    """The rank of an adapter."""
+    return int(read_config(folder)["r"])
+
+
+def stack(folders: tuple[str, ...], out: Path) -> str:
+    """Return the folder of one adapter that does what the stack does; a single one stays where it is.
+
+    Raises:
+        UserError: if an adapter is of a kind whose delta cannot be written so.
+    """
+    if len(folders) == 1:
+        return folders[0]
+    import torch
+    from safetensors.torch import load_file, save_file
+
+    configs = [read_config(folder) for folder in folders]
+    for folder, config in zip(folders, configs, strict=True):
+        for key in UNSUPPORTED:
+            if config.get(key):
+                raise UserError(f"adapter_name_or_path {folder}: {key} cannot be stacked; merge the lower one first")
+    deltas = [_scaled(load_file(Path(folder) / WEIGHTS_FILE), c) for folder, c in zip(folders, configs, strict=True)]
+    rank = sum(int(config["r"]) for config in configs)
+    names = sorted({name for delta in deltas for name in delta})
+    if odd := [name for name in names if LEFT_FACTOR not in name and RIGHT_FACTOR not in name]:
+        raise UserError(f"adapter_name_or_path {folders[-1]}: {odd[0]} cannot be stacked; merge the lower one first")
+    stacked: dict[str, Tensor] = {}
+    for name in names:
+        axis = 1 if LEFT_FACTOR in name else 0
+        parts = [delta[name] for delta in deltas if name in delta]
+        missing = rank - sum(part.shape[axis] for part in parts)
+        shape = (parts[0].shape[0], missing) if axis else (missing, parts[0].shape[1])
+        stacked[name] = torch.cat([*parts, torch.zeros(shape, dtype=parts[0].dtype)], dim=axis).contiguous()
+    out.mkdir(parents=True, exist_ok=True)
+    save_file(stacked, out / WEIGHTS_FILE)
+    modules = sorted({name.split(".lora_")[0].rsplit(".", 1)[-1] for name in names})
+    config = {**configs[-1], "r": rank, "lora_alpha": rank, "use_rslora": False, "target_modules": modules}
+    (out / CONFIG_FILE).write_text(json.dumps(config), encoding="utf-8")
+    return str(out)
+
+
+def _scaled(weights: "dict[str, Tensor]", config: dict[str, Any]) -> "dict[str, Tensor]":
+    """Multiply the scale of an adapter into its left factors."""
+    rank = config["r"]
+    scale = config["lora_alpha"] / (rank**0.5 if config.get("use_rslora") else rank)
+    return {name: tensor * scale if LEFT_FACTOR in name else tensor for name, tensor in weights.items()}

@@ -1,0 +1,110 @@
+"""Write a template of the host as the jinja that a server renders.
+
+Comes in: the parts of a template, taken from the host by `register.template_parts`. Goes out: one jinja text whose
+rendering of a dialogue, up to the agent's next turn, is the text that training encoded: the default system message,
+the numbers of the rounds, and the empty thought of a reasoning template before every agent turn are where training had
+them. What training never saw (two turns of one side, tools) is refused instead of being rendered somehow.
+"""
+
+import json
+from typing import NamedTuple
+
+
+CONTENT, ROUND = "{{content}}", "{{idx}}"
+
+
+class TemplateParts(NamedTuple):
+    """A template as texts, with CONTENT and ROUND where they are filled in."""
+
+    prefix: str
+    system: str
+    user: str
+    assistant: str
+    default_system: str
+    system_in_first_turn: bool
+    """Whether the system message is put into the first human turn, not before it."""
+    thought: str = ""
+    """The empty thought that training puts before an agent turn without one; empty for other templates."""
+    thought_words: tuple[str, str] = ("", "")
+    strips_thoughts: bool = False
+    """Whether thoughts in the dialogue are taken out, as under `enable_thinking: false`."""
+    prompts_with_thought: bool = False
+    """Whether the empty thought belongs to the prompt; else the agent was trained to write it itself."""
+
+
+def render_jinja(parts: TemplateParts) -> str:
+    """Write the chat template."""
+    system = _filled(parts.system, "system")
+    before_turns, human = f"{{% if system %}}{{{{ {system} }}}}{{% endif %}}", "content"
+    if parts.system_in_first_turn:
+        before_turns, human = "", f"((({system}) if system and loop.first else '') ~ content)"
+    lines = [
+        "{% if tools %}{{ raise_exception('tools are not part of this template') }}{% endif %}",
+        f"{{% set default_system = {_literal(parts.default_system)} %}}",
+        "{% if messages and messages[0]['role'] == 'system' %}"
+        "{% set system = messages[0]['content'] or default_system %}{% set turns = messages[1:] %}"
+        "{% else %}{% set system = default_system %}{% set turns = messages %}{% endif %}",
+        f"{{{{ {_literal(parts.prefix)} }}}}",
+        before_turns,
+        "{% for message in turns %}{% set content = message['content'] %}"
+        "{% if message['role'] != ('assistant' if loop.index0 % 2 else 'user') %}"
+        "{{ raise_exception('a dialogue alternates user, assistant, user, ...') }}"
+        "{% elif message['role'] == 'user' %}",
+        f"{{{{ {_filled(parts.user, human)} }}}}",
+        "{% else %}",
+        _agent_turn(parts),
+        "{% endif %}{% endfor %}",
+        _ending(parts),
+    ]
+    return "".join(lines)
+
+
+def _agent_turn(parts: TemplateParts) -> str:
+    """An agent turn of the history, with the thought that training put before it."""
+    turn = f"{{{{ {_filled(parts.assistant, 'content')} }}}}"
+    if not parts.thought:
+        return turn
+    start, end = (_literal(word.strip()) for word in parts.thought_words)
+    return (
+        (_without_thoughts(parts) if parts.strips_thoughts else "")
+        + f"{{% if {start} not in content and {end} not in content %}}{{{{ {_literal(parts.thought)} }}}}{{% endif %}}"
+        + turn
+    )
+
+
+def _without_thoughts(parts: TemplateParts) -> str:
+    """Take whole thoughts out of `content`, and the newlines that it then starts with, as the host does."""
+    start, end = map(_literal, parts.thought_words)
+    return (
+        "{% set ns = namespace(kept='', rest=content) %}"
+        f"{{% for _ in content.split({start}) %}}"
+        f"{{% set before, mark, after = ns.rest.partition({start}) %}}"
+        f"{{% if mark and {end} in after %}}"
+        f"{{% set ns.kept = ns.kept ~ before %}}{{% set ns.rest = after.partition({end})[2] %}}"
+        "{% endif %}{% endfor %}"
+        "{% set content = (ns.kept ~ ns.rest).lstrip('\\n') %}"
+    )
+
+
+def _ending(parts: TemplateParts) -> str:
+    """What stands before the agent's next turn, behind the last human one."""
+    if not (parts.thought and parts.prompts_with_thought):
+        return ""
+    return f"{{% if turns and turns[-1]['role'] == 'user' %}}{{{{ {_literal(parts.thought)} }}}}{{% endif %}}"
+
+
+def _filled(text: str, content: str) -> str:
+    """A jinja expression for a text with its first CONTENT and ROUND filled in."""
+    before, has_content, after = text.partition(CONTENT)
+    pieces = [_numbered(before), *([f"({content})", _numbered(after)] if has_content else [])]
+    return " ~ ".join(pieces)
+
+
+def _numbered(text: str) -> str:
+    before, has_round, after = text.partition(ROUND)
+    return f"{_literal(before)} ~ (loop.index0 // 2) ~ {_literal(after)}" if has_round else _literal(before)
+
+
+def _literal(text: str) -> str:
+    """A jinja string; its escapes are those of JSON for all that json.dumps writes."""
+    return json.dumps(text, ensure_ascii=False)

@@ -1,0 +1,197 @@
+"""Server processes: start them, wait until they answer, watch them, and leave none behind.
+
+A server runs in a session of its own, so that a signal to us does not tear it down halfway and its helpers can be
+ended with it. If we are killed outright, the kernel ends the server (on Linux).
+"""
+
+import ctypes
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+from ..errors import UserError
+
+
+POLL_S = 0.3
+PROGRESS_S = 15.0
+TERMINATE_S = 15.0
+SHOWN_LINES = 12
+READ_BYTES = 200_000
+
+ERROR_LINE = re.compile(r"\b(\w*(?:Error|Exception)|error): (.+)")
+CONSEQUENCES = ("See root cause above", "initialization failed", "Engine core", "EngineCore", "WARNING")
+"""What the log says of an error after it has happened elsewhere, or besides."""
+
+PR_SET_PDEATHSIG = 1
+
+
+class ServerDied(Exception):
+    """A server that answered has ended by itself."""
+
+
+class Command(NamedTuple):
+    """How to start a server, and where it will answer."""
+
+    argv: list[str]
+    env: dict[str, str]
+    url: str
+    """Without /v1."""
+    log: Path
+
+
+class Server:
+    """A running server."""
+
+    def __init__(self, command: Command) -> None:
+        """Start it; what it prints goes into its log."""
+        self.url, self.log = command.url, command.log
+        command.log.parent.mkdir(parents=True, exist_ok=True)
+        with command.log.open("wb") as log:
+            self.process = subprocess.Popen(
+                command.argv,
+                env=command.env,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                preexec_fn=_end_with_parent if sys.platform == "linux" else None,
+            )
+
+    def is_alive(self) -> bool:
+        """Whether it has not ended."""
+        return self.process.poll() is None
+
+    def answers(self) -> bool:
+        """Whether it is ready."""
+        try:
+            with urllib.request.urlopen(f"{self.url}/health", timeout=5):
+                return True
+        except (OSError, urllib.error.URLError):
+            return False
+
+    def last_lines(self) -> list[str]:
+        """The end of its log."""
+        with self.log.open("rb") as log:
+            log.seek(max(0, self.log.stat().st_size - READ_BYTES))
+            return log.read().decode(errors="replace").splitlines()
+
+    def reason(self) -> str:
+        """Why it ended, in one line, as far as its log tells."""
+        lines = [line for line in self.last_lines() if not any(mark in line for mark in CONSEQUENCES)]
+        found = [match for line in lines if (match := ERROR_LINE.search(line))]
+        return f"{found[-1][1]}: {found[-1][2]}"[:400] if found else f"exit code {self.process.returncode}"
+
+    def signal_all(self, number: int) -> bool:
+        """Signal the server and its helpers; tell whether any is left."""
+        try:
+            os.killpg(self.process.pid, number)
+        except (ProcessLookupError, PermissionError):
+            return False
+        return True
+
+
+def _end_with_parent() -> None:
+    """Ask the kernel to end this process when its parent is gone."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def check_port(host: str, port: int) -> None:
+    """Refuse a port that something listens on.
+
+    Raises:
+        UserError: with what can be done.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as err:
+            raise UserError(
+                f"port {port} of {host}: {(err.strerror or str(err)).lower()}; give another one, "
+                f"port={port + 1} for instance, or end what listens there"
+            ) from None
+
+
+@contextmanager
+def running(commands: list[Command]) -> Iterator[list[Server]]:
+    """Run servers for as long as the block runs; SIGTERM and SIGHUP end it as Ctrl-C does."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
+    servers: list[Server] = []
+    try:
+        for command in commands:
+            servers.append(Server(command))
+        yield servers
+    finally:
+        # A second Ctrl-C must not leave half of them running.
+        ours = {number: signal.signal(number, signal.SIG_IGN) for number in (*before, signal.SIGINT)}
+        stop(servers)
+        for number, handler in (ours | before).items():
+            signal.signal(number, handler)
+
+
+def stop(servers: list[Server]) -> None:
+    """End servers and all their helpers, by force after a while."""
+    for server in servers:
+        server.signal_all(signal.SIGTERM)
+    deadline = time.monotonic() + TERMINATE_S
+    while time.monotonic() < deadline:
+        for server in servers:
+            server.is_alive()  # reaps it, so that its group can become empty
+        if not any(server.signal_all(0) for server in servers):
+            return
+        time.sleep(POLL_S)
+    for server in servers:
+        server.signal_all(signal.SIGKILL)
+        server.process.wait()
+
+
+def wait_until_ready(servers: list[Server], say: Callable[[str], None]) -> float:
+    """Wait until all servers answer, with a line of progress; return the seconds it took.
+
+    Raises:
+        UserError: if one ends instead; its last lines are printed.
+    """
+    started = last = time.monotonic()
+    waiting = list(servers)
+    while waiting:
+        for server in waiting:
+            if not server.is_alive():
+                print("\n".join(["", *server.last_lines()[-SHOWN_LINES:]]), file=sys.stderr)
+                raise UserError(f"the server ended before it was ready: {server.reason()} (all of it: {server.log})")
+        waiting = [server for server in waiting if not server.answers()]
+        now = time.monotonic()
+        if waiting and now - last >= (1.0 if sys.stderr.isatty() else PROGRESS_S):
+            last = now
+            say(f"waiting for {len(waiting)} of {len(servers)}, {now - started:.0f} s")
+        if waiting:
+            time.sleep(POLL_S)
+    return time.monotonic() - started
+
+
+def watch(servers: list[Server]) -> None:
+    """Sleep as long as all servers live.
+
+    Raises:
+        ServerDied: if one ends by itself; its last lines are printed.
+    """
+    while True:
+        for server in servers:
+            if not server.is_alive():
+                print("\n".join(server.last_lines()[-SHOWN_LINES:]), file=sys.stderr)
+                raise ServerDied(f"the server at {server.url} ended: {server.reason()} (all of it: {server.log})")
+        time.sleep(POLL_S)

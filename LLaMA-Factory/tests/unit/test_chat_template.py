@@ -1,0 +1,128 @@
+"""The chat template that a server renders gives the tokens of training, for every template of the tests of the masks."""
+
+import re
+
+import pytest
+from dialogues import segment_pairs
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from templates import PLAIN, TEXT_TEMPLATES, encoder_of, messages_of
+
+from llamafactory_sdpo.encoding import DialogueEncoder
+from llamafactory_sdpo.errors import UserError
+from llamafactory_sdpo.register import template_parts
+from llamafactory_sdpo.serving import probe
+from llamafactory_sdpo.serving.chat_template import render_jinja
+
+
+MIXED = [*PLAIN, "qwen3", "deepseekr1", "fewshot"]
+MERGING = {"breeze", "empty", "ernie_nothink", "fewshot"}
+"""Templates with a boundary of a turn that is plain text, at which the toy tokenizer merges characters of both sides
+into one token. Training encodes the sides apart, a server the whole text."""
+
+
+def served_by(encoder: DialogueEncoder):
+    """What a server makes of a chat: transformers' own rendering of our template, and the tokens of the whole text."""
+    tokenizer = encoder.tokenizer
+    tokenizer.chat_template = render_jinja(template_parts(encoder.template, tokenizer))
+
+    def ids(messages):
+        return tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
+
+    return ids
+
+
+@pytest.fixture(scope="module")
+def mixed() -> dict[str, tuple]:
+    encoders = {(name, on): encoder_of(name, enable_thinking=on) for name in MIXED for on in (True, False)}
+    return {key: (encoder, served_by(encoder)) for key, encoder in encoders.items()}
+
+
+@pytest.mark.parametrize("name", TEXT_TEMPLATES)
+def test_every_text_template_of_the_host(name):
+    """Dialogues of 1 to 7 human turns, with and without a system turn, thinking or not: token for token."""
+    for thinking in (True, False, None):
+        encoder = encoder_of(name, enable_thinking=thinking)
+        served = served_by(encoder)
+        if name in MERGING:
+            with pytest.raises(UserError, match=f"template {name}: .* at token .*infer_backend=huggingface"):
+                probe.compare(encoder, name, served)
+        else:
+            assert probe.compare(encoder, name, served) == 14
+        for prompt in probe.prompts(encoder):
+            assert encoder.tokenizer.decode(served(prompt.messages)) == encoder.tokenizer.decode(prompt.ids)
+
+
+@settings(deadline=None, max_examples=80)
+@given(
+    name=st.sampled_from(MIXED),
+    thinking=st.booleans(),
+    data=segment_pairs(),
+    system=st.sampled_from(["", "Be kind.", 'It\'s {{ "x" }} \\n {% y %}']),
+)
+def test_random_dialogues_have_the_text_of_training(mixed, name, thinking, data, system):
+    """Unicode, quotes, braces and empty arguments, whatever the tokenizer merges."""
+    history, rejected, _ = data
+    encoder, served = mixed[name, thinking]
+    turns = (history + rejected)[: len(history) + len(rejected) - (len(history) + len(rejected) + 1) % 2]
+    messages = messages_of(turns, system)
+    assert encoder.tokenizer.decode(served(messages)) == encoder.tokenizer.decode(encoder.prompt(messages))
+
+
+@settings(deadline=None, max_examples=150)
+@given(
+    thinking=st.booleans(),
+    pieces=st.lists(
+        st.sampled_from(["<think>\n", "\n</think>\n\n", "<think>", "</think>", "a", "\n", "{"]), max_size=7
+    ),
+)
+def test_thoughts_of_the_history_are_treated_as_in_training(mixed, thinking, pieces):
+    """Whole ones go under `enable_thinking: false`, torn ones stay, and a turn with any of the words gets none."""
+    encoder, served = mixed["qwen3", thinking]
+    messages = messages_of(["u0", "".join(pieces), "u1"])
+    assert encoder.tokenizer.decode(served(messages)) == encoder.tokenizer.decode(encoder.prompt(messages))
+
+
+def test_the_empty_thought_is_prompted_where_it_was_not_trained(mixed):
+    """Two agent turns of the history and the one to come; with thinking the agent writes the last thought itself."""
+    messages = messages_of(["u0", "a0", "u1", "a1", "u2"])
+    for thinking, count in ((False, 3), (True, 2)):
+        encoder, served = mixed["qwen3", thinking]
+        assert encoder.tokenizer.decode(served(messages)).count("<think>\n\n</think>") == count
+
+
+def test_a_prompt_is_the_beginning_of_the_next_one(mixed):
+    """So a server's prefix cache knows all but the last two turns."""
+    for _, served in mixed.values():
+        turns = ["u0", '{"a": 0}', "u1", '{"a": 1}', "u2"]
+        first, second, third = (served(messages_of(turns[:n], "s")) for n in (1, 3, 5))
+        assert second[: len(first)] == first and third[: len(second)] == second
+
+
+def test_what_training_never_saw_is_refused(mixed):
+    _, served = mixed["llama3", True]
+    with pytest.raises(Exception, match="alternates"):
+        served([*messages_of(["u0"]), *messages_of(["u1"])])
+    with pytest.raises(Exception, match="alternates"):
+        served([*messages_of(["u0", "a0"]), {"role": "system", "content": "s"}])
+
+
+def test_the_checkpoints_own_template_is_found_out():
+    """Llama-3's form without the header of the system turn: the error says where the ids part."""
+    encoder = encoder_of("llama3")
+
+    def own(messages):
+        return encoder.prompt([message for message in messages if message["role"] != "system"])
+
+    with pytest.raises(UserError) as err:
+        probe.compare(encoder, "llama3", own)
+    text = str(err.value)
+    assert "the prompt of 1 human turn with a system turn is served otherwise than it was trained" in text
+    parting = r"at token 2, after '<.begin_of_text.><.start_header_id.>', training has \[.*\] 'system.*the server \[.*\] 'user"
+    assert re.search(parting, text)
+
+
+def test_an_ending_that_is_missing_is_found_out():
+    encoder = encoder_of("llama3")
+    with pytest.raises(UserError, match="the server the end"):
+        probe.compare(encoder, "llama3", lambda messages: encoder.prompt(messages)[:-3])
