@@ -1,16 +1,19 @@
 """The chat template that a server renders gives the tokens of training, for every template of the tests of the masks."""
 
+import copy
 import re
 
 import pytest
+import small
 from dialogues import segment_pairs
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from llamafactory.data.template import TEMPLATES
 from templates import PLAIN, TEXT_TEMPLATES, encoder_of, messages_of
 
+from llamafactory_sdpo import register
 from llamafactory_sdpo.encoding import DialogueEncoder
 from llamafactory_sdpo.errors import UserError
-from llamafactory_sdpo.register import template_parts
 from llamafactory_sdpo.serving import probe
 from llamafactory_sdpo.serving.chat_template import render_jinja
 
@@ -24,7 +27,7 @@ into one token. Training encodes the sides apart, a server the whole text."""
 def served_by(encoder: DialogueEncoder):
     """What a server makes of a chat: transformers' own rendering of our template, and the tokens of the whole text."""
     tokenizer = encoder.tokenizer
-    tokenizer.chat_template = render_jinja(template_parts(encoder.template, tokenizer))
+    tokenizer.chat_template = render_jinja(register.template_parts(encoder.template, tokenizer))
 
     def ids(messages):
         return tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
@@ -118,7 +121,7 @@ def test_the_checkpoints_own_template_is_found_out():
         probe.compare(encoder, "llama3", own)
     text = str(err.value)
     assert "the prompt of 1 human turn with a system turn is served otherwise than it was trained" in text
-    parting = r"at token 2, after '<.begin_of_text.><.start_header_id.>', training has \[.*\] 'system.*the server \[.*\] 'user"
+    parting = r"at token 2, after '<s><.start_header_id.>', training has \[.*\] 'system.*the server \[.*\] 'user"
     assert re.search(parting, text)
 
 
@@ -126,3 +129,22 @@ def test_an_ending_that_is_missing_is_found_out():
     encoder = encoder_of("llama3")
     with pytest.raises(UserError, match="the server the end"):
         probe.compare(encoder, "llama3", lambda messages: encoder.prompt(messages)[:-3])
+
+
+@pytest.mark.parametrize(
+    ("name", "thinking"),
+    [("llama3", True), ("llama2", True), ("gemma2", True), ("fewshot", True), ("qwen3", True), ("qwen3", False)],
+)
+def test_the_hosts_own_engine_has_the_prompts_of_training(tmp_path, name, thinking):
+    """Also where the whole text has other tokens, and where the host itself would drop the thoughts of the history."""
+    small.write_model(tmp_path)
+    before = TEMPLATES[name]
+    TEMPLATES[name] = copy.deepcopy(before)
+    try:
+        keys = {"model_name_or_path": str(tmp_path), "template": name, "enable_thinking": thinking}
+        args = {**keys, "infer_backend": "huggingface", "resize_vocab": True}
+        encoder = register.load_template(args)
+        _, prompt_ids = register.host_api(args)
+        assert probe.compare(encoder, name, prompt_ids) == 14
+    finally:
+        TEMPLATES[name] = before

@@ -188,7 +188,7 @@ def test_every_shipped_config_parses(monkeypatch):
     """Its keys are known, its stage is one, its data are registered; its model may be one that an earlier step writes."""
     monkeypatch.setattr(register, "check_models", lambda *_: None)
     info = (ROOT / "data" / "dataset_info.json").read_text(encoding="utf-8")
-    configs = sorted((ROOT / "examples").glob("*/*.yaml"))
+    configs = sorted(path for path in (ROOT / "examples").glob("*/*.yaml") if path.parent.name != "inference")
     assert len(configs) >= 14
     for path in configs:
         args = register.read_args([str(path)])
