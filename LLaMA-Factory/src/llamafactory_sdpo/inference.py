@@ -51,6 +51,7 @@ def main() -> int:
     options = parser.parse_args()
     # What the host says of every file that it loads would bury our lines.
     os.environ.setdefault("LLAMAFACTORY_VERBOSITY", "WARN")
+    processes.interrupt_when_terminated()
     if options.stats:
         return run_at_edge(lambda: print(stats.read(options.stats)))
     try:

@@ -52,9 +52,9 @@ def free_port() -> int:
 
 
 def train(folder: Path) -> None:
-    """The demo's SFT config, for long enough to write actions."""
+    """The demo's SFT config, all of it, so that the model writes actions."""
     argv = [sys.executable, "-m", "llamafactory_sdpo.train", str(ROOT / "examples" / "demo" / "sft.yaml")]
-    argv += ["max_steps=60", "do_eval=false", "val_size=0", "plot_loss=false", f"output_dir={folder}"]
+    argv += ["do_eval=false", "val_size=0", "plot_loss=false", f"output_dir={folder}"]
     env = {**os.environ, "OMP_NUM_THREADS": "2"}
     subprocess.run(argv, check=True, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 

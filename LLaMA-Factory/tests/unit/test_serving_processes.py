@@ -66,10 +66,14 @@ def test_a_server_is_waited_for_and_ended_with_its_helpers(tmp_path, port):
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
 def test_a_signal_ends_them_too(tmp_path, port, number):
+    before = {each: signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGHUP)}
+    processes.interrupt_when_terminated()
     with pytest.raises(KeyboardInterrupt), processes.running([command(tmp_path, ANSWERING, port)]) as (server,):
         processes.wait_until_ready([server], print)
         os.kill(os.getpid(), number)
         time.sleep(5)
+    for each, handler in before.items():
+        signal.signal(each, handler)
     assert not server.is_alive() and not is_running(helper_of(server))
 
 

@@ -32,6 +32,7 @@ ERROR_LINE = re.compile(r"\b(\w*(?:Error|Exception)|error): (.+)")
 CONSEQUENCES = ("See root cause above", "initialization failed", "Engine core", "EngineCore", "WARNING")
 """What the log says of an error after it has happened elsewhere, or besides."""
 
+ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 PR_SET_PDEATHSIG = 1
 
 
@@ -123,14 +124,20 @@ def check_port(host: str, port: int) -> None:
             ) from None
 
 
-@contextmanager
-def running(commands: list[Command]) -> Iterator[list[Server]]:
-    """Run servers for as long as the block runs; SIGTERM and SIGHUP end it as Ctrl-C does."""
+def interrupt_when_terminated() -> None:
+    """Let SIGTERM and SIGHUP end this process as Ctrl-C does, unless it was told to ignore them (nohup)."""
 
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, interrupt)
+
+
+@contextmanager
+def running(commands: list[Command]) -> Iterator[list[Server]]:
+    """Run servers for as long as the block runs."""
     servers: list[Server] = []
     try:
         for command in commands:
@@ -138,9 +145,9 @@ def running(commands: list[Command]) -> Iterator[list[Server]]:
         yield servers
     finally:
         # A second Ctrl-C must not leave half of them running.
-        ours = {number: signal.signal(number, signal.SIG_IGN) for number in (*before, signal.SIGINT)}
+        before = {number: signal.signal(number, signal.SIG_IGN) for number in ENDING_SIGNALS}
         stop(servers)
-        for number, handler in (ours | before).items():
+        for number, handler in before.items():
             signal.signal(number, handler)
 
 
