@@ -3,6 +3,7 @@
 # `bash test.sh -k masks`.
 set -euo pipefail
 . "$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)/setup.sh"
+sdpo_setup_vllm
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
 # Suites with helpers of their own names, so one pytest each. Exit code 5: nothing in this one was chosen by -k.
@@ -13,4 +14,4 @@ suite() { "$SDPO_PYTHON" -m pytest -q -p no:cacheprovider --disable-warnings "$@
 suite LLaMA-Factory/tests/unit "$@"
 suite sotopia/tests/unit sotopia/tests/process sotopia/tests/servers "$@"
 suite dpo/tests "$@"
-suite LLaMA-Factory/tests/process "$@"
+suite LLaMA-Factory/tests/process LLaMA-Factory/tests/servers "$@"

@@ -82,7 +82,7 @@ def serve(argv: list[str], api_key: str | None) -> None:
         raise UserError(f"{paths.config}: {err}{hint}") from None
     say(f"starting {len(started.commands)} x {started.engine}; its log: {started.commands[0].log}")
     with processes.running(started.commands) as servers:
-        seconds = processes.wait_until_ready(servers, say)
+        seconds = processes.wait_until_ready(servers, progress)
         count = sum(
             probe.compare(started.encoder, config.template, probe.tokenize_at(server.url, name, config.api_key))
             for server in servers
@@ -198,9 +198,14 @@ def announce(config: ServingConfig) -> None:
     print("Ctrl-C ends it", flush=True)
 
 
-def say(text: str) -> None:
-    """Report progress."""
-    print(f"inference.sh: {text}", file=sys.stderr, flush=True)
+def say(text: str, end: str = "\n") -> None:
+    """Tell on stderr what is done."""
+    print(f"inference.sh: {text:<60}", end=end, file=sys.stderr, flush=True)
+
+
+def progress(text: str) -> None:
+    """Tell how far it is; in a terminal the next line takes its place."""
+    say(text, end="\r" if sys.stderr.isatty() else "\n")
 
 
 if __name__ == "__main__":

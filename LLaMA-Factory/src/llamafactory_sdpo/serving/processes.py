@@ -23,7 +23,7 @@ from ..errors import UserError
 
 
 POLL_S = 0.3
-PROGRESS_S = 15.0
+PROGRESS_S, TERMINAL_PROGRESS_S = 15.0, 1.0
 TERMINATE_S = 15.0
 SHOWN_LINES = 12
 READ_BYTES = 200_000
@@ -182,9 +182,9 @@ def wait_until_ready(servers: list[Server], say: Callable[[str], None]) -> float
                 raise UserError(f"the server ended before it was ready: {server.reason()} (all of it: {server.log})")
         waiting = [server for server in waiting if not server.answers()]
         now = time.monotonic()
-        if waiting and now - last >= (1.0 if sys.stderr.isatty() else PROGRESS_S):
+        if waiting and now - last >= (TERMINAL_PROGRESS_S if sys.stderr.isatty() else PROGRESS_S):
             last = now
-            say(f"waiting for {len(waiting)} of {len(servers)}, {now - started:.0f} s")
+            say(f"waiting until {len(waiting)} of {len(servers)} answer, {now - started:.0f} s")
         if waiting:
             time.sleep(POLL_S)
     return time.monotonic() - started
