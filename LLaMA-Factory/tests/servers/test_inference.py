@@ -6,7 +6,6 @@ that must not be seen. The other engine is the host's, in this process.
 
 import json
 import os
-import re
 import signal
 import socket
 import subprocess
@@ -16,6 +15,7 @@ import urllib.request
 from pathlib import Path
 from typing import NamedTuple
 
+import psutil
 import pytest
 import torch
 import yaml
@@ -198,28 +198,25 @@ def judge():
 
 
 def test_sotopia_samples_it_and_the_prefix_cache_hits(serving, judge, tmp_path):
-    """Episodes one at a time, so that the first call of each is the only one whose prompt is new; then many at once."""
+    """One episode, in which only the opening prompt of either side is new; then many at once."""
     model = serving.told[2].removeprefix("serving ")
     common = ["benchmark", "--demo", "--task", "all", "--models", model, "--partner-model", model]
     common += ["--evaluator-model", judge, "--temperature", "0.7"]
-    for batch, limit in ((1, 2), (10, 10)):
+    for batch, limit in ((1, 1), (10, 12)):
         before = stats.read(serving.url)
         done = sotopia(tmp_path, *common, "--batch-size", str(batch), "--limit", str(limit))
+        # 3 would mean that an episode failed or could not be judged.
         assert done.returncode == 0, done.stdout + done.stderr
-        assert re.search(rf"{limit - (2 if batch > 1 else 0)} of \d+ episodes scored|{limit} of {limit}", done.stdout)
         assert stats.read(serving.url).since(before).hit_rate > 0.5
 
 
 def test_nothing_is_left_when_it_is_ended(serving):
     """The last test here: SIGTERM to the script ends the server and its helpers."""
-    children = subprocess.run(["ps", "-eo", "pid,sid,args"], capture_output=True, text=True).stdout.splitlines()
-    server = next(line.split() for line in children if f"--port {serving.port}" in line)
-    session = server[1]
-    assert sum(line.split()[1] == session for line in children) > 1, "vLLM has helpers"
+    helpers = psutil.Process(serving.process.pid).children(recursive=True)
+    assert len(helpers) > 2, "vLLM runs in several processes"
     serving.process.send_signal(signal.SIGTERM)
     assert serving.process.wait(timeout=60) == 130
-    left = subprocess.run(["ps", "-eo", "sid,stat"], capture_output=True, text=True).stdout.splitlines()
-    assert not [line for line in left if line.split()[0] == session and "Z" not in line]
+    _, left = psutil.wait_procs(helpers, timeout=10)
+    assert not left
     with pytest.raises(urllib.error.URLError):
-        stats_of = urllib.request.urlopen(f"{serving.url}/health", timeout=5)
-        stats_of.close()
+        urllib.request.urlopen(f"{serving.url}/health", timeout=5)
