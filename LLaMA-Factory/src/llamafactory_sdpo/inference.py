@@ -170,9 +170,13 @@ def ensure_demo(config: ServingConfig) -> None:
         output = _output_of(demo)
         if output in wanted and not (output / "tokenizer.json").is_file():
             say(f"{output} is not there; training it: bash train.sh {demo}")
-            code = subprocess.run([sys.executable, "-m", "llamafactory_sdpo.train", str(demo)], stdout=2).returncode
-            if code:
+            if code := train(demo):
                 raise UserError(f"training with {demo} ended with exit code {code}")
+
+
+def train(config: Path) -> int:
+    """Train in a process of its own, all of whose output is progress to us; return its exit code."""
+    return subprocess.run([sys.executable, "-m", "llamafactory_sdpo.train", str(config)], stdout=2).returncode
 
 
 def _output_of(config: Path) -> Path:
