@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
+from .encoding import DialogueEncoder
 from .errors import UserError, run_at_edge
 from .serving import config as serving_config
 from .serving import memory, probe, processes, stats
@@ -32,7 +33,8 @@ class Started(NamedTuple):
     """What is about to serve."""
 
     commands: list[processes.Command]
-    encoder: object
+    encoder: DialogueEncoder
+    """Training's, for the probe."""
     engine: str
 
 
@@ -142,12 +144,13 @@ def host_servers(config: ServingConfig) -> Started:
     from .serving import prompting
 
     loaded = prompting.load(config)
-    env = {**os.environ, **({serving_config.KEY_VARIABLE: config.api_key} if config.api_key else {})}
+    secrets = {serving_config.KEY_VARIABLE: config.api_key, "HF_TOKEN": config.hf_hub_token}
+    env = {**os.environ, **{name: value for name, value in secrets.items() if value}}
     commands = []
     for port in config.ports:
         path = STATE / str(port) / "config.json"
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(config.model_dump_json(exclude={"api_key"}), encoding="utf-8")
+        path.write_text(config.model_dump_json(exclude={"api_key", "hf_hub_token"}), encoding="utf-8")
         argv = [sys.executable, "-m", "llamafactory_sdpo.serving.host_server", str(path), str(port)]
         url = f"http://{reachable(config.host)}:{port}"
         commands.append(processes.Command(argv, env, url, path.with_name("server.log")))

@@ -1,5 +1,6 @@
 """Tell before anything is loaded that a model's weights do not fit."""
 
+import json
 from pathlib import Path
 
 from ..errors import UserError
@@ -27,20 +28,18 @@ def check(config: ServingConfig, on_gpu: bool) -> None:
 
 
 def weights_bytes(folder: Path, dtype: str) -> float:
-    """The size of a folder's weights in memory; stored ones are taken for 16 bits where a type is asked for."""
-    for pattern in WEIGHTS:
-        if size := sum(file.stat().st_size for file in folder.glob(pattern)):
-            return size * (_stored_bytes(folder) and BYTES_OF.get(dtype, 0) / _stored_bytes(folder) or 1)
-    return 0
+    """The size of a folder's weights in memory: as they are stored, or in the type that is asked for."""
+    sizes = (sum(file.stat().st_size for file in folder.glob(pattern)) for pattern in WEIGHTS)
+    size = next(filter(None, sizes), 0)
+    stored = _stored_dtype(folder)
+    return size * BYTES_OF[dtype] / BYTES_OF[stored] if dtype in BYTES_OF and stored in BYTES_OF else size
 
 
-def _stored_bytes(folder: Path) -> int:
-    """Bytes of a stored weight by the model's config, 0 where it does not say."""
-    import json
-
+def _stored_dtype(folder: Path) -> str:
+    """The type of the stored weights, by the model's config."""
     path = folder / "config.json"
     config = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    return BYTES_OF.get(str(config.get("dtype") or config.get("torch_dtype")), 0)
+    return str(config.get("dtype") or config.get("torch_dtype"))
 
 
 def _free_memory(replicas: int) -> float:
