@@ -119,6 +119,8 @@ def vllm_servers(config: ServingConfig) -> Started:
 
     installed = vllm.find(ROOT.parent / "setup.sh")
     loaded = prompting.load(config)
+    # What the server will be asked as well, but here it takes no start.
+    probe.compare(loaded.encoder, config.template, prompting.rendered_ids(loaded))
     folder = STATE / str(config.port)
     prompting.write(loaded, config, folder / "prompting")
     stacks = {

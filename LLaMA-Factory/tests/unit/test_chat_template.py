@@ -14,8 +14,7 @@ from templates import PLAIN, TEXT_TEMPLATES, encoder_of, messages_of
 from llamafactory_sdpo import register
 from llamafactory_sdpo.encoding import DialogueEncoder
 from llamafactory_sdpo.errors import UserError
-from llamafactory_sdpo.serving import probe
-from llamafactory_sdpo.serving.chat_template import render_jinja
+from llamafactory_sdpo.serving import probe, prompting
 
 
 MIXED = [*PLAIN, "qwen3", "deepseekr1", "fewshot"]
@@ -26,13 +25,8 @@ into one token. Training encodes the sides apart, a server the whole text."""
 
 def served_by(encoder: DialogueEncoder):
     """What a server makes of a chat: transformers' own rendering of our template, and the tokens of the whole text."""
-    tokenizer = encoder.tokenizer
-    tokenizer.chat_template = render_jinja(register.template_parts(encoder.template, tokenizer))
-
-    def ids(messages):
-        return tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False)
-
-    return ids
+    parts = register.template_parts(encoder.template, encoder.tokenizer)
+    return prompting.rendered_ids(prompting.Prompting(encoder, parts, []))
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,7 @@ with the stop tokens of the template and the defaults of the config, so that not
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -41,6 +42,18 @@ def load(config: ServingConfig) -> Prompting:
     encoder = register.load_template(host_args(config))
     parts = register.template_parts(encoder.template, encoder.tokenizer)
     return Prompting(encoder, parts, sorted(encoder.template.get_stop_token_ids(encoder.tokenizer)))
+
+
+def rendered_ids(prompting: Prompting) -> Callable[[list[dict[str, str]]], list[int]]:
+    """Make the function that gives a chat's ids as a server will have them: our template, the whole text encoded."""
+    template, tokenizer = render_jinja(prompting.parts), prompting.encoder.tokenizer
+
+    def ids(messages: list[dict[str, str]]) -> list[int]:
+        return tokenizer.apply_chat_template(
+            messages, chat_template=template, add_generation_prompt=True, return_dict=False
+        )
+
+    return ids
 
 
 def generation_defaults(config: ServingConfig) -> dict[str, Any]:
