@@ -80,7 +80,8 @@ def serve(argv: list[str], api_key: str | None) -> None:
         check(config)
         started = vllm_servers(config) if config.infer_backend == "vllm" else host_servers(config)
     except UserError as err:
-        hint = f"; the demo: bash inference.sh {DEMO_SERVING}" if paths.config == DEFAULT_CONFIG else ""
+        is_untrained = paths.config == DEFAULT_CONFIG and "does not exist" in str(err)
+        hint = f"; the demo: bash inference.sh {DEMO_SERVING}" if is_untrained else ""
         raise UserError(f"{paths.config}: {err}{hint}") from None
     say(f"starting {len(started.commands)} x {started.engine}; its log: {started.commands[0].log}")
     with processes.running(started.commands) as servers:

@@ -43,10 +43,14 @@ def test_mistakes_are_one_line_before_anything_is_loaded(tmp_path):
 
 
 def test_without_the_default_configs_model_the_demo_is_named(tmp_path, monkeypatch):
-    """The config is read as it is shipped, in a checkout where nothing has been trained."""
-    monkeypatch.setattr(inference, "ensure_demo", lambda config: None)
+    """But not where something else is wrong."""
+    config = tmp_path / "llama3_vllm.yaml"
+    config.write_text(f"model_name_or_path: {tmp_path}/none\ntemplate: llama3\n", encoding="utf-8")
+    monkeypatch.setattr(inference, "DEFAULT_CONFIG", config)
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match="llama3_vllm.yaml: .*; the demo: bash inference.sh .*demo_vllm.yaml"):
+    with pytest.raises(UserError, match="none does not exist; .*; the demo: bash inference.sh .*demo_vllm.yaml"):
+        inference.serve([], None)
+    with pytest.raises(UserError, match="port: Input should be less than 65536, found 70000$"):
         inference.serve(["port=70000"], None)
 
 
