@@ -12,6 +12,8 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -67,6 +69,23 @@ def write_adapter(model: Path, folder: Path, seed: int, targets: list[str]) -> N
     get_peft_model(AutoModelForCausalLM.from_pretrained(model), config).save_pretrained(folder)
 
 
+@contextmanager
+def inference(folder: Path, port: int, *argv: str) -> Iterator[Serving]:
+    """Run `bash inference.sh` in a folder, from the moment it is ready on."""
+    command = ["bash", str(ROOT / "inference.sh"), *argv, "--api-key", KEY]
+    env = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+    with subprocess.Popen(command, cwd=folder, env=env, stdout=subprocess.PIPE, text=True) as process:
+        told = []
+        for line in process.stdout:
+            told.append(line.rstrip())
+            if "Ctrl-C" in line:
+                break
+        try:
+            yield Serving(process, folder, port, told)
+        finally:
+            process.terminate()
+
+
 @pytest.fixture(scope="module")
 def serving(tmp_path_factory):
     folder = tmp_path_factory.mktemp("serving")
@@ -83,19 +102,8 @@ def serving(tmp_path_factory):
         "port": free_port(),
     }
     (folder / "serve.yaml").write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
-    command = ["bash", str(ROOT / "inference.sh"), "serve.yaml", "--api-key", KEY]
-    env = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
-    with subprocess.Popen(command, cwd=folder, env=env, stdout=subprocess.PIPE, text=True) as process:
-        told = []
-        for line in process.stdout:
-            told.append(line.rstrip())
-            if "Ctrl-C" in line:
-                break
-        found = Serving(process, folder, config["port"], told)
-        try:
-            yield found
-        finally:
-            process.terminate()
+    with inference(folder, config["port"], "serve.yaml") as found:
+        yield found
 
 
 def post(serving: Serving, route: str, key: str = KEY, **body: object) -> dict:
@@ -157,6 +165,24 @@ def test_both_engines_answer_alike(serving, prompts, name, adapters):
         expect_equal(ours, theirs["message"]["content"])
         answers.add(ours["message"]["content"])
     assert len(answers) > 1, "the model has learned nothing, so this compares nothing"
+
+
+def test_the_hosts_engine_is_served_by_the_same_command(serving, prompts):
+    """As a process, with the key, the same prompts and the same answers; on SIGTERM it is gone."""
+    port = free_port()
+    config = ROOT / "examples" / "inference" / "demo_hf.yaml"
+    with inference(serving.folder, port, str(config), "model_name_or_path=agent", f"port={port}") as host:
+        assert host.told[0] == f"serving custom/agent@http://127.0.0.1:{port}/v1/"
+        with pytest.raises(urllib.error.HTTPError, match="401"):
+            post(host, "/v1/chat/completions", key="wrong", model="agent", messages=prompts[0].messages)
+        body = {"model": "agent", "messages": prompts[3].messages, "temperature": 0, "max_tokens": 40}
+        theirs = post(host, "/v1/chat/completions", **body)["choices"][0]["message"]["content"]
+        ours = post(serving, "/v1/chat/completions", logprobs=True, top_logprobs=2, **body)["choices"][0]
+        expect_equal(ours, theirs)
+        host.process.send_signal(signal.SIGTERM)
+        assert host.process.wait(timeout=60) == 130
+    with pytest.raises(urllib.error.URLError):
+        urllib.request.urlopen(f"{host.url}/health", timeout=5)
 
 
 def test_greedy_answers_are_the_models_own(serving, prompts):
