@@ -6,6 +6,7 @@ that must not be seen. The other engine is the host's, in this process.
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -26,6 +27,7 @@ from fastapi.testclient import TestClient
 from transformers import AutoModelForCausalLM
 
 from llamafactory_sdpo import register
+from llamafactory_sdpo.inference import STATE
 from llamafactory_sdpo.serving import probe, stats
 
 
@@ -84,6 +86,8 @@ def inference(folder: Path, port: int, *argv: str) -> Iterator[Serving]:
             yield Serving(process, folder, port, told)
         finally:
             process.terminate()
+            process.wait()
+            shutil.rmtree(STATE / str(port), ignore_errors=True)
 
 
 @pytest.fixture(scope="module")
