@@ -88,6 +88,17 @@ def test_the_empty_thought_is_prompted_where_it_was_not_trained(mixed):
         assert encoder.tokenizer.decode(served(messages)).count("<think>\n\n</think>") == count
 
 
+def test_a_prompted_empty_thought_stands_where_it_was_trained(mixed):
+    """Trained with thinking on dialogues without thoughts, served without: the tokens before the answer are the same."""
+    messages = messages_of(["u0", "a0", "u1", "a1", "u2", "a2"])
+    trained, _ = mixed["qwen3", True]
+    _, served = mixed["qwen3", False]
+    prompt = served(messages[:-1])
+    whole = trained.dialogue(messages)
+    assert whole.input_ids[: len(prompt)] == prompt
+    assert trained.tokenizer.decode(whole.input_ids[len(prompt) :]).startswith("a2")
+
+
 def test_a_prompt_is_the_beginning_of_the_next_one(mixed):
     """So a server's prefix cache knows all but the last two turns."""
     for _, served in mixed.values():

@@ -32,7 +32,8 @@ class ServingConfig(BaseModel):
     """Name -> folders of adapters that stand on one another, the first on the model."""
     template: str
     default_system: str | None = None
-    enable_thinking: bool | None = True
+    enable_thinking: bool | None = False
+    """Not the host's default: the empty thought of dialogues without thoughts is prompted, not left to the model."""
     infer_backend: Literal["vllm", "huggingface"] = "vllm"
     infer_dtype: Literal["auto", "float16", "bfloat16", "float32"] = "auto"
     trust_remote_code: bool = False
