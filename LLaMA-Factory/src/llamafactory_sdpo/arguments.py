@@ -40,6 +40,25 @@ class SegmentArguments:
         metadata={"help": "A pair that cannot be trained on: stop with its reason, or skip and count it."},
     )
 
+    shared_history: bool = field(
+        default=True,
+        metadata={
+            "help": "Encode what the two sides of a pair have in common once. Checked on the first batch; where the "
+            "model cannot do it, or comes to another result, each side is encoded on its own."
+        },
+    )
+    scored_logits_only: bool = field(
+        default=True,
+        metadata={"help": "Compute logits only where they predict a scored token, instead of everywhere."},
+    )
+    reference_once: bool = field(
+        default=True,
+        metadata={
+            "help": "Compute the reference's log-probabilities in one pass before the first step and keep them on "
+            "disk, instead of running the reference model in every step."
+        },
+    )
+
     def check_segment_options(self, stage: str | None) -> None:
         """Refuse values outside their choices, and options that the stage would not read.
 

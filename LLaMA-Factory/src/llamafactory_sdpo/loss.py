@@ -1,4 +1,4 @@
-"""The loss of a segment: weights of turns and weighted log-probabilities, tensors in and tensors out.
+"""The loss of a segment: weights of turns and log-probabilities of scored tokens, tensors in and tensors out.
 
     SDPO   -log σ(β Σ_t [log π/π_ref (y_t^w | h_t^w) - log π/π_ref (y_t^l | h_t^l)]), t over the agent turns of the
            segment (arXiv 2501.01821)
@@ -8,13 +8,18 @@
 The sums are of plain token log-probabilities, without a length normalisation; σ and β are the host's.
 """
 
-from typing import NamedTuple
+from collections.abc import Iterator
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from .encoding import IGNORE_INDEX
 from .pairs import Stage
+
+
+CHUNK_LOGITS = 1 << 22
+"""How many logits are worked on at a time: 16 MB in float32, little beside the logits of a real vocabulary."""
 
 
 def turn_weights(stage: Stage, turns: int, first: int, gamma: float) -> list[float]:
@@ -36,41 +41,81 @@ def turn_weights(stage: Stage, turns: int, first: int, gamma: float) -> list[flo
     return [(1 - gamma ** (turns - t)) / (1 - gamma**turns) for t in range(turns)]
 
 
-class SegmentLogps(NamedTuple):
-    """What a model says of the scored tokens of R dialogues with N scored tokens in all.
+class ScoredTokens(NamedTuple):
+    """The N scored tokens of a batch of R rows, row by row and from left to right.
 
     Attributes:
-        sums: (R,) weighted sums of token log-probabilities.
-        weights: (R,) sums of the weights, the divisor of an average.
-        logits: (N, V) the logits that predict the scored tokens, in the order of the rows.
-        rows: (N,) the dialogue of each scored token.
+        rows: (N,) the row of each.
+        positions: (N,) the index of the token before it, whose logits predict it.
+        targets: (N,) its id.
+        weights: (N,) its weight.
     """
 
-    sums: Tensor
-    weights: Tensor
-    logits: Tensor
     rows: Tensor
+    positions: Tensor
+    targets: Tensor
+    weights: Tensor
+
+    def sums(self, values: Tensor, rows: int) -> Tensor:
+        """Sum a value of each scored token over every one of R rows: (R,)."""
+        return values.new_zeros(rows).index_add(0, self.rows, values)
 
 
-def segment_logps(logits: Tensor, labels: Tensor, loss_weights: Tensor) -> SegmentLogps:
-    """Sum the weighted log-probabilities of the labels.
+def scored_tokens(labels: Tensor, loss_weights: Tensor) -> ScoredTokens:
+    """Find the scored tokens of a batch.
 
     Args:
-        logits: (R, T, V) of any float type; computed on in float32 or wider.
         labels: (R, T) int64, IGNORE_INDEX where nothing is scored; the logits at t-1 predict the label at t.
         loss_weights: (R, T) float32, read where labels are scored.
     """
     targets = labels[:, 1:]
-    scored = targets != IGNORE_INDEX
-    rows = scored.nonzero()[:, 0]
-    picked = logits[:, :-1][scored]
-    picked = picked.to(torch.promote_types(picked.dtype, torch.float32))
-    token_logps = -torch.nn.functional.cross_entropy(picked, targets[scored], reduction="none")
-    weights = loss_weights[:, 1:][scored].to(token_logps.dtype)
-    zeros = token_logps.new_zeros(len(labels))
-    return SegmentLogps(
-        sums=zeros.index_add(0, rows, token_logps * weights),
-        weights=zeros.index_add(0, rows, weights),
-        logits=picked,
-        rows=rows,
-    )
+    rows, positions = (targets != IGNORE_INDEX).nonzero(as_tuple=True)
+    return ScoredTokens(rows, positions, targets[rows, positions], loss_weights[:, 1:][rows, positions])
+
+
+def token_logps(logits: Tensor, source: Tensor, targets: Tensor) -> Tensor:
+    """Look up the log-probability of N tokens, with no copy of the logits but a chunk at a time.
+
+    Args:
+        logits: (K, V) of any float type; computed on in float32 or wider.
+        source: (N,) the row of the logits that predicts each token; a row may predict several.
+        targets: (N,) the tokens' ids.
+
+    Returns:
+        (N,) log-probabilities, differentiable in the logits.
+    """
+    return _TokenLogps.apply(logits, source, targets)
+
+
+class _TokenLogps(torch.autograd.Function):
+    """log softmax(logits)[source, targets]; keeps one number a token for the gradient, where autograd keeps V."""
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, source: Tensor, targets: Tensor) -> Tensor:
+        wide = torch.promote_types(logits.dtype, torch.float32)
+        normalizers = torch.empty(len(source), dtype=wide, device=logits.device)
+        logps = torch.empty_like(normalizers)
+        for part in _chunks(logits, source):
+            rows = logits[source[part]].to(wide)
+            normalizers[part] = rows.logsumexp(-1)
+            logps[part] = rows.gather(-1, targets[part, None])[:, 0] - normalizers[part]
+        ctx.save_for_backward(logits, source, targets, normalizers)
+        return logps
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None]:
+        logits, source, targets, normalizers = ctx.saved_tensors
+        result = torch.zeros_like(logits)
+        for part in _chunks(logits, source):
+            # d log p(target) / d logit = [is target] - softmax
+            rows = logits[source[part]].to(normalizers.dtype).sub_(normalizers[part, None]).exp_()
+            rows.mul_(-grad[part, None]).scatter_add_(-1, targets[part, None], grad[part, None])
+            result.index_add_(0, source[part], rows.to(logits.dtype))
+        return result, None, None
+
+
+def _chunks(logits: Tensor, source: Tensor) -> Iterator[slice]:
+    """Slices of the tokens whose logits are CHUNK_LOGITS numbers at most, or one token's."""
+    step = max(1, CHUNK_LOGITS // logits.shape[-1])
+    return (slice(start, start + step) for start in range(0, len(source), step))

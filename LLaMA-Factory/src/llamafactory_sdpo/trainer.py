@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 from transformers import EvalPrediction
 
-from .loss import segment_logps
+from .loss import scored_tokens
 from .register import CustomDPOTrainer
+from .scoring import Scorer, batch_inputs
 
 
 AVERAGED_LOSSES = ("ipo", "orpo", "simpo")
@@ -26,24 +27,41 @@ class SegmentTrainer(CustomDPOTrainer):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.compute_metrics = evaluation_metrics
+        tuning = self.finetuning_args
+        # The policy, and the reference, which may be another model.
+        self._scorers = {
+            is_ref_model: Scorer(self.accelerator, tuning.shared_history, tuning.scored_logits_only)
+            for is_ref_model in (False, True)
+        }
 
     def concatenated_forward(
         self, model: torch.nn.Module, batch: dict[str, Tensor], is_ref_model: bool = False
     ) -> dict[str, Tensor]:
         """Score the 2B rows of a batch, chosen rows first; the keys are those of the host."""
-        inputs = {name: value for name, value in batch.items() if name not in ("labels", "loss_weights")}
-        logits = model(**inputs, return_dict=True, use_cache=False).logits
-        scored = segment_logps(logits, batch["labels"], batch["loss_weights"])
-        averages = scored.sums / scored.weights
-        logps = averages if self.loss_type in AVERAGED_LOSSES else scored.sums
-        pairs = len(logps) // 2
+        scored = scored_tokens(batch["labels"], batch["loss_weights"])
+        scores = self._scorers[is_ref_model](model, batch_inputs(batch), scored)
+        weights = scored.weights.to(scores.logps.dtype)
+        rows = len(batch["labels"])
+        sums = scored.sums(scores.logps * weights, rows)
+        averages = sums / scored.sums(weights, rows)
+        logps = averages if self.loss_type in AVERAGED_LOSSES else sums
+        is_chosen = scored.rows < rows // 2
+        chosen, rejected = logps.chunk(2)
         return {
-            "chosen_logps": logps[:pairs],
-            "rejected_logps": logps[pairs:],
-            "chosen_logits": scored.logits[scored.rows < pairs],
-            "rejected_logits": scored.logits[scored.rows >= pairs],
-            "chosen_logps_avg": averages[:pairs],
+            "chosen_logps": chosen,
+            "rejected_logps": rejected,
+            # The host logs their means and nothing else.
+            "chosen_logits": scores.mean_logits[is_chosen],
+            "rejected_logits": scores.mean_logits[~is_chosen],
+            "chosen_logps_avg": averages[: rows // 2],
         }
+
+    def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
+        """Go forward and backward; the model may have another attention until both are done."""
+        try:
+            return super().training_step(*args, **kwargs)
+        finally:
+            self._scorers[False].release()
 
     def get_batch_loss_metrics(
         self, model: torch.nn.Module, batch: dict[str, Tensor], train_eval: str = "train"

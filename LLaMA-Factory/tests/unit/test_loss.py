@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from llamafactory.data.template import TEMPLATES
 from llamafactory.hparams.training_args import TrainingArguments
 
-from llamafactory_sdpo import register
+from llamafactory_sdpo import loss, register
 from llamafactory_sdpo.collator import SegmentDataCollator
 from llamafactory_sdpo.encoding import IGNORE_INDEX, DialogueEncoder, PairProcessor
-from llamafactory_sdpo.loss import segment_logps, turn_weights
+from llamafactory_sdpo.loss import scored_tokens, token_logps, turn_weights
 from llamafactory_sdpo.pairs import Format, Rules, make_pairs
 from llamafactory_sdpo.trainer import SegmentTrainer, evaluation_metrics
 
@@ -200,14 +200,43 @@ def test_the_log_counts_turns_and_tokens_a_side():
     assert (metrics["tokens/chosen"], metrics["tokens/rejected"]) == (3, 3)
 
 
-def test_segment_logps_by_hand():
-    """Uniform logits over 4 tokens: every token costs ln 4; weights 1 and 0.5 make 1.5 ln 4; position 0 never counts."""
-    labels = torch.tensor([[2, 1, IGNORE_INDEX, 3]])
-    weights = torch.tensor([[1.0, 1.0, 0.0, 0.5]])
-    scored = segment_logps(torch.zeros(1, 4, 4, dtype=torch.bfloat16), labels, weights)
-    assert scored.sums.item() == pytest.approx(-1.5 * math.log(4))
-    assert scored.weights.item() == 1.5
-    assert scored.logits.dtype == torch.float32 and scored.logits.shape == (2, 4)
+def test_scored_tokens_by_hand():
+    """Two rows; the label at position 0 has nothing that predicts it."""
+    labels = torch.tensor([[2, 1, IGNORE_INDEX, 3], [IGNORE_INDEX, 5, IGNORE_INDEX, IGNORE_INDEX]])
+    weights = torch.tensor([[1.0, 1.0, 0.0, 0.5], [0.0, 0.25, 0.0, 0.0]])
+    scored = scored_tokens(labels, weights)
+    assert [part.tolist() for part in scored] == [[0, 0, 1], [0, 2, 0], [1, 3, 5], [1.0, 0.5, 0.25]]
+    assert scored.sums(scored.weights, 2).tolist() == [1.5, 0.25]
+
+
+def test_token_logps_by_hand():
+    """Uniform logits over 4 tokens: every token costs ln 4, whatever the type; the gradient is 1/4 - [is target]."""
+    logits = torch.zeros(2, 4, dtype=torch.bfloat16, requires_grad=True)
+    logps = token_logps(logits, torch.tensor([0, 1, 1]), torch.tensor([3, 0, 1]))
+    assert logps.dtype == torch.float32
+    assert logps.tolist() == pytest.approx([-math.log(4)] * 3)
+    (gradient,) = torch.autograd.grad(logps.sum(), logits)
+    assert gradient.tolist() == [[-0.25, -0.25, -0.25, 0.75], [0.5, 0.5, -0.5, -0.5]]
+
+
+@settings(deadline=None, max_examples=30)
+@given(data=st.data(), rows=st.integers(1, 5), vocabulary=st.integers(2, 9), chunk=st.integers(1, 20))
+def test_token_logps_are_those_of_log_softmax(data, rows, vocabulary, chunk):
+    """Value and gradient, whatever the chunks, with logits that predict several tokens and some that predict none."""
+    source = torch.tensor(data.draw(st.lists(st.integers(0, rows - 1), min_size=1, max_size=8)))
+    targets = torch.tensor(
+        data.draw(st.lists(st.integers(0, vocabulary - 1), min_size=len(source), max_size=len(source)))
+    )
+    logits = (torch.randn(rows, vocabulary, dtype=torch.float64) * 5).requires_grad_()
+    factors = torch.randn(len(source), dtype=torch.float64)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loss, "CHUNK_LOGITS", chunk)
+        ours = token_logps(logits, source, targets)
+        (our_gradient,) = torch.autograd.grad((ours * factors).sum(), logits)
+    theirs = logits.log_softmax(-1)[source, targets]
+    (their_gradient,) = torch.autograd.grad((theirs * factors).sum(), logits)
+    torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(our_gradient, their_gradient, rtol=1e-12, atol=1e-12)
 
 
 def test_evaluation_is_over_pairs():

@@ -1,0 +1,142 @@
+"""What a model says of the scored tokens of a batch, by the fastest way that gives the same.
+
+    shared   each pair's history once, logits of the scored positions alone (`sharing`)
+    plain    a row a dialogue, as the host's trainer does, logits of the scored positions alone or of all
+
+The first batch goes both ways. If they differ, or the model cannot share, it stays with the plain one and says why.
+"""
+
+import inspect
+import logging
+from typing import Any, NamedTuple
+
+import torch
+from accelerate import Accelerator
+from peft import PeftModel
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from . import sharing
+from .loss import ScoredTokens, token_logps
+from .sharing import Forward
+
+
+logger = logging.getLogger(__name__)
+
+TOLERANCE = 1e-3
+"""Largest difference of a token's log-probability between the two ways, relative where that is above 1."""
+
+HALF_TOLERANCE = 5e-2
+"""The same for the mean over tokens when the model computes in 16 bits, whose rounding depends on the shape."""
+
+
+class TokenScores(NamedTuple):
+    """Of N scored tokens the log-probabilities, and the means over the vocabulary of the logits behind them."""
+
+    logps: Tensor
+    mean_logits: Tensor
+
+
+class Scorer:
+    """Scores batches with one model (the policy, or the reference)."""
+
+    def __init__(self, accelerator: Accelerator, shared_history: bool, scored_logits_only: bool) -> None:
+        self._accelerator = accelerator
+        self._scored_logits_only = scored_logits_only
+        self._may_share = shared_history
+        self._is_checked = False
+        self._switched: tuple[PreTrainedModel, str] | None = None
+
+    def __call__(self, model: torch.nn.Module, batch: dict[str, Tensor], scored: ScoredTokens) -> TokenScores:
+        """Score a batch.
+
+        Args:
+            model: as the trainer has wrapped it.
+            batch: `input_ids`, `attention_mask` (2B, T) and whatever else the host's collator adds for the model.
+            scored: its scored tokens.
+        """
+        if self._may_share and not self._is_checked:
+            reason = self._why_not(model, batch, scored)
+            self._is_checked, self._may_share = True, reason is None
+            if reason:
+                logger.warning(
+                    "shared_history is off: each side is encoded with a history of its own, since %s", reason
+                )
+        if self._may_share and self._is_in_window(model, batch):
+            return self._shared(model, batch, scored)
+        return self._plain(model, batch, scored)
+
+    def release(self) -> None:
+        """Give the model the attention back that it came with."""
+        if self._switched is not None:
+            base, attention = self._switched
+            base.config._attn_implementation = attention
+            self._switched = None
+
+    def _shared(self, model: torch.nn.Module, batch: dict[str, Tensor], scored: ScoredTokens) -> TokenScores:
+        base = self._base(model)
+        if self._switched is None:
+            self._switched = base, base.config._attn_implementation
+        base.config._attn_implementation = sharing.ATTENTION
+        try:
+            return self._scores(model, sharing.share(batch, scored), scored)
+        finally:
+            # With checkpointing the backward pass runs the layers again, and must find the attention of the forward.
+            if not (torch.is_grad_enabled() and base.is_gradient_checkpointing):
+                self.release()
+
+    def _plain(self, model: torch.nn.Module, batch: dict[str, Tensor], scored: ScoredTokens) -> TokenScores:
+        self.release()
+        length = batch["input_ids"].shape[1]
+        return self._scores(model, Forward(batch, scored.rows * length + scored.positions), scored, length)
+
+    def _scores(
+        self, model: torch.nn.Module, forward: Forward, scored: ScoredTokens, length: int | None = None
+    ) -> TokenScores:
+        """Call the model; with several rows of a length, the positions that any of them needs are kept in all."""
+        inputs, source = forward
+        if self._scored_logits_only and "logits_to_keep" in inspect.signature(self._base(model).forward).parameters:
+            row, position = (0, source) if length is None else (scored.rows, scored.positions)
+            kept, at = position.unique(return_inverse=True)
+            inputs, source = {**inputs, "logits_to_keep": kept}, row * len(kept) + at
+        logits = model(**inputs, return_dict=True, use_cache=False).logits.flatten(0, 1)
+        means = logits.detach().mean(-1, dtype=torch.promote_types(logits.dtype, torch.float32))
+        return TokenScores(token_logps(logits, source, scored.targets), means[source])
+
+    def _base(self, model: torch.nn.Module) -> PreTrainedModel:
+        """The transformers model inside the wrappers of the trainer and of PEFT."""
+        inner = self._accelerator.unwrap_model(model)
+        return inner.get_base_model() if isinstance(inner, PeftModel) else inner
+
+    def _is_in_window(self, model: torch.nn.Module, batch: dict[str, Tensor]) -> bool:
+        window = sharing.window(self._base(model))
+        return window is None or batch["input_ids"].shape[1] <= window
+
+    def _why_not(self, model: torch.nn.Module, batch: dict[str, Tensor], scored: ScoredTokens) -> str | None:
+        """Try both ways without dropout; every rank comes to the same answer."""
+        base = self._base(model)
+        reason = sharing.why_not(base)
+        if reason is not None or not self._is_in_window(model, batch):
+            return reason
+        was_training = model.training
+        model.eval()
+        with torch.no_grad():
+            plain = self._plain(model, batch, scored).logps
+            try:
+                shared = self._shared(model, batch, scored).logps
+            except (TypeError, ValueError, KeyError, NotImplementedError) as err:
+                return f"the model refuses: {' '.join(str(err).split())[:200]}"
+            finally:
+                model.train(was_training)
+        differences = (shared - plain).abs() / plain.abs().clamp(min=1)
+        is_half = self._accelerator.mixed_precision != "no" or base.dtype in (torch.bfloat16, torch.float16)
+        found = differences.mean() if is_half else differences.max()
+        worst = self._accelerator.gather(found.nan_to_num(nan=torch.inf)[None]).max().item()
+        if worst <= (HALF_TOLERANCE if is_half else TOLERANCE):
+            return None
+        return f"its log-probabilities of a batch differ by {worst:.2g} from those of the plain way"
+
+
+def batch_inputs(batch: dict[str, Any]) -> dict[str, Tensor]:
+    """The part of a batch that is the model's."""
+    return {name: value for name, value in batch.items() if name not in ("labels", "loss_weights", "pair_keys")}

@@ -1,0 +1,178 @@
+"""The fast path: the history that both sides of a pair share is encoded once.
+
+A batch of B pairs becomes one row without padding. A pair's history is every token that its sides have in common from
+the left, so it ends where they first differ, also inside a turn; what follows the last scored token is left out:
+
+    row        | history 1       | chosen 1 | rejected 1 | history 2    | chosen 2 | rejected 2 | ...
+    position   | 0 1 ... h-1     | h h+1 ...| h h+1 ...  | 0 1 ... g-1  | g g+1 ...| g g+1 ...  |
+    looks at   | history 1,      | history 1| history 1  | history 2,   | history 2| history 2  |
+               | causally        | and the side itself,  | causally     | and the side itself,  |
+               |                 | causally              |              | causally              |
+
+Every token sees exactly what it sees in a row of its own, so all that a full-attention decoder says of it is the same.
+The row costs the distinct tokens: no dense mask is built, a pair takes three calls of PyTorch's SDPA in every layer.
+"""
+
+import inspect
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn.attention.bias import causal_lower_right
+from torch.nn.functional import scaled_dot_product_attention
+from transformers import AttentionInterface, PreTrainedModel
+
+from .loss import ScoredTokens
+
+
+ATTENTION = "sdpo_shared_history"
+"""Under which name transformers knows the attention; a name that it has no mask for, so that it builds none."""
+
+FULL_ATTENTION, SLIDING_ATTENTION = "full_attention", "sliding_attention"
+
+
+class PairLengths(NamedTuple):
+    """The numbers of tokens of one pair in the row."""
+
+    history: int
+    chosen: int
+    rejected: int
+
+
+class Forward(NamedTuple):
+    """How to ask a model for the logits of scored tokens.
+
+    Attributes:
+        inputs: what the model is called with.
+        source: (N,) which of its logits, all rows after one another, predicts each scored token.
+    """
+
+    inputs: dict[str, Any]
+    source: Tensor
+
+
+def share(batch: dict[str, Tensor], scored: ScoredTokens) -> Forward:
+    """Lay the pairs of a batch out as above.
+
+    Args:
+        batch: `input_ids` and `attention_mask` (2B, T), all chosen rows first, padded on either side.
+        scored: the scored tokens of these rows.
+    """
+    ids, is_token = batch["input_ids"].cpu(), batch["attention_mask"].cpu().bool()
+    rows, positions = scored.rows.cpu(), scored.positions.cpu()
+    begins = is_token.int().argmax(dim=1)
+    ends = begins.scatter_reduce(0, rows, positions + 1, "amax")
+    tokens = [row[begin:end] for row, begin, end in zip(ids, begins.tolist(), ends.tolist(), strict=True)]
+    pairs = len(tokens) // 2
+    layout, pieces, position_ids = [], [], []
+    # Where in the row the first token of a dialogue's history, and of its side, comes to stand.
+    history_at, side_at = torch.empty_like(begins), torch.empty_like(begins)
+    at = 0
+    for chosen, rejected in zip(range(pairs), range(pairs, 2 * pairs), strict=True):
+        history = shared_prefix(tokens[chosen], tokens[rejected])
+        sides = tokens[chosen][history:], tokens[rejected][history:]
+        layout.append(PairLengths(history, *map(len, sides)))
+        pieces += [tokens[chosen][:history], *sides]
+        position_ids += [torch.arange(history), *(torch.arange(history, history + len(side)) for side in sides)]
+        history_at[chosen] = history_at[rejected] = at
+        side_at[chosen], side_at[rejected] = at + history, at + history + len(sides[0])
+        at += sum(layout[-1])
+    in_dialogue = positions - begins[rows]
+    histories = torch.tensor([pair.history for pair in layout]).repeat(2)[rows]
+    in_row = torch.where(
+        in_dialogue < histories, history_at[rows] + in_dialogue, side_at[rows] + in_dialogue - histories
+    )
+    device = batch["input_ids"].device
+    inputs = {
+        "input_ids": torch.cat(pieces)[None].to(device),
+        "position_ids": torch.cat(position_ids)[None].to(device),
+        "shared_history": tuple(layout),
+    }
+    return Forward(inputs, in_row.to(device))
+
+
+def shared_prefix(one: Tensor, other: Tensor) -> int:
+    """Count the tokens that two dialogues have in common from the left."""
+    length = min(len(one), len(other))
+    differs = one[:length] != other[:length]
+    return int(differs.int().argmax()) if differs.any() else length
+
+
+def shared_history_attention(
+    module: torch.nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    *,
+    shared_history: tuple[PairLengths, ...],
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    **kwargs: Any,
+) -> tuple[Tensor, None]:
+    """Attend as the layout says.
+
+    Dropout, which the host leaves on in the attention of a model whose config asks for it, then falls on a history
+    once instead of once a side; with the plain path the two sides see different noise.
+
+    Args:
+        module: the attention layer, not read.
+        query: (1, heads, T, D).
+        key: (1, key heads, T, D), a divisor of the heads.
+        value: (1, key heads, T, D).
+        attention_mask: None, since the layout stands in its place.
+        shared_history: the layout, as `share` gave it to the model.
+        scaling: of the scores.
+        dropout: share of attention weights to drop.
+        kwargs: what other kinds of attention read.
+
+    Returns:
+        (1, T, heads, D), as transformers expects it, and no weights.
+    """
+    lengths = [length for pair in shared_history for length in pair]
+    # Split, not sliced: the gradient of n slices is a sum of n whole rows.
+    queries, keys, values = (list(states.split(lengths, dim=2)) for states in (query, key, value))
+    outputs = []
+    for number in range(0, len(lengths), 3):
+        for part in range(number, number + 3):
+            if lengths[part] == 0:
+                continue
+            seen = (number, part) if part > number else (part,)
+            k, v = (torch.cat([states[index] for index in seen], dim=2) for states in (keys, values))
+            # Queries stand at the end of what they look at, so causal is meant from the lower right corner.
+            outputs.append(
+                scaled_dot_product_attention(
+                    queries[part],
+                    k,
+                    v,
+                    attn_mask=causal_lower_right(lengths[part], k.shape[2]),
+                    dropout_p=dropout,
+                    scale=scaling,
+                    enable_gqa=query.shape[1] != key.shape[1],
+                ).transpose(1, 2)
+            )
+    return torch.cat(outputs, dim=1), None
+
+
+AttentionInterface.register(ATTENTION, shared_history_attention)
+
+
+def why_not(model: PreTrainedModel) -> str | None:
+    """Say why a model's histories cannot be shared; None if nothing speaks against it before it is tried."""
+    config = model.config
+    if config.get_text_config() is not config:
+        return "it is multimodal"
+    other = set(getattr(config, "layer_types", None) or ()) - {FULL_ATTENTION, SLIDING_ATTENTION}
+    if other:
+        return f"it has layers of {min(other)}"
+    if not getattr(model, "_supports_attention_backend", False):
+        return "transformers has no way to replace its attention"
+    if "position_ids" not in inspect.signature(model.forward).parameters:
+        return "it takes no position_ids"
+    return None
+
+
+def window(model: PreTrainedModel) -> int | None:
+    """The longest dialogue whose tokens all see each other; None if there is no limit."""
+    kinds = getattr(model.config, "layer_types", None) or [SLIDING_ATTENTION]
+    return getattr(model.config, "sliding_window", None) if SLIDING_ATTENTION in kinds else None
