@@ -24,7 +24,7 @@ class SegmentDataCollator(PairwiseDataCollatorWithPadding):
     """Batches B encoded pairs into 2B rows, all chosen rows first.
 
     Returns `input_ids`, `attention_mask`, `labels` (2B, T) as the host's collator does, and `loss_weights` (2B, T)
-    float32, which is above 0 exactly where `labels` is not IGNORE_INDEX.
+    float32, which is above 0 exactly where `labels` is not IGNORE_INDEX, and the `pair_keys` (B,).
 
     Attributes:
         stage: sdpo, eto or dmpo.
@@ -50,6 +50,7 @@ class SegmentDataCollator(PairwiseDataCollatorWithPadding):
         batch["loss_weights"] = torch.zeros(batch["labels"].shape)
         # Row by row and from left to right, wherever the host has padded.
         batch["loss_weights"][batch["labels"] != IGNORE_INDEX] = torch.cat([row[row > 0] for row in weights])
+        batch["pair_keys"] = torch.tensor([feature["key"] for feature in features])
         return batch
 
     def _weights(self, labels: Tensor, turn_lengths: list[int], first_turn: int) -> Tensor:

@@ -242,7 +242,7 @@ def keep_fitting(stage: str, stop: bool, data_args: Any, rows: Any, split: str) 
     """
     if data_args.streaming:
         return rows.filter(lambda row: row["fits"])
-    if "fits" not in rows.column_names or set(rows["stage"]) - {stage}:
+    if "key" not in rows.column_names or set(rows["stage"]) - {stage}:
         raise UserError(
             f"tokenized_path {data_args.tokenized_path} was not written by stage {stage}; use another folder"
         )

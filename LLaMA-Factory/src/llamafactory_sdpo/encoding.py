@@ -8,9 +8,13 @@ Reasoning templates are rendered as the host's SFT renders them, an empty though
 also before the inner ones: so a prefix of the dialogue is a prefix of the tokens.
 """
 
+import hashlib
 from dataclasses import dataclass
 from itertools import accumulate
+from os.path import commonprefix
 from typing import Any, Literal, NamedTuple
+
+import numpy as np
 
 from .errors import UserError
 from .pairs import Message
@@ -52,6 +56,20 @@ class EncodedPair(NamedTuple):
     first_turn: int
     dropped_turns: int
     fits: bool
+
+    @property
+    def length(self) -> int:
+        """How many tokens are to be encoded if what the sides have in common is encoded once."""
+        sides = [side.input_ids for side in (self.chosen, self.rejected)]
+        return sum(map(len, sides)) - len(commonprefix(sides))
+
+    @property
+    def key(self) -> int:
+        """64 bits of a digest of all that a model can say of the pair depends on."""
+        digest = hashlib.blake2b(digest_size=8)
+        for numbers in (*self.chosen, *self.rejected, [self.first_turn]):
+            digest.update(len(numbers).to_bytes(8, "big") + np.asarray(numbers, dtype=np.int32).tobytes())
+        return int.from_bytes(digest.digest(), "big", signed=True)
 
 
 @dataclass
@@ -149,7 +167,7 @@ class PairProcessor:
     """Encodes batches of pairs for the host's `map`, in the place of the host's own processor.
 
     A row of the result holds, for either side, `*_input_ids`, `*_labels` (all agent turns) and `*_turn_lengths`, and
-    `first_turn`, `dropped_turns`, `fits`, `origin` and `stage`.
+    `first_turn`, `dropped_turns`, `fits`, `length`, `key`, `origin` and `stage`.
     """
 
     encoder: DialogueEncoder
@@ -166,6 +184,7 @@ class PairProcessor:
     def _row(self, chosen: list, rejected: list, first_turn: int, tools: str) -> dict[str, Any]:
         pair = self.encoder.pair(chosen, rejected, first_turn, tools, self.shorten)
         row = {"first_turn": pair.first_turn, "dropped_turns": pair.dropped_turns, "fits": pair.fits}
+        row |= {"length": pair.length, "key": pair.key}
         for side in ("chosen", "rejected"):
             for name, value in getattr(pair, side)._asdict().items():
                 row[f"{side}_{name}"] = value

@@ -290,11 +290,48 @@ def run_pair_stage(
     stage = finetuning_args.pair_stage
     collator = partial(SegmentDataCollator, stage=stage, gamma=finetuning_args.dmpo_gamma)
     dataset = partial(load_pair_dataset, finetuning_args)
+    # Streamed pairs are not known before they are trained on.
+    once = finetuning_args.reference_once and finetuning_args.use_ref_model and not data_args.streaming
+    ours: dict[str, Any] = {"get_dataset": dataset, "PairwiseDataCollatorWithPadding": collator}
+    trainer: Any = SegmentTrainer
+    if once and training_args.do_train:
+        trainer = partial(SegmentTrainer, references=references(model_args, training_args, finetuning_args))
+        ours["create_ref_model"] = lambda *_: None
     with (
-        substituted(host_dpo_workflow, get_dataset=dataset, PairwiseDataCollatorWithPadding=collator),
-        substituted(host_dpo_trainer, CustomDPOTrainer=SegmentTrainer),
+        substituted(host_dpo_workflow, **ours),
+        substituted(host_dpo_trainer, CustomDPOTrainer=trainer),
     ):
         host_dpo_workflow.run_dpo(model_args, data_args, training_args, finetuning_args, callbacks)
+
+
+def references(model_args: Any, training_args: Any, finetuning_args: Any) -> Any:
+    """The reference's log-probabilities, computed as the host would compute them in every step."""
+    from datasets import config as datasets_config
+
+    from .references import References, identity_of
+
+    create = seam(host_dpo_workflow, "create_ref_model", "model_args", "finetuning_args")
+    cache = Path(model_args.cache_dir or datasets_config.HF_DATASETS_CACHE)
+    return References(
+        identity=lambda: identity_of(model_args, training_args, finetuning_args),
+        create_model=lambda: create(model_args, finetuning_args),
+        prepare=prepare_reference,
+        folder=cache / "sdpo-reference",
+    )
+
+
+def prepare_reference(trainer: Any, model: Any) -> Any:
+    """Make a reference model ready to run on a trainer's machines, as the host's trainer does with one."""
+    if trainer.is_deepspeed_enabled and not getattr(model, "is_quantized", False):
+        return seam(host_dpo_trainer, "prepare_deepspeed")(model, trainer.accelerator)
+    if trainer.is_fsdp_enabled:
+        if trainer.accelerator.is_fsdp2:
+            from accelerate.utils.fsdp_utils import fsdp2_prepare_model
+
+            return fsdp2_prepare_model(trainer.accelerator, model)
+        return seam(host_dpo_trainer, "prepare_fsdp")(model, trainer.accelerator)
+    # Not the accelerator's prepare_model, which would keep the model for as long as it lives itself.
+    return (model if getattr(model, "is_quantized", False) else model.to(trainer.accelerator.device)).eval()
 
 
 def prepare_pairs(args: Any) -> None:

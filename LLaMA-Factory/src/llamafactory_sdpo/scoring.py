@@ -38,14 +38,14 @@ class TokenScores(NamedTuple):
 
 
 class Scorer:
-    """Scores batches with one model (the policy, or the reference)."""
+    """Scores batches with models of one kind: the policy, and the reference if it is what the policy was."""
 
     def __init__(self, accelerator: Accelerator, shared_history: bool, scored_logits_only: bool) -> None:
         self._accelerator = accelerator
         self._scored_logits_only = scored_logits_only
         self._may_share = shared_history
         self._is_checked = False
-        self._switched: tuple[PreTrainedModel, str] | None = None
+        self._switched: dict[PreTrainedModel, str] = {}
 
     def __call__(self, model: torch.nn.Module, batch: dict[str, Tensor], scored: ScoredTokens) -> TokenScores:
         """Score a batch.
@@ -68,15 +68,13 @@ class Scorer:
 
     def release(self) -> None:
         """Give the model the attention back that it came with."""
-        if self._switched is not None:
-            base, attention = self._switched
+        while self._switched:
+            base, attention = self._switched.popitem()
             base.config._attn_implementation = attention
-            self._switched = None
 
     def _shared(self, model: torch.nn.Module, batch: dict[str, Tensor], scored: ScoredTokens) -> TokenScores:
         base = self._base(model)
-        if self._switched is None:
-            self._switched = base, base.config._attn_implementation
+        self._switched.setdefault(base, base.config._attn_implementation)
         base.config._attn_implementation = sharing.ATTENTION
         try:
             return self._scores(model, sharing.share(batch, scored), scored)

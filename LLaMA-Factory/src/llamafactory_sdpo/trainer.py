@@ -1,8 +1,8 @@
 """The host's DPO trainer, taught to read the masks and weights of `SegmentDataCollator`.
 
-Everything else of the host's trainer stays: reference model, loss variants, optimizers, logging, checkpoints. Two
-things are added: the log tells how much of a pair is scored, and evaluation is exact, over pairs rather than over
-batches, also when ranks or the last batch do not come out even.
+Everything else of the host's trainer stays: loss variants, optimizers, logging, checkpoints. Batches are scored the
+fast way (`scoring`), the reference is asked once (`references`), the log tells how much of a pair is scored, and
+evaluation is exact, over pairs rather than over batches, also when ranks or the last batch do not come out even.
 """
 
 from contextlib import nullcontext
@@ -13,6 +13,7 @@ from torch import Tensor
 from transformers import EvalPrediction
 
 from .loss import scored_tokens
+from .references import References
 from .register import CustomDPOTrainer
 from .scoring import Scorer, batch_inputs
 
@@ -24,15 +25,17 @@ AVERAGED_LOSSES = ("ipo", "orpo", "simpo")
 class SegmentTrainer(CustomDPOTrainer):
     """Trainer of the stages sdpo, eto and dmpo."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, references: References | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.compute_metrics = evaluation_metrics
         tuning = self.finetuning_args
-        # The policy, and the reference, which may be another model.
-        self._scorers = {
-            is_ref_model: Scorer(self.accelerator, tuning.shared_history, tuning.scored_logits_only)
-            for is_ref_model in (False, True)
-        }
+        policy, other = (Scorer(self.accelerator, tuning.shared_history, tuning.scored_logits_only) for _ in range(2))
+        # A reference that is a model of another kind is tried on its own.
+        self._scorers = {False: policy, True: other if tuning.ref_model else policy}
+        self._references = references
+        if references is not None:
+            references.trainer = self
+            self.add_callback(references)
 
     def concatenated_forward(
         self, model: torch.nn.Module, batch: dict[str, Tensor], is_ref_model: bool = False
@@ -56,12 +59,21 @@ class SegmentTrainer(CustomDPOTrainer):
             "chosen_logps_avg": averages[: rows // 2],
         }
 
+    def compute_reference_log_probs(
+        self, model: torch.nn.Module, batch: dict[str, Tensor]
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """Look the reference's log-probabilities up, or run it where they were not computed before."""
+        if self._references is None or self._references.table is None:
+            return super().compute_reference_log_probs(model, batch)
+        return self._references.look_up(batch["pair_keys"])
+
     def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
         """Go forward and backward; the model may have another attention until both are done."""
         try:
             return super().training_step(*args, **kwargs)
         finally:
-            self._scorers[False].release()
+            for scorer in self._scorers.values():
+                scorer.release()
 
     def get_batch_loss_metrics(
         self, model: torch.nn.Module, batch: dict[str, Tensor], train_eval: str = "train"

@@ -1,0 +1,227 @@
+"""What the reference says of every pair: computed in one pass, kept on disk, looked up in every step.
+
+Comes in before the first step, when the model is wrapped and nothing has been updated; a reference model of its own
+is loaded for the pass and gone after it. A pair is known by a key of its tokens and turns, the file by a key of all
+that the values depend on: the weights' bytes, how they are loaded, the pairs, the masks, this code. So a file is right
+or is not found, and a damaged one is computed again.
+"""
+
+import gc
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Callable, Iterable
+from importlib import metadata
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate.utils import broadcast_object_list, gather_object
+from huggingface_hub import snapshot_download
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+from torch.utils.data import ConcatDataset, DataLoader
+from tqdm import tqdm
+from transformers import Trainer, TrainerCallback
+
+from . import collator, loss, scoring, sharing
+
+
+logger = logging.getLogger(__name__)
+
+WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".gguf", ".py")
+CONFIG_NAMES = ("config.json", "adapter_config.json", "quantization_config.json")
+
+ELSEWHERE = (
+    *("model_name_or_path", "adapter_", "cache_dir", "device_map"),
+    *("export_", "infer_", "vllm_", "sglang_", "kt_"),
+)
+"""How options of a model begin that say where things lie, or are read by other commands."""
+
+TUNING = ("pair_stage", "dmpo_gamma", "pref_loss", "finetuning_type", "pure_bf16", "ref_model_quantization_bit")
+"""The options of fine-tuning on which the values depend; that of the segment's scope is in the pairs."""
+
+Table = dict[int, tuple[float, float]]
+"""The key of a pair -> the reference's log-probabilities of its chosen and of its rejected side."""
+
+
+class References(TrainerCallback):
+    """Fills its table when training begins, and answers from it.
+
+    Attributes:
+        table: None until then; the trainer asks the reference model itself.
+    """
+
+    def __init__(
+        self, identity: Callable[[], Any], create_model: Callable[[], Any], prepare: Callable[..., Any], folder: Path
+    ) -> None:
+        """Remember how to go about it.
+
+        Args:
+            identity: what the values depend on but for the pairs, as JSON can hold it; None if it cannot be told.
+            create_model: loads the reference; None if it is the policy with its adapters off.
+            prepare: makes that model ready for a trainer's machines.
+            folder: where tables are kept.
+        """
+        self.table: Table | None = None
+        self.trainer: Any = None
+        self._identity, self._create_model, self._prepare, self._folder = identity, create_model, prepare, folder
+
+    def on_train_begin(self, *args: Any, **kwargs: Any) -> None:
+        """Read the table, or compute and write it; every rank ends with the same one."""
+        rows = _rows(self.trainer)
+        keys = list(chain.from_iterable(part["key"] for part in rows))
+        is_main = self.trainer.accelerator.is_main_process
+        path = self._path(keys) if is_main else None
+        found = [read(path, keys) if path else None]
+        broadcast_object_list(found)
+        table = found[0]
+        if table is None:
+            table = self._compute(rows, keys)
+            if path:
+                write(path, table)
+        self.table = table
+
+    def look_up(self, keys: Tensor) -> tuple[Tensor, Tensor]:
+        """The log-probabilities of the chosen and of the rejected sides of B pairs: two (B,) tensors."""
+        values = torch.tensor([self.table[key] for key in keys.tolist()], device=keys.device)
+        return values[:, 0], values[:, 1]
+
+    def _path(self, keys: list[int]) -> Path | None:
+        identity = self._identity()
+        if identity is None:
+            return None
+        code = [_digest([Path(module.__file__)]) for module in (collator, loss, scoring, sharing)]
+        whole = json.dumps([identity, code, sorted(set(keys))], sort_keys=True, default=str)
+        return self._folder / f"{hashlib.sha256(whole.encode()).hexdigest()}.safetensors"
+
+    def _compute(self, rows: list[Any], keys: list[int]) -> Table:
+        """Run the reference over the pairs, each once, shared out among the ranks, long ones first."""
+        trainer = self.trainer
+        model = self._create_model()
+        trainer.ref_model = None if model is None else self._prepare(trainer, model)
+        del model
+        lengths = list(chain.from_iterable(part["length"] for part in rows))
+        first = {key: index for index, key in reversed(list(enumerate(keys)))}
+        order = sorted(first.values(), key=lambda index: -lengths[index])
+        size = trainer.args.per_device_eval_batch_size
+        batches = [order[start : start + size] for start in range(0, len(order), size)]
+        rank, ranks = trainer.accelerator.process_index, trainer.accelerator.num_processes
+        # Sharded models need every rank in every forward: the last round is filled up.
+        mine = [batches[number % len(batches)] for number in range(rank, -(-len(batches) // ranks) * ranks, ranks)]
+        loader = DataLoader(
+            ConcatDataset(rows), batch_sampler=mine, collate_fn=trainer.data_collator,
+            num_workers=trainer.args.dataloader_num_workers,
+        )  # fmt: skip
+        policy = trainer.model_wrapped
+        policy.eval()
+        found: list[tuple[int, float, float]] = []
+        for batch in tqdm(loader, desc="reference", disable=rank > 0 or trainer.args.disable_tqdm):
+            pair_keys = batch["pair_keys"].tolist()
+            with trainer.accelerator.autocast():
+                sides = trainer.compute_reference_log_probs(policy, trainer._prepare_inputs(batch))
+            found += zip(pair_keys, *(side.tolist() for side in sides), strict=True)
+        trainer.ref_model = None
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        return {key: (chosen, rejected) for key, chosen, rejected in gather_object(found)}
+
+
+def _rows(trainer: Trainer) -> list[Any]:
+    """The pairs to train on, and those to evaluate on, of which there may be several sets or none."""
+    held_out = trainer.eval_dataset
+    held_out = list(held_out.values()) if isinstance(held_out, dict) else [held_out]
+    return [rows for rows in (trainer.train_dataset, *held_out) if rows is not None]
+
+
+def read(path: Path, keys: Iterable[int]) -> Table | None:
+    """Read a table; None if there is none, or none that is whole."""
+    if not path.is_file():
+        return None
+    try:
+        with safe_open(path, framework="pt") as file:
+            stored = {name: file.get_tensor(name) for name in ("keys", "logps")}
+            checksum = file.metadata()["sha256"]
+        table = {key: tuple(values) for key, values in zip(*(part.tolist() for part in stored.values()), strict=True)}
+        is_whole = checksum == _checksum(stored) and set(keys) <= set(table)
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError):
+        is_whole = False
+    if not is_whole:
+        logger.warning("%s is damaged; the reference's log-probabilities are computed again", path)
+        return None
+    return table
+
+
+def write(path: Path, table: Table) -> None:
+    """Write a table, whole or not at all; a disk that refuses costs the next run the pass, not this one its result."""
+    stored = {
+        "keys": torch.tensor(list(table), dtype=torch.int64),
+        "logps": torch.tensor(list(table.values()), dtype=torch.float64),
+    }
+    mine = path.with_suffix(f".{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        mine.write_bytes(save(stored, metadata={"sha256": _checksum(stored)}))
+        os.replace(mine, path)
+    except OSError as err:
+        logger.warning("the reference's log-probabilities are not kept: %s", err)
+
+
+def _checksum(stored: dict[str, Tensor]) -> str:
+    digest = hashlib.sha256()
+    for name in ("keys", "logps"):
+        digest.update(stored[name].numpy().tobytes())
+    return digest.hexdigest()
+
+
+def identity_of(model_args: Any, training_args: Any, finetuning_args: Any) -> dict[str, Any] | None:
+    """What the reference's log-probabilities depend on, but for the pairs and our code; None if weights are not found.
+
+    Every option of the model counts, but for those that say where things lie or are made to be used elsewhere: one too
+    many costs a pass, one too few a wrong result.
+    """
+    named = finetuning_args.ref_model or model_args.model_name_or_path
+    adapters = finetuning_args.ref_model_adapters if finetuning_args.ref_model else model_args.adapter_name_or_path
+    adapters = [adapters] if isinstance(adapters, str) else adapters or []
+    try:
+        folders = [_model_folder(model, model_args) for model in (named, *adapters)]
+    except (OSError, ValueError):
+        return None
+    options = {key: value for key, value in model_args.to_dict().items() if not key.startswith(ELSEWHERE)}
+    tuning = {key: getattr(finetuning_args, key) for key in TUNING}
+    return {
+        "weights": [weights_digest(folder) for folder in folders],
+        "model": options,
+        "tuning": tuning,
+        "precision": [training_args.bf16, training_args.fp16],
+        "versions": [metadata.version(name) for name in ("llamafactory", "transformers", "torch")],
+    }
+
+
+def _model_folder(named: str, model_args: Any) -> Path:
+    """Where a model lies that has been loaded before, by its path or by its name on the hub."""
+    if Path(named).is_dir():
+        return Path(named)
+    return Path(
+        snapshot_download(
+            named, revision=model_args.model_revision, cache_dir=model_args.cache_dir, local_files_only=True
+        )
+    )
+
+
+def weights_digest(folder: Path) -> str:
+    """A key of a model's weights and of what says how to read them, by content."""
+    files = [file for file in folder.iterdir() if file.suffix in WEIGHT_SUFFIXES or file.name in CONFIG_NAMES]
+    return _digest(sorted(files))
+
+
+def _digest(files: list[Path]) -> str:
+    digest = hashlib.sha256()
+    for file in files:
+        with file.open("rb") as opened:
+            digest.update(file.name.encode() + b"\0" + hashlib.file_digest(opened, "sha256").digest())
+    return digest.hexdigest()
