@@ -58,7 +58,9 @@ class ScoredTokens(NamedTuple):
 
     def sums(self, values: Tensor, rows: int) -> Tensor:
         """Sum a value of each scored token over every one of R rows: (R,)."""
-        return values.new_zeros(rows).index_add(0, self.rows, values)
+        # In float64: one after another in float32 costs digits that a sum of hundreds does not have to spare.
+        wide = torch.zeros(rows, dtype=torch.float64, device=values.device)
+        return wide.index_add(0, self.rows, values.double()).to(values.dtype)
 
 
 def scored_tokens(labels: Tensor, loss_weights: Tensor) -> ScoredTokens:

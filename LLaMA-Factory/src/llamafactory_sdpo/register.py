@@ -71,6 +71,7 @@ from transformers import HfArgumentParser  # noqa: E402
 
 from . import dataset as pair_dataset  # noqa: E402
 from .encoding import DialogueEncoder, PairProcessor  # noqa: E402
+from .references import References  # noqa: E402
 from .serving.chat_template import TemplateParts  # noqa: E402
 
 
@@ -308,7 +309,7 @@ def references(model_args: Any, training_args: Any, finetuning_args: Any) -> Any
     """The reference's log-probabilities, computed as the host would compute them in every step."""
     from datasets import config as datasets_config
 
-    from .references import References, identity_of
+    from .references import identity_of
 
     create = seam(host_dpo_workflow, "create_ref_model", "model_args", "finetuning_args")
     cache = Path(model_args.cache_dir or datasets_config.HF_DATASETS_CACHE)

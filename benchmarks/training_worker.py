@@ -1,0 +1,293 @@
+"""One contender of training.py in a process of its own: makes the pairs and the models, then does what it is told.
+
+Reads commands from stdin, one a line, and answers each with a line of JSON. Every contender gets the same token ids,
+masks and weights, made from seeds, whichever versions of the libraries its environment has.
+
+    python benchmarks/training_worker.py CONTENDER '{"history": 900, ...}'
+"""
+
+import json
+import os
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+
+BETA = 0.1
+LEARNING_RATE = 1e-5
+POLICY_SEED, REFERENCE_SEED = 1, 2
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+DTYPE = torch.bfloat16 if DEVICE == "cuda" else torch.float32
+
+Row = dict[str, Any]
+
+
+def make_rows(sizes: SimpleNamespace, count: int) -> list[Row]:
+    """Encode pairs of random tokens: a history, and on either side a segment whose even parts are agent turns."""
+    draw = torch.Generator().manual_seed(0)
+    rows = []
+    for number in range(count):
+        history, *sides = (
+            torch.randint(2, sizes.vocabulary, (length,), generator=draw).tolist()
+            for length in (sizes.history, sizes.segment, sizes.segment)
+        )
+        row: Row = {"first_turn": 0, "key": number, "length": sizes.history + 2 * sizes.segment}
+        parts = 2 * sizes.turns - 1
+        bounds = [sizes.segment * part // parts for part in range(parts + 1)]
+        is_agent = [part % 2 == 0 for part in range(parts) for _ in range(bounds[part], bounds[part + 1])]
+        for name, side in zip(("chosen", "rejected"), sides, strict=True):
+            labels = [token if mine else -100 for token, mine in zip(side, is_agent, strict=True)]
+            row[f"{name}_input_ids"] = history + side
+            row[f"{name}_labels"] = [-100] * len(history) + labels
+            row[f"{name}_turn_lengths"] = [b - a for a, b in zip(bounds[::2], bounds[1::2], strict=True)]
+        rows.append(row)
+    return rows
+
+
+def make_model(sizes: SimpleNamespace, seed: int) -> Any:
+    """A Llama whose weights depend on the seed alone."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    config = LlamaConfig(
+        vocab_size=sizes.vocabulary,
+        hidden_size=sizes.hidden,
+        intermediate_size=sizes.intermediate,
+        num_hidden_layers=sizes.layers,
+        num_attention_heads=sizes.heads,
+        num_key_value_heads=sizes.kv_heads,
+        max_position_embeddings=sizes.history + sizes.segment + 8,
+        pad_token_id=0,
+        attn_implementation="sdpa",
+    )
+    with torch.device(DEVICE):
+        model = LlamaForCausalLM(config).to(DTYPE)
+    draw = torch.Generator(DEVICE).manual_seed(seed)
+    for _, weight in sorted(model.named_parameters()):
+        if weight.ndim > 1:
+            torch.nn.init.normal_(weight, std=0.05, generator=draw)
+    return model
+
+
+def make_tokenizer() -> Any:
+    """A tokenizer that can do no more than pad."""
+    from tokenizers import Tokenizer, models
+    from transformers import PreTrainedTokenizerFast
+
+    core = Tokenizer(models.WordLevel({"<pad>": 0, "<eos>": 1}, unk_token="<pad>"))
+    return PreTrainedTokenizerFast(tokenizer_object=core, pad_token="<pad>", eos_token="<eos>")
+
+
+class Contender:
+    """A way to train: subclasses say what a step's loss is, and how a whole run goes."""
+
+    def __init__(self, sizes: SimpleNamespace, folder: Path) -> None:
+        self.sizes, self.folder = sizes, folder
+        self.model = make_model(sizes, POLICY_SEED).train()
+        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=0.0)
+
+    def loss(self) -> Tensor:
+        """Compute the loss of one batch."""
+        raise NotImplementedError
+
+    def step(self) -> dict[str, float]:
+        """Time one step: loss, gradients, an update that changes nothing."""
+        started, cpu_started = time.perf_counter(), time.process_time()
+        loss = self.loss()
+        loss.backward()
+        self.optimizer.step()
+        value = loss.item()
+        if DEVICE == "cuda":
+            torch.cuda.synchronize()
+        seconds, cpu_s = time.perf_counter() - started, time.process_time() - cpu_started
+        norms = [weight.grad.float().norm() for weight in self.model.parameters()]
+        norm = torch.stack(norms).norm().item()
+        self.optimizer.zero_grad()
+        return {"seconds": seconds, "cpu_s": cpu_s, "loss": value, "gradient": norm}
+
+
+class Limit(Contender):
+    """A plain causal language model over as many distinct tokens, logits only where as many tokens are scored."""
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        sizes = self.sizes
+        scored = 2 * sum(label != -100 for label in make_rows(sizes, 1)[0]["chosen_labels"])
+        draw = torch.Generator().manual_seed(0)
+        shape = (sizes.pairs, sizes.history + 2 * sizes.segment)
+        self.ids = torch.randint(2, sizes.vocabulary, shape, generator=draw).to(DEVICE)
+        self.kept = scored
+
+    def loss(self) -> Tensor:
+        """Predict the last tokens of every row."""
+        logits = self.model(self.ids, logits_to_keep=self.kept, use_cache=False).logits
+        return torch.nn.functional.cross_entropy(logits.flatten(0, 1).float(), self.ids[:, -self.kept :].flatten())
+
+
+class Host(Contender):
+    """The host's own DPO trainer, whose labels are those of the segment; the reference runs in every step."""
+
+    is_ours = False
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self.trainer = self.make_trainer(make_rows(self.sizes, self.sizes.pairs))
+        self.batch = self.prepare_batch()
+
+    def make_trainer(self, rows: list[Row]) -> Any:
+        """A trainer around both models, with the settings of a run."""
+        from datasets import Dataset
+        from llamafactory.data.template import TEMPLATES
+        from llamafactory.hparams.training_args import TrainingArguments
+
+        from llamafactory_sdpo import register
+        from llamafactory_sdpo.collator import SegmentDataCollator
+        from llamafactory_sdpo.trainer import SegmentTrainer
+
+        arguments = TrainingArguments(
+            output_dir=str(self.folder), per_device_train_batch_size=self.sizes.pairs, num_train_epochs=2,
+            per_device_eval_batch_size=self.sizes.pairs, learning_rate=LEARNING_RATE, report_to="none",
+            remove_unused_columns=False, save_strategy="no", disable_tqdm=True, use_cpu=DEVICE == "cpu",
+        )  # fmt: skip
+        tokenizer = make_tokenizer()
+        collator = SegmentDataCollator(template=TEMPLATES["llama3"], model=self.model, tokenizer=tokenizer)
+        tuning = register.FinetuningArguments(
+            stage="sdpo" if self.is_ours else "dpo", finetuning_type="full", pref_beta=BETA
+        )
+        common = {
+            "model": self.model, "args": arguments, "finetuning_args": tuning, "tokenizer": tokenizer,
+            "processor": None, "train_dataset": Dataset.from_list(rows),
+        }  # fmt: skip
+        if self.is_ours:
+            table = self.folder / "references"
+            create = lambda: make_model(self.sizes, REFERENCE_SEED)  # noqa: E731
+            references = register.References(lambda: None, create, register.prepare_reference, table)
+            return SegmentTrainer(ref_model=None, references=references, data_collator=collator, **common)
+
+        def host_collator(features: list[Row]) -> dict[str, Tensor]:
+            batch = collator(features)
+            return {name: batch[name] for name in ("input_ids", "attention_mask", "labels")}
+
+        reference = make_model(self.sizes, REFERENCE_SEED)
+        return register.CustomDPOTrainer(ref_model=reference, data_collator=host_collator, **common)
+
+    def prepare_batch(self) -> dict[str, Tensor]:
+        """The one batch of all steps."""
+        rows = list(self.trainer.train_dataset)
+        return {name: value.to(DEVICE) for name, value in self.trainer.data_collator(rows).items()}
+
+    def loss(self) -> Tensor:
+        """What the trainer computes in a step, its log included."""
+        return self.trainer.get_batch_loss_metrics(self.model, dict(self.batch))[0]
+
+    def run(self) -> dict[str, float]:
+        """Time two epochs, without making the models and the pairs."""
+        trainer = self.make_trainer(make_rows(self.sizes, self.sizes.run_pairs))
+        started, cpu_started = time.perf_counter(), time.process_time()
+        trainer.train()
+        return {"seconds": time.perf_counter() - started, "cpu_s": time.process_time() - cpu_started}
+
+
+class Ours(Host):
+    """The trainer of our stages; the reference is asked before the first step."""
+
+    is_ours = True
+
+    def prepare_batch(self) -> dict[str, Tensor]:
+        """Ask the reference, as training would when it begins."""
+        self.trainer._references.on_train_begin()
+        return super().prepare_batch()
+
+
+class Trl(Contender):
+    """TRL's DPOTrainer with its reference precomputed; its dataset is one of words, its batch is ours."""
+
+    def __init__(self, *args: Any) -> None:
+        from datasets import Dataset
+        from trl import DPOConfig, DPOTrainer
+        from trl.trainer.dpo_trainer import DataCollatorForPreference
+
+        super().__init__(*args)
+        arguments = DPOConfig(
+            output_dir=str(self.folder), beta=BETA, report_to="none", use_cpu=DEVICE == "cpu", max_length=None,
+            bf16=False, precompute_ref_log_probs=True, gradient_checkpointing=False, disable_tqdm=True,
+        )  # fmt: skip
+        words = Dataset.from_list([{"prompt": "a", "chosen": "b", "rejected": "c"}])
+        self.trainer = DPOTrainer(self.model, args=arguments, train_dataset=words, processing_class=make_tokenizer())
+        features = []
+        for row in make_rows(self.sizes, self.sizes.pairs):
+            sides = {f"{side}_ids": row[f"{side}_input_ids"][self.sizes.history :] for side in ("chosen", "rejected")}
+            features.append({"prompt_ids": row["chosen_input_ids"][: self.sizes.history], **sides})
+        batch = DataCollatorForPreference(pad_token_id=0)(features)
+        batch = {name: value.to(DEVICE) for name, value in batch.items()}
+        reference = make_model(self.sizes, REFERENCE_SEED).eval()
+        logps = self._logps(reference, batch)
+        self.batch = {**batch, "ref_chosen_logps": logps[0], "ref_rejected_logps": logps[1]}
+        self.model.train()
+
+    @staticmethod
+    @torch.no_grad()
+    def _logps(model: Any, batch: dict[str, Tensor]) -> Tensor:
+        logits = model(batch["input_ids"], attention_mask=batch["attention_mask"]).logits[:, :-1].float()
+        tokens = logits.log_softmax(-1).gather(-1, batch["input_ids"][:, 1:, None])[..., 0]
+        return (tokens * batch["completion_mask"][:, 1:]).sum(-1).view(2, -1)
+
+    def loss(self) -> Tensor:
+        """What the trainer computes in a step."""
+        return self.trainer.compute_loss(self.model, dict(self.batch))
+
+
+CONTENDERS: dict[str, type[Contender]] = {"limit": Limit, "host": Host, "ours": Ours, "trl": Trl}
+
+
+def resident_bytes(key: str) -> int:
+    """A line of this process's memory; VmRSS is now, VmHWM the most since the last reset."""
+    status = Path("/proc/self/status")
+    if not status.exists():
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return next(int(line.split()[1]) * 1024 for line in status.read_text().splitlines() if line.startswith(key))
+
+
+def peak_of(work: Callable[[], Any]) -> int:
+    """The most memory that was taken while some work was done: of the GPU if there is one."""
+    if DEVICE == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        work()
+        return torch.cuda.max_memory_allocated()
+    Path("/proc/self/clear_refs").write_text("5")
+    work()
+    return resident_bytes("VmHWM")
+
+
+def main() -> None:
+    """Answer commands until stdin ends; what libraries print goes to stderr."""
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    name, sizes = sys.argv[1], SimpleNamespace(**json.loads(sys.argv[2]))
+    import transformers  # noqa: F401
+
+    if name in ("host", "ours"):
+        import llamafactory_sdpo.register  # noqa: F401
+    before = 0 if DEVICE == "cuda" else resident_bytes("VmRSS")
+    with tempfile.TemporaryDirectory() as folder:
+        contender = CONTENDERS[name](sizes, Path(folder))
+        commands: dict[str, Callable[[], dict[str, float]]] = {
+            "step": contender.step,
+            "run": getattr(contender, "run", dict),
+            "memory": lambda: {"bytes": peak_of(contender.step) - before},
+        }
+        parameters = sum(weight.numel() for weight in contender.model.parameters())
+        print(json.dumps({"parameters": parameters, "device": DEVICE}), file=answers, flush=True)
+        for line in sys.stdin:
+            print(json.dumps(commands[line.strip()]()), file=answers, flush=True)
+
+
+if __name__ == "__main__":
+    main()
