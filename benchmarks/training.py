@@ -1,4 +1,4 @@
-"""Compare a training step of ours with the host's, with TRL's, and with what a plain language model takes.
+"""Compare a training step of ours with the host's, with peers', and with what a plain language model takes.
 
 Every contender runs in a process of its own (training_worker.py) on the same pairs, masks and weights; losses and
 gradients must agree before anything is timed. Steps go round in turn, so that what else the machine does meets all
@@ -7,7 +7,10 @@ tokens, with logits at as many positions as are scored.
 
     python benchmarks/training.py --history 900 --segment 220 --pairs 2 --vocabulary 8192 --layers 7
 
-TRL needs an environment of its own: uv venv .venv-trl && uv pip install --python .venv-trl/bin/python trl
+A peer needs an environment of its own, .venv-trl or .venv-swift in the checkout:
+
+    uv venv .venv-trl && uv pip install --python .venv-trl/bin/python trl
+    uv venv .venv-swift && uv pip install --python .venv-swift/bin/python ms-swift
 """
 
 import argparse
@@ -36,10 +39,8 @@ MEMORY_VOCABULARY = 32768
 PEAK_FLOPS = {"H100": 989e12, "H200": 989e12, "A100": 312e12}
 """Dense bf16 rates of GPUs, as their maker states them."""
 
-SWIFT = (
-    "ms-swift not run: it trains on conversations through templates of its own and has no way to be given the same "
-    "token ids and masks"
-)
+PEERS = {"trl": "trl", "swift": "ms-swift"}
+"""Contenders from other projects, and their distributions."""
 
 Answer = dict[str, float]
 
@@ -55,7 +56,7 @@ class Worker:
             [python, str(WORKER), name, json.dumps(sizes)],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._log, text=True, env=env,
         )  # fmt: skip
-        self.about = self._answer()
+        self.about: dict[str, Any] = self._answer()
 
     def ask(self, command: str) -> Answer:
         """Have one thing done."""
@@ -75,7 +76,9 @@ class Worker:
         return json.loads(line)
 
 
-def time_steps(names: dict[str, str], sizes: dict[str, int], rounds: int) -> dict[str, list[Answer]]:
+def time_steps(
+    names: dict[str, str], sizes: dict[str, int], rounds: int
+) -> tuple[dict[str, list[Answer]], dict[str, Any]]:
     """Let every contender take a warm-up step and then `rounds` steps.
 
     Args:
@@ -93,7 +96,7 @@ def time_steps(names: dict[str, str], sizes: dict[str, int], rounds: int) -> dic
     finally:
         for worker in workers:
             worker.close()
-    return answers
+    return answers, workers[0].about
 
 
 def check_agreement(steps: dict[str, Answer], device: str) -> None:
@@ -122,40 +125,46 @@ def once(name: str, sizes: dict[str, int], *commands: str) -> Answer:
         worker.close()
 
 
-def gpu_figures(steps: dict[str, list[Answer]], sizes: dict[str, int], about: Answer) -> dict[str, float]:
+def gpu_figures(steps: list[Answer], sizes: dict[str, int], about: dict[str, Any]) -> dict[str, float]:
     """Tokens a second and the share of the GPU's peak rate: 6 operations a weight and token, attention not counted."""
-    import torch
-
     tokens = sizes["pairs"] * (sizes["history"] + 2 * sizes["segment"])
-    rate = tokens / statistics.median(step["seconds"] for step in steps["ours"])
-    peak = next((flops for name, flops in PEAK_FLOPS.items() if name in torch.cuda.get_device_name()), None)
+    rate = tokens / statistics.median(step["seconds"] for step in steps)
     figures = {"distinct_tokens_per_s": rate}
-    return figures if peak is None else figures | {"share_of_peak": 6 * about["parameters"] * rate / peak}
+    for name, flops in PEAK_FLOPS.items():
+        if name in about["gpu"]:
+            figures["share_of_peak"] = 6 * about["parameters"] * rate / flops
+    return figures
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
     """Measure everything that was asked for."""
     sizes = {name: getattr(options, name) for name in SIZES}
-    python = {"limit": sys.executable, "host": sys.executable, "ours": sys.executable}
-    left_out = [SWIFT]
-    if not Path(options.trl_python).exists():
-        left_out.append(f"TRL not run: {options.trl_python} is not there (see --help)")
-    elif options.turns > 1:
-        left_out.append("TRL not run: it also scores what the partner says, so compare with --turns 1")
-    else:
-        python["trl"] = options.trl_python
-    steps = time_steps(python, sizes, options.rounds)
+    python = dict.fromkeys(("host", "ours", "limit"), sys.executable)
+    left_out = []
+    for peer, distribution in PEERS.items():
+        found = ROOT / f".venv-{peer}" / "bin" / "python"
+        if not found.exists():
+            left_out.append(f"{distribution} not run: there is no {found.relative_to(ROOT)} (see --help)")
+        elif peer == "trl" and options.turns > 1:
+            left_out.append("trl not run: it also scores what the partner says; compare with --turns 1")
+        else:
+            python[peer] = str(found)
+    steps, about = time_steps(python, sizes, options.rounds)
     figures: dict[str, Any] = {
         "step_vs_host": ratio(steps, "host", "ours"),
         "step_vs_limit": ratio(steps, "ours", "limit"),
     }
-    if "trl" in steps:
-        figures["step_vs_peer"] = ratio(steps, "trl", "ours")
+    peers = {peer: ratio(steps, peer, "ours") for peer in PEERS if peer in steps}
+    if peers:
+        figures["step_vs_peer"] = min(peers.values())
+        figures["step_vs_each_peer"] = peers
     figures["step_s"] = {name: statistics.median(step["seconds"] for step in taken) for name, taken in steps.items()}
     figures["cpu_ratios"] = {
         "step_vs_host": ratio(steps, "host", "ours", "cpu_s"),
         "step_vs_limit": ratio(steps, "ours", "limit", "cpu_s"),
     }
+    if about["device"] == "cuda":
+        figures["gpu"] = gpu_figures(steps["ours"], sizes, about)
     large = {**sizes, "vocabulary": max(MEMORY_VOCABULARY, options.vocabulary)}
     peaks = {name: once(name, large, "step", "memory")["bytes"] for name in ("host", "ours")}
     figures["memory_vs_host"] = peaks["ours"] / peaks["host"]
@@ -176,10 +185,11 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
 def machine(python: dict[str, str]) -> dict[str, str]:
     """What it was measured on and with."""
     versions = {name: metadata.version(name) for name in ("llamafactory", "torch", "transformers")}
-    if "trl" in python:
-        command = [python["trl"], "-c", "from importlib.metadata import version; print(version('trl'))"]
-        versions["trl"] = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    return {"cpu": platform.processor() or platform.machine(), "cores": str(os.cpu_count()), **versions}
+    for peer in PEERS.keys() & python.keys():
+        command = [python[peer], "-c", f"from importlib.metadata import version; print(version('{PEERS[peer]}'))"]
+        versions[PEERS[peer]] = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    threads = os.environ.get("OMP_NUM_THREADS", "all")
+    return {"machine": platform.machine(), "cores": str(os.cpu_count()), "threads": threads, **versions}
 
 
 def table(figures: dict[str, Any]) -> str:
@@ -196,6 +206,7 @@ def table(figures: dict[str, Any]) -> str:
     lines += [f"by CPU time: {', '.join(f'{name} {value:.2f}' for name, value in figures['cpu_ratios'].items())}"]
     lines += [f"seconds a step: {', '.join(f'{name} {value:.2f}' for name, value in figures['step_s'].items())}"]
     lines += [f"peak MB of a step: {', '.join(f'{name} {value:.0f}' for name, value in figures['memory_mb'].items())}"]
+    lines += [f"on the GPU: {name} {value:.3g}" for name, value in figures.get("gpu", {}).items()]
     lines += [f"{pairs} pairs a step: {value:.2f} s" for pairs, value in figures["step_s_by_pairs"].items()]
     lines += [
         f"preparing {pairs} pairs: {took['seconds']:.1f} s, {took['peak_mb']:.0f} MB at most"
@@ -227,7 +238,6 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=7, help="steps timed of each (7)")
     parser.add_argument("--grow-pairs", type=int, nargs="*", default=[1, 2, 4, 8], help="sizes of growing steps")
     parser.add_argument("--prepare", type=int, nargs="*", default=[1000, 10000], help="numbers of pairs to prepare")
-    parser.add_argument("--trl-python", default=str(ROOT / ".venv-trl" / "bin" / "python"), help="a Python with TRL")
     parser.add_argument("--json", default=str(ROOT / "benchmarks" / "training.json"), help="where figures are written")
     options = parser.parse_args()
     figures = measure(options)

@@ -244,7 +244,43 @@ class Trl(Contender):
         return self.trainer.compute_loss(self.model, dict(self.batch))
 
 
-CONTENDERS: dict[str, type[Contender]] = {"limit": Limit, "host": Host, "ours": Ours, "trl": Trl}
+class Swift(Contender):
+    """ms-swift's DPO trainer: its forward and its loss on our batch, without its arguments and templates.
+
+    It keeps logits from the first label on and runs the reference in every step; it refuses to precompute.
+    """
+
+    def __init__(self, *args: Any) -> None:
+        from accelerate import Accelerator
+        from swift.rlhf_trainers import DPOTrainer
+
+        super().__init__(*args)
+        self.trainer = trainer = DPOTrainer.__new__(DPOTrainer)
+        trainer.model, trainer.ref_model = self.model, make_model(self.sizes, REFERENCE_SEED).eval()
+        trainer.accelerator = Accelerator(cpu=DEVICE == "cpu")
+        trainer.args = SimpleNamespace(ld_alpha=None, use_logits_to_keep=True)
+        trainer.template = SimpleNamespace(sequence_parallel_size=1, padding_free=False, packing=False)
+        trainer.is_encoder_decoder = trainer.aux_loss_enabled = trainer.reference_free = False
+        trainer._peft_has_been_casted_to_bf16 = False
+        trainer.label_pad_token_id, trainer.label_smoothing = -100, 0.0
+        trainer.beta, trainer.f_divergence_type, trainer.f_divergence_params = BETA, "reverse_kl", {}
+        rows = make_rows(self.sizes, self.sizes.pairs)
+        sides = [(row, side) for side in ("chosen", "rejected") for row in rows]
+        self.batch = {
+            "input_ids": torch.tensor([row[f"{side}_input_ids"] for row, side in sides], device=DEVICE),
+            "labels": torch.tensor([row[f"{side}_labels"] for row, side in sides], device=DEVICE),
+        }
+        self.batch["attention_mask"] = torch.ones_like(self.batch["input_ids"])
+
+    def loss(self) -> Tensor:
+        """What the trainer computes in a step, but for its log."""
+        output = self.trainer.concatenated_forward(self.model, self.batch)
+        reference = self.trainer.compute_ref_log_probs(self.batch)
+        losses, *_ = self.trainer.dpo_loss(output["chosen_logps"], output["rejected_logps"], *reference)
+        return losses.mean()
+
+
+CONTENDERS: dict[str, type[Contender]] = {"limit": Limit, "host": Host, "ours": Ours, "trl": Trl, "swift": Swift}
 
 
 def resident_bytes(key: str) -> int:
@@ -284,7 +320,10 @@ def main() -> None:
             "memory": lambda: {"bytes": peak_of(contender.step) - before},
         }
         parameters = sum(weight.numel() for weight in contender.model.parameters())
-        print(json.dumps({"parameters": parameters, "device": DEVICE}), file=answers, flush=True)
+        about = {"parameters": parameters, "device": DEVICE}
+        if DEVICE == "cuda":
+            about["gpu"] = torch.cuda.get_device_name()
+        print(json.dumps(about), file=answers, flush=True)
         for line in sys.stdin:
             print(json.dumps(commands[line.strip()]()), file=answers, flush=True)
 

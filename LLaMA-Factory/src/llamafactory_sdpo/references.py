@@ -27,8 +27,6 @@ from torch.utils.data import ConcatDataset, DataLoader
 from tqdm import tqdm
 from transformers import Trainer, TrainerCallback
 
-from . import collator, loss, scoring, sharing
-
 
 logger = logging.getLogger(__name__)
 
@@ -40,6 +38,9 @@ ELSEWHERE = (
     *("export_", "infer_", "vllm_", "sglang_", "kt_"),
 )
 """How options of a model begin that say where things lie, or are read by other commands."""
+
+CODE = ("collator", "loss", "scoring", "sharing")
+"""Our modules that make the masks and the values."""
 
 TUNING = ("pair_stage", "dmpo_gamma", "pref_loss", "finetuning_type", "pure_bf16", "ref_model_quantization_bit")
 """The options of fine-tuning on which the values depend; that of the segment's scope is in the pairs."""
@@ -94,7 +95,7 @@ class References(TrainerCallback):
         identity = self._identity()
         if identity is None:
             return None
-        code = [_digest([Path(module.__file__)]) for module in (collator, loss, scoring, sharing)]
+        code = _digest([Path(__file__).with_name(f"{module}.py") for module in CODE])
         whole = json.dumps([identity, code, sorted(set(keys))], sort_keys=True, default=str)
         return self._folder / f"{hashlib.sha256(whole.encode()).hexdigest()}.safetensors"
 

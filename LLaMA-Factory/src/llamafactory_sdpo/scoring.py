@@ -67,24 +67,29 @@ class Scorer:
         return self._plain(model, batch, scored)
 
     def release(self) -> None:
-        """Give the model the attention back that it came with."""
-        while self._switched:
-            base, attention = self._switched.popitem()
-            base.config._attn_implementation = attention
+        """Give the models the attention back that they came with; after a step's backward pass."""
+        for base in list(self._switched):
+            self._release(base)
+
+    def _release(self, base: PreTrainedModel) -> None:
+        if base in self._switched:
+            base.config._attn_implementation = self._switched.pop(base)
 
     def _shared(self, model: torch.nn.Module, batch: dict[str, Tensor], scored: ScoredTokens) -> TokenScores:
         base = self._base(model)
+        # With checkpointing the backward pass runs the layers again, and must find the attention of the forward, also
+        # if the same model is asked something without gradients in between.
+        is_needed_later = base in self._switched or (torch.is_grad_enabled() and base.is_gradient_checkpointing)
         self._switched.setdefault(base, base.config._attn_implementation)
         base.config._attn_implementation = sharing.ATTENTION
         try:
             return self._scores(model, sharing.share(batch, scored), scored)
         finally:
-            # With checkpointing the backward pass runs the layers again, and must find the attention of the forward.
-            if not (torch.is_grad_enabled() and base.is_gradient_checkpointing):
-                self.release()
+            if not is_needed_later:
+                self._release(base)
 
     def _plain(self, model: torch.nn.Module, batch: dict[str, Tensor], scored: ScoredTokens) -> TokenScores:
-        self.release()
+        self._release(self._base(model))
         length = batch["input_ids"].shape[1]
         return self._scores(model, Forward(batch, scored.rows * length + scored.positions), scored, length)
 

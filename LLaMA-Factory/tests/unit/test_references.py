@@ -1,0 +1,192 @@
+"""The reference's log-probabilities: asked once, kept on disk, found again only when nothing that matters has changed."""
+
+import gc
+import logging
+import weakref
+from types import SimpleNamespace
+
+import pytest
+import small
+
+from llamafactory_sdpo import references, register
+from llamafactory_sdpo.trainer import SegmentTrainer
+
+
+register.install()
+
+
+@pytest.fixture
+def home(tmp_path):
+    small.write_data(tmp_path / "data")
+    small.write_model(tmp_path / "model")
+    return tmp_path
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """How often the reference model was run, by how many pairs it was asked of."""
+    counts = []
+    host = register.CustomDPOTrainer.compute_reference_log_probs
+
+    def counted(self, model, batch):
+        counts.append(len(batch["pair_keys"]))
+        return host(self, model, batch)
+
+    monkeypatch.setattr(register.CustomDPOTrainer, "compute_reference_log_probs", counted)
+    return counts
+
+
+def train(home, **options):
+    """Train for three steps with the cache of this test; return the losses."""
+    output = str(home / "out")
+    register.host_tuner.run_exp(small.config(home, output_dir=output, cache_dir=str(home / "cache"), **options))
+    return small.losses(output)
+
+
+def tables(home):
+    return sorted((home / "cache" / "sdpo-reference").glob("*"))
+
+
+@pytest.mark.parametrize("finetuning_type", ["full", "lora"])
+def test_it_is_asked_once_and_then_read(home, asked, finetuning_type):
+    """Twelve pairs, each once, evaluation included; then never, with the same losses, which are those of every step.
+
+    The host has gradient checkpointing on, so the policy's layers run again after the reference was asked.
+    """
+    options = {"finetuning_type": finetuning_type, "val_size": 3, "do_eval": True}
+    first = train(home, **options)
+    assert sum(asked) == 12 and len(tables(home)) == 1
+    asked.clear()
+    assert train(home, **options) == first and asked == []
+    every_step = train(home, **options, reference_once=False)
+    assert asked and first == pytest.approx(every_step, rel=1e-5)
+
+
+def test_no_reference_model_is_kept(home, monkeypatch):
+    """It is made for the pass and then nobody's; with the table on disk it is not made at all."""
+    made, alive = [], []
+    create = register.host_dpo_workflow.create_ref_model
+
+    def observed_create(model_args, finetuning_args):
+        model = create(model_args, finetuning_args)
+        made.append(weakref.ref(model))
+        return model
+
+    monkeypatch.setattr(register.host_dpo_workflow, "create_ref_model", observed_create)
+    step = SegmentTrainer.training_step
+
+    def observed(self, *args, **kwargs):
+        gc.collect()
+        alive.append(self.ref_model is not None or any(model() is not None for model in made))
+        return step(self, *args, **kwargs)
+
+    monkeypatch.setattr(SegmentTrainer, "training_step", observed)
+    train(home)
+    assert len(made) == 1 and alive == [False] * 3
+    train(home)
+    assert len(made) == 1
+
+
+def change_weight(home):
+    path = home / "model" / "model.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(bytes(content))
+
+
+def change_data(home):
+    path = home / "data" / "pairs.json"
+    path.write_text(path.read_text(encoding="utf-8").replace("always", "Always", 1), encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("change", "options"),
+    [
+        (change_weight, {}),
+        (change_data, {}),
+        (None, {"template": "mistral"}),
+        (None, {"segment_scope": "turn"}),
+        (None, {"stage": "eto"}),
+        (None, {"pref_loss": "ipo"}),
+        (None, {"rope_scaling": "linear"}),
+    ],
+    ids=["weights", "data", "template", "masks", "stage", "averages", "model"],
+)
+def test_what_matters_is_in_the_key(home, asked, change, options):
+    train(home)
+    asked.clear()
+    if change is not None:
+        change(home)
+    train(home, **options)
+    assert sum(asked) == 12 and len(tables(home)) == 2
+
+
+def test_what_does_not_matter_is_not(home, asked):
+    train(home)
+    asked.clear()
+    train(home, learning_rate=1e-5, seed=6, pref_beta=0.5, per_device_train_batch_size=3)
+    assert asked == []
+
+
+def test_a_damaged_table_is_noticed(home, asked, caplog):
+    """One bit, half of the file, nothing of it: each time it is said, computed again and mended."""
+    first = train(home)
+    (path,) = tables(home)
+    whole = path.read_bytes()
+    flipped = bytearray(whole)
+    flipped[-3] ^= 4
+    for damage in (bytes(flipped), whole[: len(whole) // 2], b""):
+        path.write_bytes(damage)
+        asked.clear()
+        caplog.clear()
+        with caplog.at_level(logging.WARNING, logger="llamafactory_sdpo"):
+            assert train(home) == first
+        assert sum(asked) == 12 and f"{path} is damaged" in caplog.text
+        assert path.read_bytes() == whole
+
+
+def test_a_resumed_run_asks_nobody(home, asked):
+    """The policy is another by then; its reference is not."""
+    whole = train(home, save_strategy="steps", save_steps=2, max_steps=4)
+    checkpoint = home / "out" / "checkpoint-2"
+    moved = checkpoint.rename(home / "checkpoint-2")
+    asked.clear()
+    assert train(home, max_steps=4, resume_from_checkpoint=str(moved)) == whole
+    assert asked == []
+    for path in tables(home):
+        path.unlink()
+    assert train(home, max_steps=4, resume_from_checkpoint=str(moved)) == pytest.approx(whole, rel=1e-6)
+
+
+def test_streamed_pairs_ask_in_every_step(home, asked):
+    assert train(home, streaming=True, max_steps=2) and len(asked) == 2
+
+
+def test_a_loss_without_a_reference_has_no_table(home, asked):
+    train(home, pref_loss="simpo")
+    assert not tables(home)
+
+
+def test_a_disk_that_refuses_costs_no_run(tmp_path, caplog):
+    (tmp_path / "file").touch()
+    references.write(tmp_path / "file" / "x.safetensors", {1: (0.5, 0.25)})
+    assert "are not kept" in caplog.text
+
+
+def test_a_table_comes_back_as_it_was(tmp_path):
+    """Keys have 64 bits with a sign; values are kept in float64. A pair that it lacks is a reason to compute."""
+    table = {-(2**63): (-123.456789012345, 0.1), 2**63 - 1: (0.0, -1e-9)}
+    path = tmp_path / "new" / "t.safetensors"
+    references.write(path, table)
+    assert references.read(path, table) == table
+    assert references.read(path, [*table, 5]) is None
+    assert references.read(tmp_path / "none", []) is None
+    assert [file.name for file in path.parent.iterdir()] == ["t.safetensors"]
+
+
+def test_a_model_that_is_not_on_this_machine_is_not_cached():
+    model_args = SimpleNamespace(
+        model_name_or_path="nobody/nothing", adapter_name_or_path=None, model_revision="main", cache_dir=None
+    )
+    tuning = SimpleNamespace(ref_model=None)
+    assert references.identity_of(model_args, SimpleNamespace(), tuning) is None
