@@ -72,6 +72,8 @@ class SegmentArguments:
             choices, value = get_args(kind), getattr(self, name)
             if choices and value not in choices:
                 raise ValueError(f"`{name}` is {value!r}, expected one of {', '.join(choices)}.")
+            if kind is bool and not isinstance(value, bool):
+                raise ValueError(f"`{name}` is {value!r}, expected true or false.")
         if not (isinstance(self.dmpo_gamma, float | int) and 0 < self.dmpo_gamma <= 1):
             raise ValueError(f"`dmpo_gamma` is {self.dmpo_gamma!r}, expected a number above 0 and at most 1.")
         if self.segment_scope == "turn" and stage != "sdpo":

@@ -98,7 +98,10 @@ class Scorer:
     ) -> TokenScores:
         """Call the model; with several rows of a length, the positions that any of them needs are kept in all."""
         inputs, source = forward
-        if self._scored_logits_only and "logits_to_keep" in inspect.signature(self._base(model).forward).parameters:
+        if (
+            self._scored_logits_only
+            and "logits_to_keep" in inspect.signature(type(self._base(model)).forward).parameters
+        ):
             row, position = (0, source) if length is None else (scored.rows, scored.positions)
             kept, at = position.unique(return_inverse=True)
             inputs, source = {**inputs, "logits_to_keep": kept}, row * len(kept) + at

@@ -167,7 +167,7 @@ def why_not(model: PreTrainedModel) -> str | None:
         return f"it has layers of {min(other)}"
     if not getattr(model, "_supports_attention_backend", False):
         return "transformers has no way to replace its attention"
-    if "position_ids" not in inspect.signature(model.forward).parameters:
+    if "position_ids" not in inspect.signature(type(model).forward).parameters:
         return "it takes no position_ids"
     return None
 

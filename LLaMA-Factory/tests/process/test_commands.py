@@ -166,7 +166,13 @@ def test_a_fresh_process_that_unpickles_the_ray_worker_knows_our_stages(home):
 
 def test_help_shows_our_options(home):
     shown = done(run([*CLI, "train", "--help"], home)).stdout
-    for option in ("--segment_scope {segment,turn}", "--dmpo_gamma", "--overlong {shorten,skip,stop}", "--bad_pairs"):
+    for option in (
+        "--segment_scope {segment,turn}",
+        "--dmpo_gamma",
+        "--overlong {shorten,skip,stop}",
+        "--bad_pairs",
+        "--no_reference_once",
+    ):
         assert option in shown
     assert "sdpo,eto,dmpo" in shown
     assert "key segment" in shown

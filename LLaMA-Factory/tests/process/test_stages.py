@@ -1,11 +1,13 @@
 """Trainings from a config to a saved model, in this process: everything of the host works with the new stages."""
 
+import json
 import math
 from pathlib import Path
 
 import pytest
 import small
 import torch
+from dialogues import pair
 from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
@@ -79,14 +81,62 @@ def test_segment_scope_turn_trains_on_less(home):
     assert turn["tokens/chosen"] < whole["tokens/chosen"]
 
 
+@pytest.mark.parametrize("switch", ["shared_history", "scored_logits_only", "reference_once"])
+def test_what_makes_it_fast_changes_nothing(home, switch):
+    """Every switch on its own, with evaluation and the host's gradient checkpointing."""
+    options = {"val_size": 3, "do_eval": True}
+    fast, slow = (small.history(train(home, f"{switch}-{on}", **options, **{switch: on})) for on in (True, False))
+    for ours, theirs in zip(fast, slow, strict=True):
+        for name in ours.keys() & {
+            "loss",
+            "grad_norm",
+            "rewards/margins",
+            "logps/chosen",
+            "logits/chosen",
+            "eval_loss",
+        }:
+            assert ours[name] == pytest.approx(theirs[name], rel=1e-4, abs=1e-6), name
+
+
+def test_batches_of_pairs_of_a_length(home, tmp_path, monkeypatch):
+    """transformers' own sampler reads the length that every encoded pair carries.
+
+    Of 48 pairs every other one is long; in blocks of six batches of two that are sorted, one a block can be mixed, and
+    two where the sampler moves the longest pair to the front: 6 of 24 at most, where chance mixes 12.
+    """
+    from llamafactory_sdpo.trainer import SegmentTrainer
+
+    histories = [[f"Situation {n}. " + "So it is. " * 20 * (n % 2)] for n in range(48)]
+    records = [record for n, history in enumerate(histories) for record in pair(history, [f"no {n}"], [f"yes {n}"])]
+    info = {"file_name": "long.json", "formatting": "sharegpt", "columns": {"messages": "conversations"}}
+    for name, content in (("long.json", records), ("dataset_info.json", {"long": info})):
+        (tmp_path / name).write_text(json.dumps(content), encoding="utf-8")
+    spreads = []
+    step = SegmentTrainer.training_step
+
+    def observed(self, model, inputs, *args, **kwargs):
+        lengths = inputs["attention_mask"].sum(-1)
+        spreads.append((lengths.max() - lengths.min()).item())
+        return step(self, model, inputs, *args, **kwargs)
+
+    monkeypatch.setattr(SegmentTrainer, "training_step", observed)
+    options = {"dataset_dir": str(tmp_path), "dataset": "long", "max_steps": -1, "num_train_epochs": 1}
+    train(home, "grouped", train_sampling_strategy="group_by_length", **options)
+    assert len(spreads) == 24 and sum(spread > 20 for spread in spreads) <= 6, spreads
+
+
 @pytest.mark.parametrize("loss", ["hinge", "ipo", "orpo", "simpo"])
 def test_the_hosts_variants_of_the_loss(home, loss):
     found = small.losses(train(home, loss, pref_loss=loss, pref_ftx=0.1))
     assert len(found) == 3 and all(map(math.isfinite, found))
 
 
-def test_bf16(home):
-    assert small.losses(train(home, "bf16", bf16=True, use_cpu=True))[0] == pytest.approx(math.log(2), abs=1e-2)
+def test_bf16(home, caplog):
+    """The trainer wraps the model's forward for it; the fast path is taken all the same, or it would be said."""
+    with caplog.at_level("WARNING", logger="llamafactory_sdpo"):
+        found = small.losses(train(home, "bf16", bf16=True, use_cpu=True))
+    assert found[0] == pytest.approx(math.log(2), abs=1e-2)
+    assert "shared_history is off" not in caplog.text
 
 
 def test_evaluation_on_held_out_pairs(home):
@@ -148,8 +198,6 @@ def test_the_hosts_own_dpo_is_untouched(home):
     from llamafactory_sdpo.trainer import SegmentTrainer
 
     rows = small.Path(home / "data" / "ranked.json").read_text(encoding="utf-8")
-    import json
-
     one_turn = [{**row, "chosen": row["chosen"][0], "rejected": row["rejected"][0]} for row in json.loads(rows)]
     (home / "data" / "host.json").write_text(json.dumps(one_turn), encoding="utf-8")
     info = json.loads((home / "data" / "dataset_info.json").read_text(encoding="utf-8"))

@@ -163,3 +163,24 @@ def test_no_scored_turn_is_ever_cut(encoders, data, cutoff):
     assert unshortened.dropped_turns == 0
     if unshortened.fits:
         assert unshortened == pair
+
+
+def test_the_length_and_the_key_of_a_pair(encoders):
+    """What both sides begin with counts once; the key is another one as soon as a token, a label or a turn is."""
+    encoder = encoders["llama3"]
+    sides = messages_of(["u", "a", "u", "good"]), messages_of(["u", "a", "u", "bad bad"])
+    pair = encoder.pair(*sides, first_turn=1)
+    chosen, rejected = (side.input_ids for side in (pair.chosen, pair.rejected))
+    shared = next(index for index, tokens in enumerate(zip(chosen, rejected, strict=False)) if len(set(tokens)) == 2)
+    assert pair.length == len(chosen) + len(rejected) - shared
+    assert encoder.pair(*sides, first_turn=1).key == pair.key
+    labels = [IGNORE_INDEX, *pair.chosen.labels[1:-1], IGNORE_INDEX]
+    others = [
+        encoder.pair(*sides, first_turn=0),
+        encoder.pair(*sides[::-1], first_turn=1),
+        encoder.pair(sides[0], messages_of(["u", "a", "u", "bad"]), first_turn=1),
+        pair._replace(chosen=pair.chosen._replace(labels=labels)),
+        pair._replace(rejected=pair.rejected._replace(turn_lengths=[*pair.rejected.turn_lengths[::-1], 0])),
+    ]
+    assert len({pair.key, *(other.key for other in others)}) == 6
+    assert all(-(2**63) <= other.key < 2**63 for other in others)
