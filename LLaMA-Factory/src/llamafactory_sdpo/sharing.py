@@ -129,6 +129,8 @@ def shared_history_attention(
     Returns:
         (1, T, heads, D), as transformers expects it, and no weights.
     """
+    # Under autocast the rotated queries and keys come in float32, and a bias of its own kind is not cast for.
+    query, key = query.to(value.dtype), key.to(value.dtype)
     lengths = [length for pair in shared_history for length in pair]
     # Split, not sliced: the gradient of n slices is a sum of n whole rows.
     queries, keys, values = (list(states.split(lengths, dim=2)) for states in (query, key, value))
