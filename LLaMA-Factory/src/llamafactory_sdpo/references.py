@@ -108,7 +108,7 @@ class References(TrainerCallback):
         lengths = list(chain.from_iterable(part["length"] for part in rows))
         first = {key: index for index, key in reversed(list(enumerate(keys)))}
         order = sorted(first.values(), key=lambda index: -lengths[index])
-        size = trainer.args.per_device_eval_batch_size
+        size = trainer.args.per_device_train_batch_size
         batches = [order[start : start + size] for start in range(0, len(order), size)]
         rank, ranks = trainer.accelerator.process_index, trainer.accelerator.num_processes
         # Sharded models need every rank in every forward: the last round is filled up.

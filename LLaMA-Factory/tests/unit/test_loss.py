@@ -27,21 +27,23 @@ OUTPUT = f"{os.environ['HF_DATASETS_CACHE']}/../trainers"  # trainers make their
 POLICY, REFERENCE = (oracle.random_llama(len(TOKENIZER), seed) for seed in (1, 2))
 
 
-def trainer_for(stage: str, trainer_class: type = SegmentTrainer, **options: object):
-    """A trainer of the stage around the two tiny models, without a dataset."""
+def trainer_for(
+    stage: str, trainer_class: type = SegmentTrainer, policy=POLICY, reference=REFERENCE, **options: object
+):
+    """A trainer of the stage around two tiny models, without a dataset."""
     tuning = register.FinetuningArguments(stage=stage, finetuning_type="full", **{"pref_beta": 0.3, **options})
     arguments = TrainingArguments(output_dir=OUTPUT, use_cpu=True, report_to="none", remove_unused_columns=False)
     collator = SegmentDataCollator(
         template=TEMPLATE,
-        model=POLICY,
+        model=policy,
         tokenizer=TOKENIZER,
         pad_to_multiple_of=8,
         stage=stage,
         gamma=tuning.dmpo_gamma,
     )
     return trainer_class(
-        model=POLICY,
-        ref_model=REFERENCE,
+        model=policy,
+        ref_model=reference,
         finetuning_args=tuning,
         processor=None,
         args=arguments,

@@ -11,7 +11,7 @@ from dialogues import pair, segment_pairs, sessions
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from peft import LoraConfig, get_peft_model
-from test_loss import POLICY, encode, trainer_for
+from test_loss import TOKENIZER, encode, trainer_for
 
 from llamafactory_sdpo import scoring, sharing
 from llamafactory_sdpo.encoding import IGNORE_INDEX
@@ -121,6 +121,10 @@ def release(model) -> None:
     base.config._attn_implementation = "sdpa"
 
 
+EXACT_TALKERS = {
+    seed: without_casts(model_of("llama", seed, vocab_size=len(TOKENIZER), max_position_embeddings=4096))
+    for seed in (1, 2)
+}
 EXACT = {kind: without_casts(model_of(kind)) for kind in KINDS}
 DOUBLE = {kind: model_of(kind) for kind in KINDS}
 SINGLE = {kind: model_of(kind, dtype=torch.float32) for kind in KINDS}
@@ -162,24 +166,25 @@ def test_gradient_checkpointing_and_lora(reentrant, batch):
 @settings(deadline=None, max_examples=6)
 @given(data=st.data(), loss=st.sampled_from(["sigmoid", "hinge", "ipo", "orpo", "simpo"]))
 def test_the_loss_and_what_is_logged(stage, data, loss):
-    """Through the trainer, from dialogues; the policy is a Llama in float64 with its casts."""
+    """Through the trainer, from dialogues; reference included, in float64 throughout: 1e-9."""
     options = {"pref_loss": loss, "pref_ftx": data.draw(st.sampled_from([0.0, 0.3]))}
     if stage == "sdpo":
         sides = data.draw(st.lists(segment_pairs(), min_size=1, max_size=2))
     else:
         sides = [([], *sides) for sides in data.draw(st.lists(sessions(), min_size=1, max_size=2))]
     rows = encode([record for parts in sides for record in pair(*parts)], Rules(stage))
+    policy, reference = (EXACT_TALKERS[seed] for seed in (1, 2))
     results = []
     for switches in ({}, {"shared_history": False, "scored_logits_only": False}):
-        trainer = trainer_for(stage, **options, **switches)
-        value, metrics = trainer.get_batch_loss_metrics(POLICY, trainer.data_collator(rows))
-        results.append((value, metrics, torch.autograd.grad(value, list(POLICY.parameters()))))
+        trainer = trainer_for(stage, policy=policy, reference=reference, **options, **switches)
+        value, metrics = trainer.get_batch_loss_metrics(policy, trainer.data_collator(rows))
+        results.append((value, metrics, torch.autograd.grad(value, list(policy.parameters()))))
     (ours, our_metrics, our_gradients), (theirs, their_metrics, their_gradients) = results
-    assert ours.item() == pytest.approx(theirs.item(), rel=1e-5, abs=1e-7)
-    assert our_metrics == pytest.approx(their_metrics, rel=1e-5, abs=1e-6)
+    assert ours.item() == pytest.approx(theirs.item(), rel=1e-9, abs=1e-9)
+    assert our_metrics == pytest.approx(their_metrics, rel=1e-9, abs=1e-8)
     largest = max(gradient.abs().max().item() for gradient in their_gradients)
     for our, their in zip(our_gradients, their_gradients, strict=True):
-        torch.testing.assert_close(our, their, rtol=1e-5, atol=1e-5 * largest)
+        torch.testing.assert_close(our, their, rtol=1e-9, atol=1e-9 * largest)
 
 
 # ---- the layout ------------------------------------------------------------------------------------------------------

@@ -1,0 +1,71 @@
+"""The pairs, models and tokenizer of training.py: the same in every environment, made from seeds.
+
+Needs PyTorch and transformers alone; a peer's environment has other versions of them, so weights are drawn here.
+"""
+
+from types import SimpleNamespace
+from typing import Any
+
+import torch
+
+
+POLICY_SEED, REFERENCE_SEED = 1, 2
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+DTYPE = torch.bfloat16 if DEVICE == "cuda" else torch.float32
+
+Row = dict[str, Any]
+
+
+def make_rows(sizes: SimpleNamespace, count: int) -> list[Row]:
+    """Encode pairs of random tokens: a history, and on either side a segment whose even parts are agent turns."""
+    draw = torch.Generator().manual_seed(0)
+    rows = []
+    for number in range(count):
+        history, *sides = (
+            torch.randint(2, sizes.vocabulary, (length,), generator=draw).tolist()
+            for length in (sizes.history, sizes.segment, sizes.segment)
+        )
+        row: Row = {"first_turn": 0, "key": number, "length": sizes.history + 2 * sizes.segment}
+        parts = 2 * sizes.turns - 1
+        bounds = [sizes.segment * part // parts for part in range(parts + 1)]
+        is_agent = [part % 2 == 0 for part in range(parts) for _ in range(bounds[part], bounds[part + 1])]
+        for name, side in zip(("chosen", "rejected"), sides, strict=True):
+            labels = [token if mine else -100 for token, mine in zip(side, is_agent, strict=True)]
+            row[f"{name}_input_ids"] = history + side
+            row[f"{name}_labels"] = [-100] * len(history) + labels
+            row[f"{name}_turn_lengths"] = [b - a for a, b in zip(bounds[::2], bounds[1::2], strict=True)]
+        rows.append(row)
+    return rows
+
+
+def make_model(sizes: SimpleNamespace, seed: int) -> Any:
+    """A Llama whose weights depend on the seed alone."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    config = LlamaConfig(
+        vocab_size=sizes.vocabulary,
+        hidden_size=sizes.hidden,
+        intermediate_size=sizes.intermediate,
+        num_hidden_layers=sizes.layers,
+        num_attention_heads=sizes.heads,
+        num_key_value_heads=sizes.kv_heads,
+        max_position_embeddings=sizes.history + sizes.segment + 8,
+        pad_token_id=0,
+        attn_implementation="sdpa",
+    )
+    with torch.device(DEVICE):
+        model = LlamaForCausalLM(config).to(DTYPE)
+    draw = torch.Generator(DEVICE).manual_seed(seed)
+    for _, weight in sorted(model.named_parameters()):
+        if weight.ndim > 1:
+            torch.nn.init.normal_(weight, std=0.05, generator=draw)
+    return model
+
+
+def make_tokenizer() -> Any:
+    """A tokenizer that can do no more than pad."""
+    from tokenizers import Tokenizer, models
+    from transformers import PreTrainedTokenizerFast
+
+    core = Tokenizer(models.WordLevel({"<pad>": 0, "<eos>": 1}, unk_token="<pad>"))
+    return PreTrainedTokenizerFast(tokenizer_object=core, pad_token="<pad>", eos_token="<eos>")
