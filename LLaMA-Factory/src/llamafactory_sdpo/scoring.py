@@ -3,7 +3,8 @@
     shared   each pair's history once, logits of the scored positions alone (`sharing`)
     plain    a row a dialogue, as the host's trainer does, logits of the scored positions alone or of all
 
-The first batch goes both ways. If they differ, or the model cannot share, it stays with the plain one and says why.
+The first batch that can be shared goes both ways. If they differ, or the model cannot do it, it stays with the plain
+one and says why.
 """
 
 import inspect
@@ -55,14 +56,13 @@ class Scorer:
             batch: `input_ids`, `attention_mask` (2B, T) and whatever else the host's collator adds for the model.
             scored: its scored tokens.
         """
-        if self._may_share and not self._is_checked:
+        is_in_window = self._is_in_window(model, batch)
+        if self._may_share and not self._is_checked and self._holds_everywhere(is_in_window):
             reason = self._why_not(model, batch, scored)
             self._is_checked, self._may_share = True, reason is None
-            if reason:
-                logger.warning(
-                    "shared_history is off: each side is encoded with a history of its own, since %s", reason
-                )
-        if self._may_share and self._is_in_window(model, batch):
+            if reason and self._accelerator.is_main_process:
+                logger.warning("shared_history is off, each side is encoded with a history of its own: %s", reason)
+        if self._may_share and self._is_checked and is_in_window:
             return self._shared(model, batch, scored)
         return self._plain(model, batch, scored)
 
@@ -98,10 +98,8 @@ class Scorer:
     ) -> TokenScores:
         """Call the model; with several rows of a length, the positions that any of them needs are kept in all."""
         inputs, source = forward
-        if (
-            self._scored_logits_only
-            and "logits_to_keep" in inspect.signature(type(self._base(model)).forward).parameters
-        ):
+        takes = inspect.signature(type(self._base(model)).forward).parameters
+        if self._scored_logits_only and "logits_to_keep" in takes:
             row, position = (0, source) if length is None else (scored.rows, scored.positions)
             kept, at = position.unique(return_inverse=True)
             inputs, source = {**inputs, "logits_to_keep": kept}, row * len(kept) + at
@@ -118,11 +116,14 @@ class Scorer:
         window = sharing.window(self._base(model))
         return window is None or batch["input_ids"].shape[1] <= window
 
+    def _holds_everywhere(self, holds: bool) -> bool:
+        return bool(self._accelerator.gather(torch.tensor([holds], device=self._accelerator.device)).all())
+
     def _why_not(self, model: torch.nn.Module, batch: dict[str, Tensor], scored: ScoredTokens) -> str | None:
         """Try both ways without dropout; every rank comes to the same answer."""
         base = self._base(model)
         reason = sharing.why_not(base)
-        if reason is not None or not self._is_in_window(model, batch):
+        if reason is not None:
             return reason
         was_training = model.training
         model.eval()

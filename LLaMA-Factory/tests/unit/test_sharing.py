@@ -225,6 +225,7 @@ def test_logits_are_computed_where_they_are_needed(monkeypatch):
 
 # ---- falling back ----------------------------------------------------------------------------------------------------
 
+SHORT = batch_of([[1, 2, 3, 4], [1, 2, 5, 6]], [[2, 3], [2, 3]])
 LONG = batch_of([[*range(1, 20), 21, 22], [*range(1, 20), 31, 32]], [[19, 20], [19, 20]])
 
 
@@ -240,11 +241,17 @@ def first_batch(model, caplog, **options) -> tuple[bool, str]:
 
 
 def test_a_window_shorter_than_a_dialogue_is_not_shared(caplog):
-    """The window is of 8 tokens, the dialogues of 21 are plain, and shorter ones would be shared; nothing is wrong."""
+    """The window is of 8 tokens: dialogues of 21 are plain and prove nothing, shorter ones are tried and shared."""
     model = model_of("qwen2", **SLIDING)
     assert first_batch(model, caplog) == (True, "")
-    short = batch_of([[1, 2, 3, 4], [1, 2, 5, 6]], [[2, 3], [2, 3]])
-    expect_same(model, short, 1e-5)
+    scorer = Scorer(Accelerator(cpu=True), shared_history=True, scored_logits_only=True)
+    seen = []
+    hook = model.register_forward_pre_hook(lambda *args: seen.append("shared_history" in args[2]), with_kwargs=True)
+    for batch in (LONG, SHORT, LONG, SHORT):
+        scorer(model, scoring.batch_inputs(batch), scored_tokens(batch["labels"], batch["loss_weights"]))
+    hook.remove()
+    assert seen == [False, False, True, True, False, True]
+    expect_same(model, SHORT, 1e-5)
     assert sharing.window(model) == 8 and sharing.window(model_of("qwen2")) is None
     assert sharing.window(model_of("mistral", sliding_window=16)) == 16
 
@@ -267,7 +274,7 @@ def test_a_window_shorter_than_a_dialogue_is_not_shared(caplog):
 def test_models_that_cannot_share(kind, options, reason, caplog):
     model = model_of(kind, dtype=torch.float32, **options)
     shared, said = first_batch(model, caplog)
-    assert not shared and f"since {reason}" in said
+    assert not shared and f"of its own: {reason}" in said
 
 
 def test_multimodal_models_are_not_shared():
