@@ -92,6 +92,22 @@ def test_deepspeed_with_two_ranks(home, reference, zero, command):
     assert small.losses(home / f"zero{zero}") == pytest.approx(reference, rel=1e-4)
 
 
+@pytest.mark.skipif(
+    " " in sys.executable, reason="PyTorch cannot compile DeepSpeed's operator below a path with a space"
+)
+def test_two_sharded_ranks_make_the_table_that_one_reads(home):
+    """LoRA, whose reference is the policy in its engine with the adapter off; then one process looks the values up."""
+    config = ROOT / "examples" / "deepspeed" / "ds_z3_config.json"
+    options = ["finetuning_type=lora", f"cache_dir={home / 'cache'}"]
+    sharded = ["output_dir=sharded", "per_device_train_batch_size=1", f"deepspeed={config}"]
+    done(train_sh(home, "sdpo.yaml", *options, *sharded, **TWO_RANKS))
+    (table,) = (home / "cache" / "sdpo-reference").iterdir()
+    written = table.stat().st_mtime_ns
+    result = done(train_sh(home, "sdpo.yaml", *options, "output_dir=lora"))
+    assert table.stat().st_mtime_ns == written and "reference:" not in result.stderr
+    assert small.losses(home / "sharded") == pytest.approx(small.losses(home / "lora"), rel=1e-4)
+
+
 @pytest.mark.parametrize(
     ("env", "break_data", "options", "message"),
     [
