@@ -64,31 +64,27 @@ def share(batch: dict[str, Tensor], scored: ScoredTokens) -> Forward:
     ends = begins.scatter_reduce(0, rows, positions + 1, "amax")
     tokens = [row[begin:end] for row, begin, end in zip(ids, begins.tolist(), ends.tolist(), strict=True)]
     pairs = len(tokens) // 2
-    layout, pieces, position_ids = [], [], []
-    # Where in the row the first token of a dialogue's history, and of its side, comes to stand.
-    history_at, side_at = torch.empty_like(begins), torch.empty_like(begins)
-    at = 0
-    for chosen, rejected in zip(range(pairs), range(pairs, 2 * pairs), strict=True):
-        history = shared_prefix(tokens[chosen], tokens[rejected])
-        sides = tokens[chosen][history:], tokens[rejected][history:]
-        layout.append(PairLengths(history, *map(len, sides)))
-        pieces += [tokens[chosen][:history], *sides]
-        position_ids += [torch.arange(history), *(torch.arange(history, history + len(side)) for side in sides)]
-        history_at[chosen] = history_at[rejected] = at
-        side_at[chosen], side_at[rejected] = at + history, at + history + len(sides[0])
-        at += sum(layout[-1])
+    layout, pieces = [], []
+    for chosen, rejected in zip(tokens[:pairs], tokens[pairs:], strict=True):
+        history = shared_prefix(chosen, rejected)
+        pieces += [chosen[:history], chosen[history:], rejected[history:]]
+        layout.append(PairLengths(*map(len, pieces[-3:])))
+    lengths = torch.tensor(layout)
+    starts = (lengths.flatten().cumsum(0) - lengths.flatten()).view(-1, 3)
+    histories = lengths[:, 0]
+    # Where position 0 stands in the row, seen from a history, from a chosen and from a rejected side.
+    zeros = starts - torch.stack([torch.zeros_like(histories), histories, histories], dim=1)
+    position_ids = torch.arange(lengths.sum()) - zeros.flatten().repeat_interleave(lengths.flatten())
     in_dialogue = positions - begins[rows]
-    histories = torch.tensor([pair.history for pair in layout]).repeat(2)[rows]
-    in_row = torch.where(
-        in_dialogue < histories, history_at[rows] + in_dialogue, side_at[rows] + in_dialogue - histories
-    )
+    is_shared = in_dialogue < histories.repeat(2)[rows]
+    source = in_dialogue + torch.where(is_shared, zeros[:, 0].repeat(2)[rows], zeros[:, 1:].T.flatten()[rows])
     device = batch["input_ids"].device
     inputs = {
         "input_ids": torch.cat(pieces)[None].to(device),
-        "position_ids": torch.cat(position_ids)[None].to(device),
+        "position_ids": position_ids[None].to(device),
         "shared_history": tuple(layout),
     }
-    return Forward(inputs, in_row.to(device))
+    return Forward(inputs, source.to(device))
 
 
 def shared_prefix(one: Tensor, other: Tensor) -> int:
