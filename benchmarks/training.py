@@ -162,6 +162,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     figures["cpu_ratios"] = {
         "step_vs_host": ratio(steps, "host", "ours", "cpu_s"),
         "step_vs_limit": ratio(steps, "ours", "limit", "cpu_s"),
+        **{f"step_vs_{peer}": ratio(steps, peer, "ours", "cpu_s") for peer in peers},
     }
     if about["device"] == "cuda":
         figures["gpu"] = gpu_figures(steps["ours"], sizes, about)
@@ -175,8 +176,8 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         figures["run_s"] = runs
     else:
         left_out.append("run_vs_host not measured: --run-pairs 0")
-    figures["step_s_by_pairs"] = {
-        pairs: once("ours", {**sizes, "pairs": pairs}, "step", "step")["seconds"] for pairs in options.grow_pairs
+    figures["step_cpu_s_by_pairs"] = {
+        pairs: once("ours", {**sizes, "pairs": pairs}, "step", "step")["cpu_s"] for pairs in options.grow_pairs
     }
     figures["preparation"] = growth_of_preparation(options.prepare)
     return {**figures, "sizes": sizes, "left_out": left_out, "machine": machine(python)}
@@ -203,11 +204,12 @@ def table(figures: dict[str, Any]) -> str:
     }
     lines = [f"{'':18}{'measured':>10}   goal"]
     lines += [f"{name:18}{figures[name]:10.2f}   {goal}" for name, goal in goals.items() if name in figures]
+    lines += [f"{peer}: {value:.2f}" for peer, value in figures.get("step_vs_each_peer", {}).items()]
     lines += [f"by CPU time: {', '.join(f'{name} {value:.2f}' for name, value in figures['cpu_ratios'].items())}"]
     lines += [f"seconds a step: {', '.join(f'{name} {value:.2f}' for name, value in figures['step_s'].items())}"]
     lines += [f"peak MB of a step: {', '.join(f'{name} {value:.0f}' for name, value in figures['memory_mb'].items())}"]
     lines += [f"on the GPU: {name} {value:.3g}" for name, value in figures.get("gpu", {}).items()]
-    lines += [f"{pairs} pairs a step: {value:.2f} s" for pairs, value in figures["step_s_by_pairs"].items()]
+    lines += [f"{pairs} pairs a step: {s:.2f} s of CPU time" for pairs, s in figures["step_cpu_s_by_pairs"].items()]
     lines += [
         f"preparing {pairs} pairs: {took['seconds']:.1f} s, {took['peak_mb']:.0f} MB at most"
         for pairs, took in figures["preparation"].items()
