@@ -21,6 +21,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from functools import partial
 from importlib import metadata
+from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
 
