@@ -28,6 +28,7 @@ from sotopia_sdpo.preference.matching import (
     best_of,
     by_origin,
     check_negatives,
+    has_same_partner,
     origin_of_negative,
     pair_of,
 )
@@ -95,6 +96,8 @@ def main(
         write_lists(files)
         print(tally.line([path for path, _ in files]))
         print(summary([positive for _, positive in found]))
+        if others := sum(not has_same_partner(*pair) for pair in found):
+            print(f"note: {others} of these pairs compare sessions with two different partners")
 
     options.end_with(step)
 

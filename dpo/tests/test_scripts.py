@@ -61,11 +61,11 @@ def test_runs_are_chosen_by_partner_and_tag(tiny: Path, inside: Command) -> None
 
 
 def test_pairs_and_their_check(located: Path, inside: Command, tmp_path: Path) -> None:
-    """Of N1's five sessions H1 is best; H2 parts in the partner's turn; N3 was against gpt-4o."""
+    """Of N1's five sessions H1 is best; H2 parts in the partner's turn; N3's session is not better."""
     done = inside("data_filtering_positive")
     assert done.code == 0, done.err
     assert "sessions: kept 6 of 8 sessions (1 that start from another negative, 1 failed episode)" in done.out
-    assert "kept 2 of 3 negatives (1 played with another partner (all their sessions)) -> " in done.out
+    assert "kept 2 of 3 negatives (1 with no better session) -> " in done.out
     rows = read(located, "preference_data.json")
     assert [row["episode"] for row in rows] == ["N1", "H1", "N2", "H6"]
     assert rows[1]["pair"] == "N1/0@3" and rows[1]["location_reason"] == "here" and rows[1]["goal_gain"] == 4

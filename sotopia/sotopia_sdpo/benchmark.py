@@ -183,17 +183,14 @@ def _plan(options: Options, runs: Sequence[Run], store: Store) -> Plan:
 
 
 def _with_partner(path: Path, run: Run, origins: Sequence[Origin]) -> list[Origin]:
-    """Keep the negatives that were played with the run's partner, since only these can be compared with what it plays.
-
-    Raises:
-        UserError: if there are none.
-    """
+    """Keep the negatives that were played with the run's partner, where there are such: these compare best."""
     # Records tell no addresses, so one name at two of them is self-chat here.
     is_self_chat = without_address(run.model.name) == without_address(run.partner.name)
     kept = [origin for origin in origins if origin.is_with(run.partner.name, is_self_chat)]
-    found = sorted({" with ".join(origin.models) for origin in origins if origin.models})
     if not kept:
-        raise UserError(f"{path}: its negatives are of {', '.join(found)}; give that partner (--partner-model)")
+        found = sorted({" with ".join(origin.models) for origin in origins if origin.models})
+        print(f"{path.name}: note: its negatives are of {', '.join(found)}, not with this partner", file=sys.stderr)
+        return list(origins)
     if len(kept) < len(origins):
         left = len(origins) - len(kept)
         print(f"{path.name}: {left} records are of sessions with another partner and are left out", file=sys.stderr)

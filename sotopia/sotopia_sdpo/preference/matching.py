@@ -57,13 +57,16 @@ def by_origin(sides: Iterable[Side], negatives: Iterable[Negative], tally: Tally
 def best_of(negative: Negative, sessions: Sequence[Side]) -> Side:
     """Take the best session that can be compared with a negative, the earliest trial among equals.
 
+    Sessions with another partner than the negative's count only where there are none with the same.
+
     Raises:
         NoPositive: if there is none, or it is not better.
     """
     if not sessions:
         raise NoPositive("without a new session")
+    alike = [side for side in sessions if has_same_partner(negative, side.record)]
     usable, why_not = [], set()
-    for side in sorted(sessions, key=lambda side: (side.episode.trial, side.episode.pk)):
+    for side in sorted(alike or sessions, key=lambda side: (side.episode.trial, side.episode.pk)):
         try:
             _check_comparable(negative, side.record)
             usable.append(side)
@@ -79,14 +82,17 @@ def best_of(negative: Negative, sessions: Sequence[Side]) -> Side:
 
 
 def _check_comparable(negative: Negative, session: Negative) -> None:
-    """Make sure that a session has the same partner, and parts from the negative in a turn of the agent's."""
-    if None not in (negative.agent_model, session.agent_model) and _partner(negative) != _partner(session):
-        raise NoPositive("played with another partner")
+    """Make sure that a session parts from the negative in a turn of the agent's, and not before the located one."""
     if not isinstance(negative, Located):
         if negative.conversations == session.conversations:
             raise NoSegment("with no difference")
     elif parting(negative.conversations, session.conversations) < negative.location:
         raise NoPositive("that part before the located turn")
+
+
+def has_same_partner(negative: Negative, session: Negative) -> bool:
+    """Tell whether two sides were played with the same partner, as far as they tell."""
+    return None in (negative.agent_model, session.agent_model) or _partner(negative) == _partner(session)
 
 
 def _partner(record: Negative) -> str | None:

@@ -166,15 +166,16 @@ def test_negatives_of_another_partner_are_left_out_and_counted(
     assert capsys.readouterr() == ("", left)
 
 
+def test_where_none_has_the_partner_all_are_kept_with_a_note(capsys: pytest.CaptureFixture[str]) -> None:
+    origins = [ORIGINS[0], ORIGINS[1]]
+    assert _with_partner(Path("d/n.json"), make_run("pos", partner="x"), origins) == origins
+    note = "n.json: note: its negatives are of custom/m with custom/m, custom/m with custom/n, not with this partner\n"
+    assert capsys.readouterr() == ("", note)
+
+
 def test_nothing_is_said_where_all_are_kept(capsys: pytest.CaptureFixture[str]) -> None:
     assert len(_with_partner(Path("n.json"), make_run("pos", partner="n"), ORIGINS[2:])) == 2
     assert capsys.readouterr() == ("", "")
-
-
-def test_no_negative_of_the_partner_is_an_error() -> None:
-    fault = "d/n.json: its negatives are of custom/m with custom/m, custom/m with custom/n; give that partner \\(--partner-model\\)"
-    with pytest.raises(UserError, match=f"^{fault}$"):
-        _with_partner(Path("d/n.json"), make_run("pos", partner="x"), [*ORIGINS[:2], ORIGINS[0]])
 
 
 def test_one_name_at_two_addresses_is_self_chat_in_records(capsys: pytest.CaptureFixture[str]) -> None:

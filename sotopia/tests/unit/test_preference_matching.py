@@ -16,6 +16,7 @@ from sotopia_sdpo.preference.matching import (
     best_of,
     by_origin,
     check_negatives,
+    has_same_partner,
     origin_of_negative,
     pair_of,
 )
@@ -111,6 +112,15 @@ def test_the_best_is_the_best(sessions: list[tuple[int, int, bool]], seed: int) 
         assert best_of(negative(), shuffled).record == best
 
 
+@pytest.mark.parametrize("models", [["judge", "agent", "else"], ["judge", "new", "new"]])
+def test_another_partner_counts_only_where_there_is_no_session_with_the_same(models: list[str]) -> None:
+    """The session with the other partner is the better one, and trial 0."""
+    other, same = session(goal=9, models=models, trial=0), session(goal=7, trial=1)
+    assert best_of(negative(), [other, same]) is same
+    assert best_of(negative(), [other]) is other
+    assert not has_same_partner(negative(), other.record) and has_same_partner(negative(), same.record)
+
+
 @pytest.mark.parametrize(
     ("one", "sides", "fault"),
     [
@@ -121,8 +131,6 @@ def test_the_best_is_the_best(sessions: list[tuple[int, int, bool]], seed: int) 
         (negative(), [session("a", "x", "y")], "that differ first in the partner's turn (all their sessions)"),
         (negative(), [session("x", "b", "y")], "that part before the located turn (all their sessions)"),
         (negative(), [session("a", "b", "c")], "with one side over before they differ (all their sessions)"),
-        (negative(), [session(models=["judge", "agent", "else"])], "played with another partner (all their sessions)"),
-        (negative(), [session(models=["judge", "new", "new"])], "played with another partner (all their sessions)"),
         (negative(), [session(*SAID), session(*SAID, trial=1)], "with no difference (all their sessions)"),
         (
             negative(),
