@@ -24,7 +24,7 @@ from sotopia_sdpo.preference.records import Negative
 from sotopia_sdpo.preference.runs import StoredRun, choose_runs
 from sotopia_sdpo.preference.sides import Side, sides_of
 from sotopia_sdpo.preference.tally import Tally, mean
-from sotopia_sdpo.step_files import NEGATIVE_COMBOS, NEGATIVES, write_lists
+from sotopia_sdpo.step_files import NEGATIVE_COMBOS, NEGATIVES, write_json
 from sotopia_sdpo.storage import database_url, open_store
 from sotopia_sdpo.storage.base import TRIAL_IN_TAG, Store
 
@@ -96,7 +96,7 @@ def main(
         if not records:
             raise UserError(f"no negative is left: {tally.line()}; raise --max-goal, or sample more")
         paths = options.place(output, NEGATIVES, data_dir), options.place(combos_output, NEGATIVE_COMBOS, data_dir)
-        write_lists(zip(paths, ([r.dump() for r in records], [combo_of(r) for r in records]), strict=True))
+        write_json(zip(paths, ([r.dump() for r in records], [combo_of(r) for r in records]), strict=True))
         print(tally.line(paths))
         print(summary(records))
 

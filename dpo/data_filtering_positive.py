@@ -37,7 +37,7 @@ from sotopia_sdpo.preference.records import Located, Negative, Sided, check_uniq
 from sotopia_sdpo.preference.runs import choose_runs
 from sotopia_sdpo.preference.sides import Side, sides_of
 from sotopia_sdpo.preference.tally import Tally, mean
-from sotopia_sdpo.step_files import ETO_PAIRS, LOCATED, NEGATIVES, PAIRS, POSITIVES, write_lists
+from sotopia_sdpo.step_files import ETO_PAIRS, LOCATED, NEGATIVES, PAIRS, POSITIVES, write_json
 from sotopia_sdpo.storage import database_url, open_store
 
 
@@ -93,7 +93,7 @@ def main(
         if is_sdpo:
             positives = [positive.dump() for _, positive in found]
             files.append((options.place(positive_output, POSITIVES, data_dir), positives))
-        write_lists(files)
+        write_json(files)
         print(tally.line([path for path, _ in files]))
         print(summary([positive for _, positive in found]))
         if others := sum(not has_same_partner(*pair) for pair in found):

@@ -20,7 +20,7 @@ from sotopia_sdpo.preference.records import Negative
 from sotopia_sdpo.preference.runs import StoredRun, choose_runs
 from sotopia_sdpo.preference.sides import sides_of
 from sotopia_sdpo.preference.tally import Tally, mean
-from sotopia_sdpo.step_files import SFT_DATA, write_lists
+from sotopia_sdpo.step_files import SFT_DATA, write_json
 from sotopia_sdpo.storage import database_url, open_store
 from sotopia_sdpo.storage.base import Store
 
@@ -56,7 +56,7 @@ def main(
         if not records:
             raise UserError(f"no dialogue is left: {tally.line()}")
         path = options.place(output, SFT_DATA, data_dir)
-        write_lists([(path, [record.dump() for record in records])])
+        write_json([(path, [record.dump() for record in records])])
         print(tally.line([path]))
         scenarios = len({record.env for record in records})
         print(f"{scenarios} scenarios (published: 100), mean goal {mean([record.goal for record in records])}")

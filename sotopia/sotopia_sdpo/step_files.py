@@ -7,7 +7,7 @@ Invariant: a file is written in one step, so a reader finds the old one or the n
 import errno
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -58,8 +58,8 @@ def wrong_record(path: Path, number: int, reason: object, writer: str) -> UserEr
     return UserError(f"{path} record {number}: {reason}; fix it or rerun {writer}")
 
 
-def write_lists(files: Iterable[tuple[Path, Sequence[Any]]]) -> None:
-    """Write JSON lists, each in one step, after all of them have been written aside.
+def write_json(files: Iterable[tuple[Path, Any]]) -> None:
+    """Write JSON files, each in one step, after all of them have been written aside.
 
     Raises:
         UserError: if one cannot be written, or two are the same; the files keep what they held.
@@ -67,7 +67,7 @@ def write_lists(files: Iterable[tuple[Path, Sequence[Any]]]) -> None:
     written: list[tuple[Path, Path]] = []
     path = Path()
     try:
-        for path, rows in files:
+        for path, content in files:
             if path.resolve() in [other.resolve() for _, other in written]:
                 raise UserError(f"{path}: two files would be written there; give each a place of its own")
             if path.is_dir():
@@ -75,7 +75,7 @@ def write_lists(files: Iterable[tuple[Path, Sequence[Any]]]) -> None:
             path.parent.mkdir(parents=True, exist_ok=True)
             aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
             written.append((aside, path))
-            aside.write_text(json.dumps(rows, ensure_ascii=False, indent=1) + "\n", "utf-8")
+            aside.write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n", "utf-8")
         for aside, path in written:
             aside.replace(path)
     except OSError as err:

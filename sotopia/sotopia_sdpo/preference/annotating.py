@@ -32,7 +32,7 @@ from sotopia_sdpo.preference.answers import ANSWERS_FILE, Answers, Request, Stor
 from sotopia_sdpo.preference.asking import MAX_TOKENS, Asker, Question, Unusable
 from sotopia_sdpo.preference.budget import Budget, BudgetReached
 from sotopia_sdpo.preference.tally import Tally
-from sotopia_sdpo.step_files import write_lists
+from sotopia_sdpo.step_files import write_json
 from sotopia_sdpo.storage.keys import whole_text
 from sotopia_sdpo.usage import money
 
@@ -76,7 +76,7 @@ def finish(annotation: Annotation[Any], tally: Tally, path: Path, records: Seque
     """
     annotation.count(tally)
     if records:
-        write_lists([(path, records)])
+        write_json([(path, records)])
     if unusable := [r.request for r in annotation.results if isinstance(r, Failure) and r.request is not None]:
         with Answers(folder / ANSWERS_FILE) as answers:
             answers.give_up(unusable)

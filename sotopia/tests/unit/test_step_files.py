@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sotopia_sdpo.errors import UserError
-from sotopia_sdpo.step_files import LOCATED, read_list, write_lists
+from sotopia_sdpo.step_files import LOCATED, read_list, write_json
 
 
 JSON = st.recursive(
@@ -29,13 +29,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @given(rows=st.lists(JSON, min_size=1, max_size=4))
 def test_what_is_written_is_read(folder: Path, rows: list[Any]) -> None:
-    write_lists([(folder / "new" / "a.json", rows)])
+    write_json([(folder / "new" / "a.json", rows)])
     assert read_list(folder / "new" / "a.json", "w.py") == rows
     assert [path.name for path in (folder / "new").iterdir()] == ["a.json"]
 
 
 def test_text_is_readable_in_the_file(tmp_path: Path) -> None:
-    write_lists([(tmp_path / "a.json", [{"é": "中"}])])
+    write_json([(tmp_path / "a.json", [{"é": "中"}])])
     assert (tmp_path / "a.json").read_text("utf-8") == '[\n {\n  "é": "中"\n }\n]\n'
 
 
@@ -71,7 +71,7 @@ def test_half_a_surrogate_pair_can_be_written_on(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text(json.dumps([{"x\ud83d": ["\ud83d\ude00", "a\ud83db"]}]))
     rows = read_list(tmp_path / "a.json", "w.py")
     assert rows == [{"x\ufffd": ["😀", "a\ufffdb"]}]
-    write_lists([(tmp_path / "b.json", rows)])
+    write_json([(tmp_path / "b.json", rows)])
     assert read_list(tmp_path / "b.json", "w.py") == rows
 
 
@@ -85,17 +85,17 @@ def test_half_a_surrogate_pair_can_be_written_on(tmp_path: Path) -> None:
     ],
 )
 def test_what_cannot_be_written_leaves_all_files_as_they_were(tmp_path: Path, second: str, fault: str) -> None:
-    write_lists([(tmp_path / "a.json", ["old"]), (tmp_path / "file", ["x"])])
+    write_json([(tmp_path / "a.json", ["old"]), (tmp_path / "file", ["x"])])
     (tmp_path / "link").mkdir()
     with pytest.raises(UserError, match=re.escape(fault)):
-        write_lists([(tmp_path / "a.json", ["new"]), (tmp_path / second, ["new"])])
+        write_json([(tmp_path / "a.json", ["new"]), (tmp_path / second, ["new"])])
     assert read_list(tmp_path / "a.json", "w.py") == ["old"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.json", "file", "link"]
 
 
 def test_a_row_that_is_no_json_leaves_the_file_as_it_was(tmp_path: Path) -> None:
-    write_lists([(tmp_path / "a.json", ["old"])])
+    write_json([(tmp_path / "a.json", ["old"])])
     with pytest.raises(TypeError):
-        write_lists([(tmp_path / "a.json", ["new"]), (tmp_path / "b.json", [{1, 2}])])
+        write_json([(tmp_path / "a.json", ["new"]), (tmp_path / "b.json", [{1, 2}])])
     assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
     assert read_list(tmp_path / "a.json", "w.py") == ["old"]

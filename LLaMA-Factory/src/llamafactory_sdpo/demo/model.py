@@ -25,26 +25,30 @@ SPECIAL_TOKENS: tuple[str, ...] = (
 )
 DEFAULT_SEED = 11
 VOCABULARY = 2000
-HIDDEN = 64
-MLP = 192
+WIDTH = 64
 LAYERS = 2
-HEADS = 2
+HEAD_WIDTH = 32
+MLP_FACTOR = 3
 MAX_POSITIONS = 4096
 
 
-def build_model(folder: Path, texts: Iterable[str], seed: int = DEFAULT_SEED) -> None:
+def build_model(
+    folder: Path, texts: Iterable[str], seed: int = DEFAULT_SEED, width: int = WIDTH, layers: int = LAYERS
+) -> None:
     """Save a fresh tokenizer and a fresh model into folder, which is replaced as a whole.
 
     Args:
         folder: the checkpoint's place; its parents are made.
         texts: what the tokenizer's vocabulary is learned from.
         seed: decides the model's weights.
+        width: of a layer, a multiple of 32.
+        layers: how many.
 
     Raises:
         ValueError: if there is no text.
     """
     tokenizer = _train_tokenizer(texts)
-    model = _random_model(tokenizer, seed)
+    model = _random_model(tokenizer, seed, width, layers)
     folder.parent.mkdir(parents=True, exist_ok=True)
     part = folder.with_name(f"{folder.name}.tmp{os.getpid()}")
     shutil.rmtree(part, ignore_errors=True)
@@ -82,17 +86,17 @@ def _train_tokenizer(texts: Iterable[str]) -> "PreTrainedTokenizerFast":
     )
 
 
-def _random_model(tokenizer: "PreTrainedTokenizerFast", seed: int) -> "LlamaForCausalLM":
+def _random_model(tokenizer: "PreTrainedTokenizerFast", seed: int, width: int, layers: int) -> "LlamaForCausalLM":
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
     config = LlamaConfig(
         vocab_size=len(tokenizer),
-        hidden_size=HIDDEN,
-        intermediate_size=MLP,
-        num_hidden_layers=LAYERS,
-        num_attention_heads=HEADS,
-        num_key_value_heads=HEADS,
+        hidden_size=width,
+        intermediate_size=MLP_FACTOR * width,
+        num_hidden_layers=layers,
+        num_attention_heads=width // HEAD_WIDTH,
+        num_key_value_heads=width // HEAD_WIDTH,
         max_position_embeddings=MAX_POSITIONS,
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=tokenizer.eos_token_id,
@@ -117,9 +121,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder of the checkpoint, replaced if it exists")
     parser.add_argument("--data", type=Path, nargs="+", required=True, help="ShareGPT JSON files")
     parser.add_argument("--seed", type=int, default=DEFAULT_SEED, help="decides the weights")
+    parser.add_argument("--width", type=int, default=WIDTH, help="of a layer, a multiple of 32")
+    parser.add_argument("--layers", type=int, default=LAYERS, help="how many")
     args = parser.parse_args()
-    build_model(args.out, read_texts(args.data), args.seed)
-    print(f"wrote a random model of {LAYERS} layers of width {HIDDEN} -> {args.out.name} (seed {args.seed})")
+    build_model(args.out, read_texts(args.data), args.seed, args.width, args.layers)
+    print(f"wrote a random model of {args.layers} layers of width {args.width} -> {args.out} (seed {args.seed})")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,96 @@
+# What demo.sh is made of: steps that are done once, and servers that end with the script. Sourced, not run.
+#
+# A step NAME is a function do_NAME. It is done again when its text, a setting that it names (a variable in capitals), or
+# a step before it has changed; otherwise not. Its text is that of the functions it calls, too. Its output goes to
+# $RUN/logs/NAME.log.
+
+chain=""  # names the state after the steps so far
+number=0
+processes=() # groups that end with this script
+
+say() { printf '%s\n' "$*"; }
+clock() { printf '%d:%02d' $(($1 / 60)) $(($1 % 60)); }
+tag_of() { printf '%s-%s' "$1" "$(cat "$RUN/done/$1")"; } # under which a step that is done has sampled
+allow_failures() { "$@" || return $(($? == 3 ? 0 : $?)); } # 3: some episodes or answers failed, and are counted
+
+step() { # NAME 'what it does' [COMMAND that starts what it needs...]
+    local name=$1 what=$2 text key settings="" started=$SECONDS code=0
+    shift 2
+    number=$((number + 1))
+    text="$(text_of "do_$name")"
+    for key in $(grep -oE '\$\{?[A-Z][A-Z_]+' <<<"$text" | tr -d '${' | sort -u); do
+        # Where and how fast something runs changes nothing.
+        case $key in RUN | BATCH | SDPO_PYTHON | *_URL) ;; *) settings+="$key=${!key-} " ;; esac
+    done
+    chain="$(printf '%s\n' "$chain" "$text" "$settings" | cksum | cut -d' ' -f1)"
+    printf '%2d  %-46s ' "$number" "$what"
+    if [ "$(cat "$RUN/done/$name" 2>/dev/null)" = "$chain" ]; then
+        say "done before"
+        return
+    fi
+    rm -f "$RUN/done/$name"
+    "$@"
+    # In the background, where `set -e` holds; it does not in what || looks at.
+    in_background "do_$name" >"$RUN/logs/$name.log" 2>&1
+    wait $! || code=$?
+    if [ "$code" -ne 0 ]; then
+        say "failed, exit code $code"
+        tail -n 5 "$RUN/logs/$name.log" >&2
+        say "all of it: $RUN/logs/$name.log; the same command goes on from here" >&2
+        exit "$code"
+    fi
+    printf %s "$chain" >"$RUN/done/$name"
+    say "$(clock $((SECONDS - started)))  $(outcome "$name")"
+}
+
+text_of() { # a function, and all that it calls
+    local left=("$1") seen=" " name word
+    while [ ${#left[@]} -gt 0 ]; do
+        name=${left[0]}
+        left=("${left[@]:1}")
+        case $seen in *" $name "*) continue ;; esac
+        seen+="$name "
+        declare -f "$name"
+        for word in $(declare -f "$name" | grep -oE '[a-z_]+' | sort -u); do
+            if declare -F "$word" >/dev/null; then left+=("$word"); fi
+        done
+    done
+}
+
+in_background() { # COMMAND...: in a process group of its own, so that all that it starts can be ended with it
+    set -m
+    (set -e && "$@") &
+    set +m
+    processes+=($!)
+}
+
+outcome() { # the line of a step's log that says what came of it
+    sed 's/.*\r//' "$RUN/logs/$1.log" | grep -E '^(kept |held-out |[0-9]+ of [0-9]+ episodes scored)' | tail -n 1 |
+        sed -E 's/ -> .*//; s/: [0-9,]+ answers.*//' | cut -c1-88 || true
+}
+
+start_server() { # LOG PATTERN COMMAND...: waits for a line that begins with PATTERN; the rest of it is $server_url
+    local log=$1 pattern=$2 process
+    shift 2
+    in_background "$@" >"$log" 2>&1
+    process=$!
+    until server_url="$(sed -n "s|^$pattern||p" "$log" | head -n 1)" && [ -n "$server_url" ]; do
+        if ! kill -0 "$process" 2>/dev/null; then
+            say "a server ended" >&2
+            tail -n 5 "$log" >&2
+            say "all of it: $log" >&2
+            exit 1
+        fi
+        sleep 0.2
+    done
+}
+
+stop_all() {
+    local process
+    for process in "${processes[@]}"; do if [ -n "$process" ]; then kill -- "-$process" 2>/dev/null || true; fi; done
+    for process in "${processes[@]}"; do if [ -n "$process" ]; then wait "$process" 2>/dev/null || true; fi; done
+    processes=()
+}
+trap stop_all EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM

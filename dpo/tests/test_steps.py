@@ -1,0 +1,94 @@
+"""How a run goes on: a step is done once, again when what it depends on has changed, and servers end with the script."""
+
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+
+STEPS = Path(__file__).resolve().parents[1] / "steps.sh"
+SCRIPT = f"""
+set -euo pipefail
+. "{STEPS}"
+mkdir -p "$RUN/done" "$RUN/logs"
+first() {{ echo "kept $FIRST of 9 things"; }}
+do_one() {{ first; echo one >>"$RUN/ran"; }}
+do_two() {{ echo two >>"$RUN/ran"; test "$SECOND" != bad; echo "never if bad" >>"$RUN/ran"; }}
+do_three() {{ echo "three-$(tag_of one)" >>"$RUN/ran"; allow_failures sh -c "exit $THIRD"; }}
+needs_server() {{
+    start_server "$RUN/logs/server.log" 'listening on ' sh -c 'echo listening on $$; exec sleep 600'
+    echo "$server_url" >"$RUN/pid"
+}}
+step one 'the first thing'
+step two 'the second thing' needs_server
+step three 'the third thing'
+"""
+
+
+@pytest.fixture
+def run(tmp_path: Path):
+    """Run the script with settings."""
+
+    def once(**settings: str) -> subprocess.CompletedProcess[str]:
+        values = {"FIRST": "1", "SECOND": "2", "THIRD": "3", "RUN": str(tmp_path), **settings}
+        (tmp_path / "ran").write_text("")
+        env = {**os.environ, **values}
+        return subprocess.run(["bash", "-c", SCRIPT], env=env, capture_output=True, text=True, timeout=60)
+
+    return once
+
+
+def ran(folder: Path) -> list[str]:
+    return [line.split("-")[0] for line in (folder / "ran").read_text().splitlines()]
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def test_steps_are_done_once_and_again_after_a_change(run, tmp_path: Path) -> None:
+    first = run()
+    assert first.returncode == 0, first.stderr
+    assert ran(tmp_path) == ["one", "two", "never if bad", "three"]
+    assert "kept 1 of 9 things" in first.stdout.splitlines()[0]
+    again = run()
+    assert ran(tmp_path) == [] and again.stdout.count("done before") == 3
+    later = run(THIRD="0")
+    assert ran(tmp_path) == ["three"] and later.stdout.count("done before") == 2
+    run(FIRST="5", THIRD="0")
+    assert ran(tmp_path) == ["one", "two", "never if bad", "three"]
+
+
+def test_a_step_that_fails_ends_it_and_is_done_again(run, tmp_path: Path) -> None:
+    """The step ends at its first failing command, and nothing after it is run."""
+    failed = run(SECOND="bad")
+    assert failed.returncode == 1 and "failed, exit code 1" in failed.stdout and "logs/two.log" in failed.stderr
+    assert ran(tmp_path) == ["one", "two"]
+    assert run().returncode == 0 and ran(tmp_path) == ["two", "never if bad", "three"]
+    assert run(THIRD="4").returncode == 4
+
+
+def test_servers_end_with_the_script(run, tmp_path: Path) -> None:
+    for settings in ({}, {"SECOND": "bad"}):
+        run(**settings)
+        assert not is_alive(int((tmp_path / "pid").read_text()))
+
+
+def test_an_interrupted_script_leaves_nothing(tmp_path: Path) -> None:
+    script = SCRIPT.replace('test "$SECOND" != bad', 'echo $BASHPID >"$RUN/step"; sleep 600')
+    env = {**os.environ, "FIRST": "1", "SECOND": "2", "THIRD": "0", "RUN": str(tmp_path)}
+    with subprocess.Popen(["bash", "-c", script], env=env, stdout=subprocess.DEVNULL) as process:
+        deadline = time.monotonic() + 30
+        while not (tmp_path / "step").exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 143
+    assert not any(is_alive(int((tmp_path / name).read_text())) for name in ("pid", "step"))
