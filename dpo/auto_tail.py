@@ -7,33 +7,31 @@ messages (`--fallback-length 3`). Answers are kept in answers.db of the data fol
 
     python dpo/auto_tail.py --model gpt-4o --concurrency 15
     python dpo/auto_tail.py --dry-run
+    python dpo/auto_tail.py --length 3 --output three.json     without a model, to compare: 3 messages, or `rest`
 """
 
 import environment  # noqa: F401, I001 (first: it finds the packages)
 
-from typing import Annotated, NamedTuple
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
 
 import typer
 
-from sotopia_sdpo.actions import AnswerError
 from sotopia_sdpo.errors import UserError
-from sotopia_sdpo.preference import options, verdicts
+from sotopia_sdpo.preference import options
 from sotopia_sdpo.preference.annotating import annotate, finish
 from sotopia_sdpo.preference.annotation import NO_USABLE_ANSWER, AskOptions
-from sotopia_sdpo.preference.asking import Question
-from sotopia_sdpo.preference.blocks import choices, fill, instructions, numbered
+from sotopia_sdpo.preference.choosing import Choice, question_about
 from sotopia_sdpo.preference.estimate import estimate
 from sotopia_sdpo.preference.published import SEGMENT_LENGTHS, shares_table
-from sotopia_sdpo.preference.records import Bare, Negative, read_pairs, starts_at
+from sotopia_sdpo.preference.records import read_pairs
 from sotopia_sdpo.preference.segments import Parted, Segment, parted_pairs
 from sotopia_sdpo.preference.tally import Tally
-from sotopia_sdpo.step_files import PAIRS, SEGMENT_PAIRS
+from sotopia_sdpo.step_files import PAIRS, SEGMENT_PAIRS, write_json
 from sotopia_sdpo.storage import data_home
 
-
-PROMPT = "segment.txt"
-START, END = "start_index", "end_index"
-SCORES = ("goal", "relationship")
 
 FallbackLength = Annotated[
     int | None,
@@ -43,18 +41,21 @@ FallbackLength = Annotated[
         help="Cut a pair without a usable answer after this many messages, an odd number. (default: drop it)",
     ),
 ]
-
-
-class Choice(NamedTuple):
-    """A segment, and why it was chosen."""
-
-    segment: Segment
-    reason: str
+REST = "rest"
+Length = Annotated[
+    str | None,
+    typer.Option(
+        show_default=False,
+        metavar="N|rest",
+        help="Ask no model: cut all pairs after so many messages, an odd number, or where the shorter session ends.",
+    ),
+]
 
 
 def main(
     model: options.Annotator = options.DEFAULT_ANNOTATOR,
     fallback_length: FallbackLength = None,
+    length: Length = None,
     concurrency: options.Concurrency = 15,
     budget: options.Budget = None,
     dry_run: options.DryRun = False,
@@ -71,60 +72,65 @@ def main(
     folder = data_home(data_dir)
 
     def step() -> int | None:
-        if fallback_length is not None and fallback_length % 2 == 0:
-            raise UserError(
-                f"--fallback-length {fallback_length}: expected an odd number, from agent turn to agent turn"
-            )
+        fallback = messages_of("--fallback-length", fallback_length)
+        fixed = messages_of("--length", length)
+        if fixed is not None and (dry_run or fallback is not None):
+            raise UserError("--length asks no model: leave --dry-run and --fallback-length out")
         tally = Tally("pairs")
         pairs = read_pairs(options.place(input, PAIRS, data_dir), PAIRS.writer)[:limit]
         parted = parted_pairs(pairs, tally)
+        if fixed is not None:
+            cut_all(parted, fixed, tally, options.place(output, SEGMENT_PAIRS, data_dir))
+            return None
         questions = list(map(question_about, parted))
         if dry_run:
             print(estimate(questions, asked, folder))
             return None
         annotation = annotate(questions, asked, folder, "pairs")
-        if fallback_length is not None:
-            reason = f"{NO_USABLE_ANSWER}: cut after {fallback_length} messages"
-            if count := annotation.fall_back([Choice(one.segment(fallback_length), reason) for one in parted]):
+        if fallback is not None:
+            reason = f"{NO_USABLE_ANSWER}: cut after {fallback} messages"
+            if count := annotation.fall_back([Choice(one.segment(fallback), reason) for one in parted]):
                 annotation.notes.append(f"{count} of the pairs that are kept have {reason}")
         answered = annotation.answered(parted)
         records = [record for one, choice in answered for record in one.cut(choice.segment, choice.reason)]
         code = finish(annotation, tally, options.place(output, SEGMENT_PAIRS, data_dir), records, folder)
-        print(shares_table(SEGMENT_LENGTHS, [choice.segment[1] - choice.segment[0] for _, choice in answered]))
+        print(lengths_table([choice.segment for _, choice in answered]))
         return code
 
     options.end_with(step)
 
 
-def question_about(parted: Parted) -> Question[Choice]:
-    """Ask for the segment of a pair."""
-    positive, start = parted.positive, parted.start
-    first = starts_at(positive)
-    values = {
-        **{f"negative_{name}": score_of(parted.pair.negative, name) for name in SCORES},
-        **{f"positive_{name}": score_of(parted.pair.positive, name) for name in SCORES},
-        "instructions": instructions(positive[first]),
-        "history": numbered(positive, first + 1, start),
-        "first": numbered(parted.negative, start),
-        "second": numbered(positive, start),
-        "start": str(start),
-        "choices": choices(positive, start, len(positive)),
-    }
+def messages_of(option: str, typed: int | str | None) -> int | None:
+    """Read a length that was typed, in messages.
 
-    def read(text: str) -> Choice:
-        (begins, ends), reason = verdicts.read(text, START, END)
-        if begins != start:
-            raise AnswerError(f"{START} is {begins}, expected {start}, where the two continuations part")
-        if not start <= ends < len(positive) or positive[ends]["from"] != "gpt":
-            raise AnswerError(f"{END} is {ends}, expected a turn of the agent's: one of {values['choices']}")
-        return Choice(parted.segment(ends + 1 - start), reason)
-
-    return Question(fill(PROMPT, values), "segment", verdicts.schema(START, END), read)
+    Raises:
+        UserError: if it is not an odd number; from one of the agent's turns to another it always is.
+    """
+    if typed is None or typed == REST:
+        return None if typed is None else sys.maxsize
+    if not (str(typed).isdecimal() and int(typed) % 2):
+        raise UserError(f"{option} {typed}: expected an odd number, from agent turn to agent turn")
+    return int(typed)
 
 
-def score_of(side: Bare, name: str) -> str:
-    """Write a score, where it is known."""
-    return f"{getattr(side, name):g}" if isinstance(side, Negative) else "an unknown score"
+def cut_all(parted: Sequence[Parted], length: int, tally: Tally, path: Path) -> None:
+    """Cut every pair after so many messages, and write and count them.
+
+    Raises:
+        UserError: if there is none.
+    """
+    segments = [one.segment(length) for one in parted]
+    tally.keep(len(parted))
+    if not parted:
+        raise UserError(f"no pair is left: {tally.line()}")
+    records = [one.cut(segment, "a fixed length") for one, segment in zip(parted, segments, strict=True)]
+    write_json([(path, [side for both in records for side in both])])
+    print(tally.line([path]), lengths_table(segments), sep="\n")
+
+
+def lengths_table(segments: Sequence[Segment]) -> str:
+    """Say how often each length comes, beside the published shares."""
+    return shares_table(SEGMENT_LENGTHS, [end - start for start, end in segments])
 
 
 if __name__ == "__main__":

@@ -2,152 +2,27 @@
 # The whole loop: sample experts, train an SFT agent, find where it goes wrong, train SDPO on that, compare the two.
 #
 #   bash dpo/demo.sh                        without keys, GPU or server: scripted experts, and a small Llama made here
-#   RUN=/data/one TRIALS=5 bash dpo/demo.sh another run folder, another setting
+#   RUN=/data/one TRIALS=5 bash dpo/demo.sh another run folder, another setting; dpo/loop.sh has them all
 #
 # Killed and started again, it goes on where it was; where a setting changed, what depends on it is done again.
-# Everything lies under RUN: database, step files, answers, models, logs/, report, results.json.
 set -euo pipefail
-root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
+. "$(dirname "${BASH_SOURCE[0]}")/loop.sh"
 
-RUN="${RUN:-$root/dpo/data/demo}"
-
-# The world: files for `sotopia db import` with the scenario ids of the stages; none: the demo's own.
-IMPORT="${IMPORT:-}"
-SPLITS="${SPLITS:-}"
-
-# The models, as litellm names them; simulated/NAME is played by the scripted server.
-EXPERTS="${EXPERTS:-simulated/gpt-4-turbo simulated/anna}"
-PARTNER="${PARTNER:-simulated/gpt-4o}"
-EVALUATOR="${EVALUATOR:-simulated/gpt-4o}"
-ANNOTATOR="${ANNOTATOR:-simulated/gpt-4o}"
-SIMULATE="${SIMULATE:-}"                # more options of the scripted server, such as its faults
-
-# How much is sampled.
-SFT_COMBOS="${SFT_COMBOS:-5}"           # combos of a scenario
-SFT_TRIALS="${SFT_TRIALS:-4}"
-NEG_COMBOS="${NEG_COMBOS:-5}"
-TRIALS="${TRIALS:-3}"                   # new sessions of every negative
-EVAL_TASK="${EVAL_TASK:-all}"
-BATCH="${BATCH:-10}"                    # episodes in flight
-LIMIT="${LIMIT:-1000000}"               # at most this many episodes of a step
-
-# Training and serving.
-BASE="${BASE:-}"                        # the model to start from; none: a small Llama is made of the SFT data
-TEMPLATE="${TEMPLATE:-llama3}"
-SFT_CONFIG="${SFT_CONFIG:-$root/LLaMA-Factory/examples/demo/sft.yaml}"
-SFT_OPTIONS="${SFT_OPTIONS:-per_device_train_batch_size=8 num_train_epochs=5}"
-SDPO_CONFIG="${SDPO_CONFIG:-$root/LLaMA-Factory/examples/demo/sdpo.yaml}"
-SDPO_OPTIONS="${SDPO_OPTIONS:-learning_rate=5.0e-5 num_train_epochs=4 val_size=0.05}"
-SERVE_CONFIG="${SERVE_CONFIG:-$root/LLaMA-Factory/examples/inference/demo_hf.yaml}"
-
-. "$root/setup.sh"
-. "$root/dpo/steps.sh"
-export SDPO_HOME="$RUN" SOTOPIA_DB="sqlite:///$RUN/sotopia.db"
-mkdir -p "$RUN/done" "$RUN/logs"
-world=(--demo)
-if [ -n "$IMPORT" ]; then world=(${SPLITS:+--splits "$SPLITS"}); fi
-base="${BASE:-$RUN/base}"
-
-run() { "$SDPO_PYTHON" "$root/dpo/$1.py" "${@:2}"; }
-sotopia() { "$SDPO_PYTHON" -m sotopia_sdpo "$@"; }
-model() { case $1 in simulated/*) printf 'custom/%s@%s/' "${1#simulated/}" "$SIMULATION_URL" ;; *) printf %s "$1" ;; esac; }
-
-needs_simulation() {
-    case "$EXPERTS $PARTNER $EVALUATOR $ANNOTATOR" in *simulated/*) ;; *) return ;; esac
-    if [ -n "${SIMULATION_URL:-}" ]; then return; fi
-    # shellcheck disable=SC2086 (options are words)
-    start_server "$RUN/logs/simulate.log" 'listening on ' sotopia simulate --port 0 $SIMULATE
-    SIMULATION_URL="$server_url"
-}
-
-serving=""
-needs_agent() { # MODEL: one agent is served at a time, by the name custom/agent
-    if [ "$serving" != "$1" ]; then
-        stop_all
-        unset SIMULATION_URL
-        local port
-        port="$("$SDPO_PYTHON" -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')"
-        start_server "$RUN/logs/serve-$1.log" 'serving ' bash "$root/inference.sh" "$SERVE_CONFIG" \
-            model_name_or_path="$RUN/$1" served_model_name=agent template="$TEMPLATE" port="$port"
-        serving="$1"
-        AGENT_URL="$server_url"
-    fi
-    needs_simulation
-}
-
-sample() { # TASK TAG MODEL PARTNER [OPTION...]
-    allow_failures sotopia benchmark "${world[@]}" --task "$1" --tag "$2" --models "$3" --partner-model "$4" \
-        --evaluator-model "$(model "$EVALUATOR")" --batch-size "$BATCH" --limit "$LIMIT" "${@:5}"
-}
-
-# ---- the steps
-
-do_world() {
-    # shellcheck disable=SC2086 (files are words)
-    if [ -n "$IMPORT" ]; then sotopia db import $IMPORT; fi
-    sed 's|"\.\./\.\./dpo/data/|"|' "$root/LLaMA-Factory/data/dataset_info.json" >"$RUN/dataset_info.json"
-}
-
-do_experts() {
-    local expert
-    for expert in $EXPERTS; do
-        expert="$(model "$expert")"
-        sample sft "experts-$chain-${expert%@*}" "$expert" "$expert" --combos-per-env "$SFT_COMBOS" --trials "$SFT_TRIALS"
-    done
-}
-
-do_sft_data() {
-    local expert tags=()
-    for expert in $EXPERTS; do
-        expert="$(model "$expert")"
-        tags+=(--tag "$(tag_of experts)-${expert%@*}")
-    done
-    run sft_data "${tags[@]}"
-}
-
-do_sft() {
-    if [ -z "$BASE" ]; then
-        "$SDPO_PYTHON" -m llamafactory_sdpo.demo.model --out "$base" --data "$RUN/sft_data.json" --width 128 --layers 4
-    fi
-    # shellcheck disable=SC2086 (options are words)
-    bash "$root/train.sh" "$SFT_CONFIG" model_name_or_path="$base" template="$TEMPLATE" dataset_dir="$RUN" \
-        dataset=sft_data output_dir="$RUN/sft" $SFT_OPTIONS
-}
-
-do_negatives() { sample neg "negatives-$chain" "$AGENT_URL" "$(model "$PARTNER")" --combos-per-env "$NEG_COMBOS"; }
-do_filter() { run data_filtering_negative --tag "$(tag_of negatives)"; }
-do_locate() { allow_failures run locate --model "$(model "$ANNOTATOR")"; }
-do_positives() { sample hpos "positives-$chain" "$AGENT_URL" "$(model "$PARTNER")" --trials "$TRIALS"; }
-do_pairs() { run data_filtering_positive --tag "$(tag_of positives)"; }
-do_segments() { allow_failures run auto_tail --model "$(model "$ANNOTATOR")" && run report preference_data_auto.json; }
-do_sft_eval() { sample "$EVAL_TASK" "sft_eval-$chain" "$AGENT_URL" "$(model "$PARTNER")"; }
-
+do_sft_eval() { evaluate sft_eval; }
 do_sdpo() {
     # shellcheck disable=SC2086 (options are words)
-    bash "$root/train.sh" "$SDPO_CONFIG" model_name_or_path="$RUN/sft" template="$TEMPLATE" dataset_dir="$RUN" \
-        dataset=preference_data output_dir="$RUN/sdpo" $SDPO_OPTIONS
+    train "$SDPO_CONFIG" "$RUN/sft" "$RUN/sdpo" dataset=preference_data $SDPO_OPTIONS
 }
+do_sdpo_eval() { evaluate sdpo_eval; }
 
-do_sdpo_eval() { sample "$EVAL_TASK" "sdpo_eval-$chain" "$AGENT_URL" "$(model "$PARTNER")"; }
-do_results() { run results --arm "sft=$(tag_of sft_eval)" --arm "sdpo=$(tag_of sdpo_eval)" --output "$RUN/results.json"; }
-
-step world 'the scenarios'
-step experts 'sample the experts' needs_simulation
-step sft_data 'make SFT data of their sessions'
-step sft 'train the SFT agent'
-step sft_eval 'evaluate it' needs_agent sft
-step negatives 'sample its sessions' needs_agent sft
-step filter 'keep those that went badly'
-step locate 'locate the turns that went wrong' needs_simulation
-step positives 'sample anew from these turns' needs_agent sft
-step pairs 'keep the sessions that went better'
-step segments 'choose the key segments' needs_simulation
+steps_to_agent
+aside sft_eval 'evaluate it' needs_agent sft
+steps_to_pairs
 step sdpo 'train SDPO'
 step sdpo_eval 'evaluate it' needs_agent sdpo
-step results 'compare the two'
 
-cat "$RUN/logs/results.log"
+run results --arm "sft=$(tag_of sft_eval)" --arm "sdpo=$(tag_of sdpo_eval)" --output "$RUN/results.json"
 say "report of the pairs:  $RUN/preference_data_auto.html"
 say "loss figures:         $RUN/sft/training_loss.png $RUN/sdpo/training_loss.png"
 say "results:              $RUN/results.json"
-say "next: open the report; change a setting at the top of dpo/demo.sh; docs/pairs.md has every step by itself"
+say "next: open the report; bash dpo/compare.sh (the other methods on the same pairs); change a setting of dpo/loop.sh"

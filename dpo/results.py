@@ -36,6 +36,8 @@ class Arm(NamedTuple):
     estimates: dict[str, Estimate]
     gains: dict[str, Estimate]
     """Over the first arm, paired; empty for that one itself."""
+    runs: list[float]
+    """The mean goal of each tag's episodes: what seeds make of it."""
 
 
 def main(
@@ -67,7 +69,8 @@ def read_arms(store: Store, typed: Sequence[str]) -> list[Arm]:
         name, mark, tags = text.partition("=")
         if not (name and mark and tags) or name in {one.name for one in arms}:
             raise UserError(f"--arm {text}: expected NAME=TAG[,TAG...], with a name of its own")
-        scores = scores_of(store, tags.split(","))
+        runs = [scores_of(store, [tag]) for tag in tags.split(",")]
+        scores = [score for run in runs for score in run]
         if not scores:
             raise UserError(f"--arm {text}: {store.url} has no scored episode of these tags; see `sotopia db info`")
         gains = compare(arms[0].scores, scores, ()) if arms else []
@@ -76,13 +79,15 @@ def read_arms(store: Store, typed: Sequence[str]) -> list[Arm]:
                 f"--arm {text}: none of its episodes is on a combo of {arms[0].name}, so nothing is paired"
             )
         estimates = results_of(scores, ())[0].estimates
-        arms.append(Arm(name, scores, estimates, gains[0].difference if gains else {}))
+        means = [results_of(run, ())[0].estimates[SHOWN[0]].mean for run in runs if run]
+        arms.append(Arm(name, scores, estimates, gains[0].difference if gains else {}, means))
     return arms
 
 
 def record_of(arm: Arm) -> dict[str, Any]:
     """Write an arm as results.json has it: every dimension, and the gains over the first arm."""
     record: dict[str, Any] = {name: estimate.record() for name, estimate in arm.estimates.items()}
+    record["goal_by_run"] = arm.runs
     if arm.gains:
         record["gain"] = {name: estimate.record() for name, estimate in arm.gains.items()}
     return record
@@ -92,10 +97,12 @@ def table(arms: Sequence[Arm]) -> str:
     """Write the arms a line each: means with 95 % intervals, and what each gains over the first."""
     width = max(len(arm.name) for arm in arms)
     head = "".join(f"{name:>14}  {'95 % interval':15}{'gain':>7}  {'95 % interval':15}" for name in SHOWN)
-    lines = [f"{'':{width}}{head}  episodes".rstrip()]
+    by_run = "  goal by run" if any(len(arm.runs) > 1 for arm in arms) else ""
+    lines = [f"{'':{width}}{head}  episodes{by_run}".rstrip()]
     for arm in arms:
         cells = "".join(_cells(arm, name) for name in SHOWN)
-        lines.append(f"{arm.name:{width}}{cells}  {arm.estimates[SHOWN[0]].count:8}")
+        runs = "  " + " ".join(map(decimals, arm.runs)) if by_run else ""
+        lines.append(f"{arm.name:{width}}{cells}  {arm.estimates[SHOWN[0]].count:8}{runs}")
     return "\n".join(lines)
 
 

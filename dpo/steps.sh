@@ -1,8 +1,8 @@
-# What demo.sh is made of: steps that are done once, and servers that end with the script. Sourced, not run.
+# What the loop is made of: steps that are done once, and servers that end with the script. Sourced, not run.
 #
-# A step NAME is a function do_NAME. It is done again when its text, a setting that it names (a variable in capitals), or
-# a step before it has changed; otherwise not. Its text is that of the functions it calls, too. Its output goes to
-# $RUN/logs/NAME.log.
+# A step NAME is a function do_NAME; NAME.A.B is do_NAME with the arguments A and B. It is done again when its text, a
+# setting that it names (a variable in capitals), or a step before it has changed; otherwise not. Its text is that of the
+# functions it calls, too. Its output goes to $RUN/logs/NAME.log.
 
 chain=""  # names the state after the steps so far
 number=0
@@ -14,10 +14,11 @@ tag_of() { printf '%s-%s' "$1" "$(cat "$RUN/done/$1")"; } # under which a step t
 allow_failures() { "$@" || return $(($? == 3 ? 0 : $?)); } # 3: some episodes or answers failed, and are counted
 
 step() { # NAME 'what it does' [COMMAND that starts what it needs...]
-    local name=$1 what=$2 text key settings="" started=$SECONDS code=0
+    local name=$1 what=$2 text key settings="" started=$SECONDS code=0 call
     shift 2
     number=$((number + 1))
-    text="$(text_of "do_$name")"
+    IFS=. read -ra call <<<"do_$name"
+    text="$name $(text_of "${call[0]}")"
     for key in $(grep -oE '\$\{?[A-Z][A-Z_]+' <<<"$text" | tr -d '${' | sort -u); do
         # Where and how fast something runs changes nothing.
         case $key in RUN | BATCH | SDPO_PYTHON | *_URL) ;; *) settings+="$key=${!key-} " ;; esac
@@ -31,7 +32,7 @@ step() { # NAME 'what it does' [COMMAND that starts what it needs...]
     rm -f "$RUN/done/$name"
     "$@"
     # In the background, where `set -e` holds; it does not in what || looks at.
-    in_background "do_$name" >"$RUN/logs/$name.log" 2>&1
+    in_background "${call[@]}" >"$RUN/logs/$name.log" 2>&1
     wait $! || code=$?
     if [ "$code" -ne 0 ]; then
         say "failed, exit code $code"
@@ -41,6 +42,12 @@ step() { # NAME 'what it does' [COMMAND that starts what it needs...]
     fi
     printf %s "$chain" >"$RUN/done/$name"
     say "$(clock $((SECONDS - started)))  $(outcome "$name")"
+}
+
+aside() { # like step, but no later one depends on it
+    local kept=$chain
+    step "$@"
+    chain=$kept
 }
 
 text_of() { # a function, and all that it calls

@@ -45,7 +45,9 @@ def test_means_and_paired_gains(arms: Path, inside: Command) -> None:
 
 def test_tags_of_an_arm_are_pooled(arms: Path, inside: Command) -> None:
     assert inside("results", "--arm", "both=sft,sdpo", "--output", "results.json").code == 0
-    both = json.loads(Path("results.json").read_text())["both"]["goal"]
+    found = json.loads(Path("results.json").read_text())["both"]
+    assert found["goal_by_run"] == [4, 7]
+    both = found["goal"]
     assert both["mean"] == 5.5 and both["episodes"] == 6 and both["scenarios"] == 3
 
 

@@ -76,6 +76,18 @@ def test_pairs_and_their_check(located: Path, inside: Command, tmp_path: Path) -
     assert check(located, exported, eto_any_difference=True) == []
 
 
+@pytest.mark.parametrize(("length", "ends"), [("1", (4, 2)), ("3", (4, 4)), ("rest", (4, 6))])
+def test_segments_of_a_fixed_length(tiny: Path, inside: Command, length: str, ends: tuple[int, int]) -> None:
+    """The pair of H1 is over one turn after it parts at 3; that of H6 parts at 1 and has six messages."""
+    pairs_with(list)(tiny)
+    done = inside("auto_tail", "--length", length, "--output", "cut.json")
+    assert done.code == 0 and "kept 2 of 2 pairs -> " in done.out, done.err
+    rows = json.loads(Path("cut.json").read_text())
+    assert [row["segment"] for row in rows] == [[3, ends[0]]] * 2 + [[1, ends[1]]] * 2
+    assert [len(row["conversations"]) for row in rows] == [ends[0]] * 2 + [ends[1]] * 2
+    assert not (tiny / "answers.db").exists()
+
+
 # ---- wrong input: one line, exit code 2, nothing written
 
 
@@ -198,7 +210,9 @@ WRONG: list[tuple[str, Callable[[Path], None], list[str], str]] = [
         "record 1: pair is 'N2/1@1', expected 'N1/0@3' here",
     ),
     ("auto_tail", pairs_with(without("pair")), [], "record 1: pair: Field required"),
-    ("auto_tail", pairs_with(list), ["--fallback-length", "2"], "odd"),
+    ("auto_tail", pairs_with(list), ["--fallback-length", "2"], "--fallback-length 2: expected an odd number"),
+    ("auto_tail", pairs_with(list), ["--length", "all"], "--length all: expected an odd number"),
+    ("auto_tail", pairs_with(list), ["--length", "3", "--dry-run"], "--length asks no model"),
 ]
 
 

@@ -17,6 +17,7 @@ mkdir -p "$RUN/done" "$RUN/logs"
 first() {{ echo "kept $FIRST of 9 things"; }}
 do_one() {{ first; echo one >>"$RUN/ran"; }}
 do_two() {{ echo two >>"$RUN/ran"; test "$SECOND" != bad; echo "never if bad" >>"$RUN/ran"; }}
+do_beside() {{ echo "$1" >>"$RUN/ran"; }}
 do_three() {{ echo "three-$(tag_of one)" >>"$RUN/ran"; allow_failures sh -c "exit $THIRD"; }}
 needs_server() {{
     start_server "$RUN/logs/server.log" 'listening on ' sh -c 'echo listening on $$; exec sleep 600'
@@ -24,6 +25,7 @@ needs_server() {{
 }}
 step one 'the first thing'
 step two 'the second thing' needs_server
+for letter in a b; do aside "beside.$letter" 'a thing beside'; done
 step three 'the third thing'
 """
 
@@ -56,14 +58,21 @@ def is_alive(pid: int) -> bool:
 def test_steps_are_done_once_and_again_after_a_change(run, tmp_path: Path) -> None:
     first = run()
     assert first.returncode == 0, first.stderr
-    assert ran(tmp_path) == ["one", "two", "never if bad", "three"]
+    assert ran(tmp_path) == ["one", "two", "never if bad", "a", "b", "three"]
     assert "kept 1 of 9 things" in first.stdout.splitlines()[0]
     again = run()
-    assert ran(tmp_path) == [] and again.stdout.count("done before") == 3
+    assert ran(tmp_path) == [] and again.stdout.count("done before") == 5
     later = run(THIRD="0")
-    assert ran(tmp_path) == ["three"] and later.stdout.count("done before") == 2
+    assert ran(tmp_path) == ["three"] and later.stdout.count("done before") == 4
     run(FIRST="5", THIRD="0")
-    assert ran(tmp_path) == ["one", "two", "never if bad", "three"]
+    assert ran(tmp_path) == ["one", "two", "never if bad", "a", "b", "three"]
+
+
+def test_what_is_done_aside_changes_no_later_step(run, tmp_path: Path) -> None:
+    run()
+    (tmp_path / "done" / "beside.b").unlink()
+    run()
+    assert ran(tmp_path) == ["b"]
 
 
 def test_a_step_that_fails_ends_it_and_is_done_again(run, tmp_path: Path) -> None:
@@ -71,7 +80,7 @@ def test_a_step_that_fails_ends_it_and_is_done_again(run, tmp_path: Path) -> Non
     failed = run(SECOND="bad")
     assert failed.returncode == 1 and "failed, exit code 1" in failed.stdout and "logs/two.log" in failed.stderr
     assert ran(tmp_path) == ["one", "two"]
-    assert run().returncode == 0 and ran(tmp_path) == ["two", "never if bad", "three"]
+    assert run().returncode == 0 and ran(tmp_path) == ["two", "never if bad", "a", "b", "three"]
     assert run(THIRD="4").returncode == 4
 
 
