@@ -7,24 +7,27 @@
 # Ends with a table in the shape of the paper's: methods first, then segment lengths. Killed and started again, it goes
 # on where it was. Settings: below, and those of dpo/loop.sh.
 set -euo pipefail
+if [ -z "${SERVE_CONFIG:-}" ] && [ -d "$(dirname "${BASH_SOURCE[0]}")/../.venv-vllm" ]; then
+    SERVE_CONFIG="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)/LLaMA-Factory/examples/inference/demo_vllm.yaml"
+fi
 . "$(dirname "${BASH_SOURCE[0]}")/loop.sh"
 
 ARMS="${ARMS:-preferred_sft dpo eto dmpo sdpo sdpo_3 sdpo_rest}"
 SEEDS="${SEEDS:-1 2 3}"                 # each: one training and one evaluation; of the SFT agent, one evaluation
-PAIR_OPTIONS="${PAIR_OPTIONS:-$SDPO_OPTIONS}" # for all methods that train on pairs, as in the paper
-PREFERRED_SFT_OPTIONS="${PREFERRED_SFT_OPTIONS:-learning_rate=2.5e-4 num_train_epochs=3}" # 5 times theirs, as in the paper
+PAIR_OPTIONS="${PAIR_OPTIONS-$SDPO_OPTIONS}" # of all methods that train on pairs, as in the paper
+PREFERRED_SFT_OPTIONS="${PREFERRED_SFT_OPTIONS-learning_rate=2.5e-4 num_train_epochs=3}" # 5 times theirs, as in the paper
 
-what_is() { # ARM: what trains it, on what
+what_trains() { # ARM: sets $what, its stage and data
     case $1 in
-        preferred_sft) say stage=sft dataset=positive_data ;;
-        dpo) say stage=sdpo segment_scope=turn dataset=preference_data ;; # segments of length 1
-        eto | dmpo) say "stage=$1" dataset=eto_data ;;
-        sdpo) say stage=sdpo dataset=preference_data ;;
-        sdpo_3 | sdpo_rest) say stage=sdpo "dataset_dir=$RUN/${1#sdpo_}" dataset=preference_data ;;
-        *) say "ARMS: no arm is named $1" >&2 && exit 2 ;;
+        preferred_sft) what=(stage=sft dataset=positive_data) ;;
+        dpo) what=(stage=sdpo segment_scope=turn dataset=preference_data) ;; # segments of length 1
+        eto | dmpo) what=("stage=$1" dataset=eto_data) ;;
+        sdpo) what=(stage=sdpo dataset=preference_data) ;;
+        sdpo_3 | sdpo_rest) what=(stage=sdpo dataset=preference_data "dataset_dir=$RUN/${1#sdpo_}") ;;
+        *) say "error: ARMS: no arm is named $1" >&2 && exit 2 ;;
     esac
 }
-for arm in $ARMS; do what_is "$arm" >/dev/null; done
+for arm in $ARMS; do what_trains "$arm"; done
 
 do_sessions() { sample pos "sessions-$chain" "$AGENT_URL" "$(model "$PARTNER")" --trials "$TRIALS"; }
 do_eto_pairs() { run data_filtering_positive --pairs eto --tag "$(tag_of sessions)"; }
@@ -36,8 +39,9 @@ do_cut() { # LENGTH
 do_train() { # ARM SEED
     local config="$SDPO_CONFIG" options="$PAIR_OPTIONS"
     if [ "$1" = preferred_sft ]; then config="$SFT_CONFIG" options="$PREFERRED_SFT_OPTIONS"; fi
-    # shellcheck disable=SC2046,SC2086 (options are words)
-    train "$config" "$RUN/sft" "$RUN/compare/$1-$2" seed="$2" $options $(what_is "$1")
+    what_trains "$1"
+    # shellcheck disable=SC2086 (options are words)
+    train "$config" "$RUN/sft" "$RUN/compare/$1-$2" seed="$2" $options "${what[@]}"
 }
 do_eval() { evaluate "eval-$1-$2"; } # ARM SEED
 
@@ -50,10 +54,10 @@ step cut.rest 'cut segments to the end'
 for seed in $SEEDS; do
     aside "eval.sft.$seed" "SFT, evaluation $seed" needs_agent sft
 done
-for arm in $ARMS; do
-    for seed in $SEEDS; do
+for seed in $SEEDS; do
+    for arm in $ARMS; do
         before=$chain
-        step "train.$arm.$seed" "$arm, seed $seed: train"
+        step "train.$arm.$seed" "$arm, seed $seed: train" needs_machine
         step "eval.$arm.$seed" "$arm, seed $seed: evaluate" needs_agent "compare/$arm-$seed"
         chain=$before
     done

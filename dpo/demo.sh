@@ -18,7 +18,7 @@ do_sdpo_eval() { evaluate sdpo_eval; }
 steps_to_agent
 aside sft_eval 'evaluate it' needs_agent sft
 steps_to_pairs
-step sdpo 'train SDPO'
+step sdpo 'train SDPO' needs_machine
 step sdpo_eval 'evaluate it' needs_agent sdpo
 
 run results --arm "sft=$(tag_of sft_eval)" --arm "sdpo=$(tag_of sdpo_eval)" --output "$RUN/results.json"

@@ -10,18 +10,21 @@ RUN="${RUN:-$root/dpo/data/demo}"
 IMPORT="${IMPORT:-}"
 SPLITS="${SPLITS:-}"
 
-# The models, as litellm names them; simulated/NAME is played by the scripted server.
+# The models, as litellm names them; simulated/NAME is played by the scripted server. The partner may be `self`, too.
 EXPERTS="${EXPERTS:-simulated/gpt-4-turbo simulated/anna}"
 PARTNER="${PARTNER:-simulated/gpt-4o}"
 EVALUATOR="${EVALUATOR:-simulated/gpt-4o}"
 ANNOTATOR="${ANNOTATOR:-simulated/gpt-4o}"
 SIMULATE="${SIMULATE:-}"                # more options of the scripted server, such as its faults
 
+# Published SFT data, or your own, in the place of the experts' sessions.
+SFT_DATA="${SFT_DATA:-}"
+
 # How much is sampled.
 SFT_COMBOS="${SFT_COMBOS:-5}"           # combos of a scenario
 SFT_TRIALS="${SFT_TRIALS:-3}"
 NEG_COMBOS="${NEG_COMBOS:-5}"
-NEG_OPTIONS="${NEG_OPTIONS:---max-per-role 5}" # which sessions went badly
+NEG_OPTIONS="${NEG_OPTIONS---max-per-role 5}" # which sessions went badly
 TRIALS="${TRIALS:-3}"                   # new sessions of every negative
 EVAL_TASK="${EVAL_TASK:-all}"
 BATCH="${BATCH:-10}"                    # episodes in flight
@@ -31,20 +34,26 @@ LIMIT="${LIMIT:-1000000}"               # at most this many episodes of a step
 BASE="${BASE:-}"                        # the model to start from; none: a small Llama is made of the SFT data
 TEMPLATE="${TEMPLATE:-llama3}"
 SFT_CONFIG="${SFT_CONFIG:-$root/LLaMA-Factory/examples/demo/sft.yaml}"
-SFT_OPTIONS="${SFT_OPTIONS:-per_device_train_batch_size=8 num_train_epochs=4}"
+SFT_OPTIONS="${SFT_OPTIONS-per_device_train_batch_size=8 num_train_epochs=4}"
 SDPO_CONFIG="${SDPO_CONFIG:-$root/LLaMA-Factory/examples/demo/sdpo.yaml}"
-SDPO_OPTIONS="${SDPO_OPTIONS:-learning_rate=5.0e-5 num_train_epochs=4 val_size=0.05}"
+SDPO_OPTIONS="${SDPO_OPTIONS-learning_rate=5.0e-5 num_train_epochs=4 val_size=0.05}"
 SERVE_CONFIG="${SERVE_CONFIG:-$root/LLaMA-Factory/examples/inference/demo_hf.yaml}"
 
 . "$root/setup.sh"
 . "$root/dpo/steps.sh"
-export SDPO_HOME="$RUN" SOTOPIA_DB="sqlite:///$RUN/sotopia.db"
-mkdir -p "$RUN/done" "$RUN/logs"
+claim_run
+export SOTOPIA_DB="sqlite:///$RUN/sotopia.db"
 base="${BASE:-$RUN/base}"
 
 run() { "$SDPO_PYTHON" "$root/dpo/$1.py" "${@:2}"; }
 sotopia() { "$SDPO_PYTHON" -m sotopia_sdpo "$@"; }
-model() { case $1 in simulated/*) printf 'custom/%s@%s/' "${1#simulated/}" "$SIMULATION_URL" ;; *) printf %s "$1" ;; esac; }
+model() { # NAME: what the commands call it
+    case $1 in
+        simulated/*) printf 'custom/%s@%s/' "${1#simulated/}" "$SIMULATION_URL" ;;
+        self) printf %s "$AGENT_URL" ;;
+        *) printf %s "$1" ;;
+    esac
+}
 
 needs_simulation() {
     case "$EXPERTS $PARTNER $EVALUATOR $ANNOTATOR" in *simulated/*) ;; *) return ;; esac
@@ -54,11 +63,16 @@ needs_simulation() {
     SIMULATION_URL="$server_url"
 }
 
+needs_machine() { # for itself: a server would hold the memory of the GPUs
+    stop_all
+    serving=""
+    unset SIMULATION_URL
+}
+
 serving=""
 needs_agent() { # MODEL: one agent is served at a time, by the name custom/agent
     if [ "$serving" != "$1" ]; then
-        stop_all
-        unset SIMULATION_URL
+        needs_machine
         local port
         port="$("$SDPO_PYTHON" -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')"
         start_server "$RUN/logs/serve-${1//\//-}.log" 'serving ' bash "$root/inference.sh" "$SERVE_CONFIG" \
@@ -91,19 +105,18 @@ do_world() {
 }
 
 do_experts() {
-    local expert
+    if [ -n "$SFT_DATA" ]; then return; fi
+    local expert name
     for expert in $EXPERTS; do
-        expert="$(model "$expert")"
-        sample sft "experts-$chain-${expert%@*}" "$expert" "$expert" --combos-per-env "$SFT_COMBOS" --trials "$SFT_TRIALS"
+        name="$(model "$expert")"
+        sample sft "experts-$chain-$expert" "$name" "$name" --combos-per-env "$SFT_COMBOS" --trials "$SFT_TRIALS"
     done
 }
 
 do_sft_data() {
+    if [ -n "$SFT_DATA" ]; then cp "$SFT_DATA" "$RUN/sft_data.json" && return; fi
     local expert tags=()
-    for expert in $EXPERTS; do
-        expert="$(model "$expert")"
-        tags+=(--tag "$(tag_of experts)-${expert%@*}")
-    done
+    for expert in $EXPERTS; do tags+=(--tag "$(tag_of experts)-$expert"); done
     run sft_data "${tags[@]}"
 }
 
@@ -129,7 +142,7 @@ steps_to_agent() {
     step world 'the scenarios'
     step experts 'sample the experts' needs_simulation
     step sft_data 'make SFT data of their sessions'
-    step sft 'train the SFT agent'
+    step sft 'train the SFT agent' needs_machine
 }
 
 steps_to_pairs() {

@@ -13,6 +13,32 @@ clock() { printf '%d:%02d' $(($1 / 60)) $(($1 % 60)); }
 tag_of() { printf '%s-%s' "$1" "$(cat "$RUN/done/$1")"; } # under which a step that is done has sampled
 allow_failures() { "$@" || return $(($? == 3 ? 0 : $?)); } # 3: some episodes or answers failed, and are counted
 
+claim_run() { # $RUN for this script alone, and end what one that was killed has left behind there
+    local process started group
+    mkdir -p "$RUN/done" "$RUN/logs"
+    touch "$RUN/script" "$RUN/groups"
+    if read -r process started <"$RUN/script" && [ -n "$started" ] && [ "$(start_of "$process")" = "$started" ]; then
+        say "error: $RUN: process $process is at work here; wait for it, or set another RUN" >&2
+        exit 2
+    fi
+    export SDPO_HOME="$RUN" # the data folder of all that is started here; it tells which groups are ours, too
+    while read -r group; do
+        if is_ours "$group"; then kill -- "-$group" 2>/dev/null || true; fi
+        while is_ours "$group"; do sleep 0.2; done
+    done <"$RUN/groups"
+    : >"$RUN/groups"
+    printf '%s %s\n' $$ "$(start_of $$)" >"$RUN/script"
+}
+
+start_of() { ps -o lstart= -p "$1" 2>/dev/null || true; } # a process number is used again, but not at the same time
+is_ours() { # GROUP: has it a process of this run?
+    local process
+    for process in $(pgrep -g "$1" 2>/dev/null); do
+        if tr '\0' '\n' 2>/dev/null <"/proc/$process/environ" | grep -qxF "SDPO_HOME=$RUN"; then return 0; fi
+    done
+    return 1
+}
+
 step() { # NAME 'what it does' [COMMAND that starts what it needs...]
     local name=$1 what=$2 text key settings="" started=$SECONDS code=0 call
     shift 2
@@ -69,6 +95,7 @@ in_background() { # COMMAND...: in a process group of its own, so that all that 
     (set -e && "$@") &
     set +m
     processes+=($!)
+    say $! >>"$RUN/groups"
 }
 
 outcome() { # the line of a step's log that says what came of it
@@ -92,12 +119,20 @@ start_server() { # LOG PATTERN COMMAND...: waits for a line that begins with PAT
     done
 }
 
-stop_all() {
-    local process
-    for process in "${processes[@]}"; do if [ -n "$process" ]; then kill -- "-$process" 2>/dev/null || true; fi; done
-    for process in "${processes[@]}"; do if [ -n "$process" ]; then wait "$process" 2>/dev/null || true; fi; done
+stop_all() { # the last first, so that nobody waits for an answer of a server that is gone
+    local number tenth
+    for ((number = ${#processes[@]} - 1; number >= 0; number--)); do
+        kill -- "-${processes[number]}" 2>/dev/null || continue
+        for ((tenth = 0; tenth < 200; tenth++)); do
+            lives "${processes[number]}" || break
+            sleep 0.1
+        done
+        kill -9 -- "-${processes[number]}" 2>/dev/null || true
+    done
     processes=()
 }
+lives() { ps -eo pgid=,stat= | awk -v group="$1" '$1 == group && $2 !~ /^Z/ { found = 1 } END { exit !found }'; } # GROUP
 trap stop_all EXIT
+trap 'exit 129' HUP
 trap 'exit 130' INT
 trap 'exit 143' TERM

@@ -13,7 +13,7 @@ STEPS = Path(__file__).resolve().parents[1] / "steps.sh"
 SCRIPT = f"""
 set -euo pipefail
 . "{STEPS}"
-mkdir -p "$RUN/done" "$RUN/logs"
+claim_run
 first() {{ echo "kept $FIRST of 9 things"; }}
 do_one() {{ first; echo one >>"$RUN/ran"; }}
 do_two() {{ echo two >>"$RUN/ran"; test "$SECOND" != bad; echo "never if bad" >>"$RUN/ran"; }}
@@ -48,11 +48,17 @@ def ran(folder: Path) -> list[str]:
 
 
 def is_alive(pid: int) -> bool:
+    """Tell whether a process is there and more than an entry that nobody has asked for."""
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
         return False
-    return True
+
+
+def members(group: int) -> list[int]:
+    """List the living processes of a group."""
+    found = subprocess.run(["pgrep", "-g", str(group)], capture_output=True, text=True).stdout
+    return [pid for pid in map(int, found.split()) if is_alive(pid)]
 
 
 def test_steps_are_done_once_and_again_after_a_change(run, tmp_path: Path) -> None:
@@ -101,3 +107,23 @@ def test_an_interrupted_script_leaves_nothing(tmp_path: Path) -> None:
         process.send_signal(signal.SIGTERM)
         assert process.wait(30) == 143
     assert not any(is_alive(int((tmp_path / name).read_text())) for name in ("pid", "step"))
+
+
+def test_what_a_killed_script_left_is_ended_by_the_next(run, tmp_path: Path) -> None:
+    script = SCRIPT.replace('test "$SECOND" != bad', 'echo $BASHPID >"$RUN/step"; sleep 600')
+    env = {**os.environ, "FIRST": "1", "SECOND": "2", "THIRD": "0", "RUN": str(tmp_path)}
+    with subprocess.Popen(["bash", "-c", script], env=env, stdout=subprocess.DEVNULL) as process:
+        deadline = time.monotonic() + 30
+        while not (tmp_path / "step").exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        busy = run()
+        assert busy.returncode == 2 and f"process {process.pid} is at work here" in busy.stderr
+        process.kill()
+        process.wait(30)
+
+    left = [os.getpgid(int((tmp_path / name).read_text())) for name in ("pid", "step")]
+    assert all(map(members, left))
+    os.kill(left[1], signal.SIGKILL)  # the step's shell, as `pkill -9 -f` would, but not what it has started
+    assert run().returncode == 0
+    assert not any(map(members, left))

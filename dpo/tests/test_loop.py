@@ -1,0 +1,122 @@
+"""The loop and the comparison to their ends, with training and serving replaced, under faults and kills.
+
+Sampling, annotating and the scripts are the real ones. Training writes down what it was asked for; the agent is one of
+the scripted characters. The demo as it is, is `bash dpo/demo.sh`.
+"""
+
+import json
+import os
+import random
+import re
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from conftest import DPO, command_of
+from recheck import check
+from running import environment
+
+
+REPLACED = """
+train() { mkdir -p "$3" && echo "$@" | tee -a "$RUN/trained" >"$3/model"; }
+needs_agent() {
+    [ "$1" = sft ] || [ -f "$RUN/$1/model" ]
+    needs_simulation
+    AGENT_URL="custom/bob@$SIMULATION_URL/"
+}
+"""
+FAULTS = "--rate-429 0.025 --rate-500 0.025 --rate-drop 0.025 --rate-broken-json 0.025 --rate-annotation 0.1"
+STEPS = 13
+KILLED_IN = ("experts", "sft", "negatives", "locate", "positives", "segments", "sdpo_eval")
+TIMEOUT_S = 300
+
+
+@pytest.fixture
+def script(tmp_path: Path):
+    """Start demo.sh or compare.sh with settings of a test."""
+
+    def start(name: str, **settings: str) -> "subprocess.Popen[bytes]":
+        text = (DPO / name).read_text()
+        source = '. "$(dirname "${BASH_SOURCE[0]}")/loop.sh"\n'
+        assert source in text
+        (tmp_path / name).write_text(text.replace(source, f'. "{DPO}/loop.sh"\n{REPLACED}'))
+        values = {"RUN": str(tmp_path / "run"), "BASE": "none", "SFT_TRIALS": "1", "SIMULATE": FAULTS, **settings}
+        # A file: what a killed script leaves behind would keep a pipe open.
+        with (tmp_path / "out").open("w") as out:
+            command, pipes = ["bash", str(tmp_path / name)], {"stdout": out, "stderr": out}
+            return subprocess.Popen(command, env=environment(**values), cwd=tmp_path, **pipes)
+
+    return start
+
+
+def finish(process: "subprocess.Popen[bytes]", tmp_path: Path, code: int = 0) -> str:
+    ended = process.wait(TIMEOUT_S)
+    out = (tmp_path / "out").read_text()
+    assert ended == code, out
+    return out
+
+
+def wait_for(log: Path, process: "subprocess.Popen[bytes]", since: float) -> None:
+    """Wait until a step has begun, which is when its log is written anew, or the script has ended."""
+    while process.poll() is None and not (log.exists() and log.stat().st_mtime >= since):
+        time.sleep(0.02)
+
+
+def test_the_loop_killed_again_and_again(script, tmp_path: Path) -> None:
+    run, draw = tmp_path / "run", random.Random(5)
+    for number, name in enumerate(KILLED_IN):
+        since = time.time()
+        process = script("demo.sh")
+        wait_for(run / "logs" / f"{name}.log", process, since)
+        time.sleep(draw.random() * 0.7)
+        process.send_signal((signal.SIGKILL, signal.SIGTERM, signal.SIGINT)[number % 3])
+        process.wait(60)
+    out = finish(script("demo.sh"), tmp_path)
+    assert "\nsft " in out and "\nsdpo " in out and "mean nothing about real social skill" in out
+    results = json.loads((run / "results.json").read_text())
+    assert results["sft"]["goal"]["mean"] and results["sdpo"]["gain"]["goal"]
+    assert (run / "preference_data_auto.html").exists()
+    exported = tmp_path / "episodes.jsonl"
+    command = command_of("sotopia", "db", "export", "--episodes", str(exported))
+    subprocess.run(command, env=environment(SDPO_HOME=str(run)), check=True, capture_output=True)
+    assert check(run, exported, cap=5) == []
+    assert len(json.loads((run / "preference_data_auto.json").read_text())) > 20
+
+    again = finish(script("demo.sh"), tmp_path)
+    assert again.count("done before") == STEPS
+    changed = finish(script("demo.sh", TRIALS="2"), tmp_path)
+    assert [line.split()[0] for line in changed.splitlines() if "done before" in line] == list("12345678")
+
+    out = finish(script("compare.sh", TRIALS="2", ARMS="preferred_sft dmpo sdpo_3", SEEDS="1 2"), tmp_path)
+    assert out.count("done before") == 10, out
+    arms = json.loads((run / "compare.json").read_text())
+    assert list(arms) == ["sft", "preferred_sft", "dmpo", "sdpo_3"]
+    assert all(len(arm["goal_by_run"]) == 2 for arm in arms.values())
+    trained = (run / "trained").read_text()
+    for wanted in (
+        r"sft\.yaml .*preferred_sft-2 seed=2 .*stage=sft dataset=positive_data",
+        r"sdpo\.yaml .*dmpo-1 seed=1 .*stage=dmpo dataset=eto_data",
+        rf"sdpo\.yaml .*sdpo_3-2 seed=2 .*stage=sdpo dataset=preference_data dataset_dir={re.escape(str(run))}/3",
+    ):
+        assert re.search(wanted, trained), wanted
+    lengths = {
+        name: {row["segment"][1] - row["segment"][0] for row in json.loads((run / name).read_text())}
+        for name in ("3/preference_data_auto.json", "rest/preference_data_auto.json")
+    }
+    assert max(lengths["3/preference_data_auto.json"]) == 3 < max(lengths["rest/preference_data_auto.json"])
+
+
+def test_an_unknown_arm_is_refused_before_anything(script, tmp_path: Path) -> None:
+    assert "no arm is named kto" in finish(script("compare.sh", ARMS="sdpo kto"), tmp_path, code=2)
+    assert not (tmp_path / "run" / "logs" / "world.log").exists()
+
+
+def test_another_script_at_work_here_is_refused(script, tmp_path: Path) -> None:
+    first = script("demo.sh")
+    while not (tmp_path / "run" / "logs" / "experts.log").exists():
+        time.sleep(0.05)
+    assert "is at work here" in finish(script("compare.sh"), tmp_path, code=2)
+    os.kill(first.pid, signal.SIGTERM)
+    assert first.wait(60) == 143
