@@ -50,7 +50,9 @@ def load_splits(path: str | Path | None = None) -> Splits:
     source = Path(path) if path else files("sotopia_sdpo").joinpath("splits", SPLITS_FILE)
     try:
         found = json.loads(source.read_text("utf-8"))
-    except (OSError, ValueError) as err:
+    except OSError as err:
+        raise UserError(f"{name}: cannot be read ({err.strerror}); --splits takes a JSON file") from err
+    except ValueError as err:
         raise UserError(f"{name}: cannot be read as JSON ({err}); give a file like {{'SFT-round-1': [ids]}}") from err
     if not isinstance(found, dict):
         raise UserError(f"{name}: expected an object of stages, found a {type(found).__name__}")

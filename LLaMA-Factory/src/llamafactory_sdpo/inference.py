@@ -9,6 +9,9 @@ import argparse
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -33,8 +36,8 @@ class Started(NamedTuple):
     """What is about to serve."""
 
     commands: list[processes.Command]
-    encoder: DialogueEncoder
-    """Training's, for the probe."""
+    load_encoder: Callable[[], DialogueEncoder]
+    """Gives training's, for the probe."""
     engine: str
 
 
@@ -72,28 +75,39 @@ def serve(argv: list[str], api_key: str | None) -> None:
     """
     paths = resolve(argv, Path.cwd(), default=lambda: DEFAULT_CONFIG)
     os.chdir(ROOT)
-    try:
+    with naming(paths.config):
         config = serving_config.load(paths.config, paths.overrides)
         if api_key:
             config = config.model_copy(update={"api_key": api_key})
         ensure_demo(config)
         check(config)
         started = vllm_servers(config) if config.infer_backend == "vllm" else host_servers(config)
-    except UserError as err:
-        is_untrained = paths.config == DEFAULT_CONFIG and "does not exist" in str(err)
-        hint = f"; the demo: bash inference.sh {DEMO_SERVING}" if is_untrained else ""
-        raise UserError(f"{paths.config}: {err}{hint}") from None
     say(f"starting {len(started.commands)} x {started.engine}; its log: {started.commands[0].log}")
+    began = time.monotonic()
     with processes.running(started.commands) as servers:
-        seconds = processes.wait_until_ready(servers, progress)
+        with naming(paths.config):
+            encoder = started.load_encoder()
+        processes.wait_until_ready(servers, progress)
         count = sum(
-            probe.compare(started.encoder, config.template, probe.tokenize_at(server.url, name, config.api_key))
+            probe.compare(encoder, config.template, probe.tokenize_at(server.url, name, config.api_key))
             for server in servers
             for name in config.names
         )
-        say(f"ready after {seconds:.0f} s; {count} prompts are those of training (template {config.template})")
+        took = f"ready after {time.monotonic() - began:.0f} s"
+        say(f"{took}; {count} prompts are those of training (template {config.template})")
         announce(config)
         processes.watch(servers)
+
+
+@contextmanager
+def naming(config: Path) -> Iterator[None]:
+    """Say in the user's mistakes in which file they are, and what to do where nothing has been trained yet."""
+    try:
+        yield
+    except UserError as err:
+        is_untrained = config == DEFAULT_CONFIG and "does not exist" in str(err)
+        hint = f"; the demo: bash inference.sh {DEMO_SERVING}" if is_untrained else ""
+        raise UserError(f"{config}: {err}{hint}") from None
 
 
 def check(config: ServingConfig) -> None:
@@ -139,14 +153,15 @@ def vllm_servers(config: ServingConfig) -> Started:
         )
         for replica, port in enumerate(config.ports)
     ]
-    return Started(commands, loaded.encoder, f"vLLM {installed.version} ({'CPU' if installed.is_cpu else 'GPU'})")
+    return Started(
+        commands, lambda: loaded.encoder, f"vLLM {installed.version} ({'CPU' if installed.is_cpu else 'GPU'})"
+    )
 
 
 def host_servers(config: ServingConfig) -> Started:
     """Write the config for servers on the host's own engine, and their commands."""
     from .serving import prompting
 
-    loaded = prompting.load(config)
     secrets = {serving_config.KEY_VARIABLE: config.api_key, "HF_TOKEN": config.hf_hub_token}
     env = {**os.environ, **{name: value for name, value in secrets.items() if value}}
     commands = []
@@ -157,7 +172,9 @@ def host_servers(config: ServingConfig) -> Started:
         argv = [sys.executable, "-m", "llamafactory_sdpo.serving.host_server", str(path), str(port)]
         url = f"http://{reachable(config.host)}:{port}"
         commands.append(processes.Command(argv, env, url, path.with_name("server.log")))
-    return Started(commands, loaded.encoder, "the host's Hugging Face engine, which answers one request at a time")
+    # Loaded while the servers start, which import the same.
+    engine = "the host's Hugging Face engine, which answers one request at a time"
+    return Started(commands, lambda: prompting.load(config).encoder, engine)
 
 
 def ensure_demo(config: ServingConfig) -> None:

@@ -148,7 +148,7 @@ def test_what_cannot_work_is_found_by_the_probe(
         (["--task", "best", "--demo"], "'best' is not a task; expected one of sft, neg, pos, hpos, all, hard"),
         (["--task", "pos", "--demo"], "negative_combos.json is not there; data_filtering_negative.py writes it"),
         (["--demo", "--prompt-template", "no.txt"], "no.txt: cannot be read as a prompt template"),
-        (["--demo", "--splits", "no.json"], "no.json: cannot be read as JSON"),
+        (["--demo", "--splits", "no.json"], "no.json: cannot be read (No such file"),
         (["--demo", "--db", "mysql://x"], "expected sqlite:///PATH or redis://HOST:PORT/N"),
         (["--demo", "--models", "a", "--models", "b", "--tag", "t"], "--tag names one run"),
         (["--demo", "--models", "custom/a"], "custom/a: no address"),

@@ -167,8 +167,8 @@ def stop(servers: list[Server]) -> None:
         server.process.wait()
 
 
-def wait_until_ready(servers: list[Server], say: Callable[[str], None]) -> float:
-    """Wait until all servers answer, with a line of progress; return the seconds it took.
+def wait_until_ready(servers: list[Server], say: Callable[[str], None]) -> None:
+    """Wait until all servers answer, with a line of progress.
 
     Raises:
         UserError: if one ends instead; its last lines are printed.
@@ -187,7 +187,6 @@ def wait_until_ready(servers: list[Server], say: Callable[[str], None]) -> float
             say(f"waiting until {len(waiting)} of {len(servers)} answer, {now - started:.0f} s")
         if waiting:
             time.sleep(POLL_S)
-    return time.monotonic() - started
 
 
 def watch(servers: list[Server]) -> None:
