@@ -114,8 +114,11 @@ do_experts() {
 }
 
 do_sft_data() {
-    if [ -n "$SFT_DATA" ]; then cp "$SFT_DATA" "$RUN/sft_data.json" && return; fi
     local expert tags=()
+    if [ -n "$SFT_DATA" ]; then
+        cp "$SFT_DATA" "$RUN/sft_data.json"
+        return
+    fi
     for expert in $EXPERTS; do tags+=(--tag "$(tag_of experts)-$expert"); done
     run sft_data "${tags[@]}"
 }

@@ -248,7 +248,9 @@ def keep_fitting(stage: str, stop: bool, data_args: Any, rows: Any, split: str) 
         )
     kept = [index for index, fits in enumerate(rows["fits"]) if fits]
     lost = len(rows) - len(kept)
-    shortened = sum(1 for index in kept if rows["dropped_turns"][index])
+    # A column is read as a whole: row by row, each reading costs more than the encoding of its pair.
+    dropped = rows["dropped_turns"][:]
+    shortened = sum(1 for index in kept if dropped[index])
     if lost and (stop or not kept):
         first = next(origin for origin, fits in zip(rows["origin"], rows["fits"], strict=True) if not fits)
         split = split.removesuffix("_dataset")
