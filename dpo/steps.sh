@@ -16,6 +16,7 @@ allow_failures() { "$@" || return $(($? == 3 ? 0 : $?)); } # 3: some episodes or
 claim_run() { # $RUN for this script alone, and end what one that was killed has left behind there
     local process started group
     mkdir -p "$RUN/done" "$RUN/logs"
+    RUN="$(cd "$RUN" && pwd)"
     touch "$RUN/script" "$RUN/groups"
     if read -r process started <"$RUN/script" && [ -n "$started" ] && [ "$(start_of "$process")" = "$started" ]; then
         say "error: $RUN: process $process is at work here; wait for it, or set another RUN" >&2
