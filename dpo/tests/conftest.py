@@ -26,6 +26,12 @@ import tiny_run  # noqa: E402
 from running import CLEARED, TIMEOUT_S, Command, Result, environment  # noqa: E402
 
 
+@pytest.fixture(autouse=True, scope="session")
+def interruptible() -> None:
+    """Let what the tests start be interrupted, also where the tests are a shell's background job, which ignores it."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
     """The data folder of this test."""

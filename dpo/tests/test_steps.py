@@ -96,7 +96,9 @@ def test_servers_end_with_the_script(run, tmp_path: Path) -> None:
         assert not is_alive(int((tmp_path / "pid").read_text()))
 
 
-def test_an_interrupted_script_leaves_nothing(tmp_path: Path) -> None:
+@pytest.fixture
+def stuck(tmp_path: Path):
+    """Start the script, with a second step that does not end."""
     script = SCRIPT.replace('test "$SECOND" != bad', 'echo $BASHPID >"$RUN/step"; sleep 600')
     env = {**os.environ, "FIRST": "1", "SECOND": "2", "THIRD": "0", "RUN": str(tmp_path)}
     with subprocess.Popen(["bash", "-c", script], env=env, stdout=subprocess.DEVNULL) as process:
@@ -104,26 +106,28 @@ def test_an_interrupted_script_leaves_nothing(tmp_path: Path) -> None:
         while not (tmp_path / "step").exists():
             assert time.monotonic() < deadline
             time.sleep(0.05)
-        process.send_signal(signal.SIGTERM)
-        assert process.wait(30) == 143
-    assert not any(is_alive(int((tmp_path / name).read_text())) for name in ("pid", "step"))
+        yield process
 
 
-def test_what_a_killed_script_left_is_ended_by_the_next(run, tmp_path: Path) -> None:
-    script = SCRIPT.replace('test "$SECOND" != bad', 'echo $BASHPID >"$RUN/step"; sleep 600')
-    env = {**os.environ, "FIRST": "1", "SECOND": "2", "THIRD": "0", "RUN": str(tmp_path)}
-    with subprocess.Popen(["bash", "-c", script], env=env, stdout=subprocess.DEVNULL) as process:
-        deadline = time.monotonic() + 30
-        while not (tmp_path / "step").exists():
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-        busy = run()
-        assert busy.returncode == 2 and f"process {process.pid} is at work here" in busy.stderr
-        process.kill()
-        process.wait(30)
+def groups(folder: Path) -> list[int]:
+    """Give the process groups of the server and of the step."""
+    return [os.getpgid(int((folder / name).read_text())) for name in ("pid", "step")]
 
-    left = [os.getpgid(int((tmp_path / name).read_text())) for name in ("pid", "step")]
-    assert all(map(members, left))
-    os.kill(left[1], signal.SIGKILL)  # the step's shell, as `pkill -9 -f` would, but not what it has started
+
+def test_an_interrupted_script_leaves_nothing(stuck, tmp_path: Path) -> None:
+    started = groups(tmp_path)
+    stuck.send_signal(signal.SIGTERM)
+    assert stuck.wait(30) == 143
+    assert not any(map(members, started))
+
+
+def test_what_a_killed_script_left_is_ended_by_the_next(stuck, run, tmp_path: Path) -> None:
+    busy = run()
+    assert busy.returncode == 2 and f"process {stuck.pid} is at work here" in busy.stderr
+    started = groups(tmp_path)
+    stuck.kill()
+    stuck.wait(30)
+    assert all(map(members, started))
+    os.kill(started[1], signal.SIGKILL)  # the step's shell, as `pkill -9 -f` would, but not what it has started
     assert run().returncode == 0
-    assert not any(map(members, left))
+    assert not any(map(members, started))
