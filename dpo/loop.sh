@@ -34,7 +34,7 @@ LIMIT="${LIMIT:-1000000}"               # at most this many episodes of a step
 BASE="${BASE:-}"                        # the model to start from; none: a small Llama is made of the SFT data
 TEMPLATE="${TEMPLATE:-llama3}"
 SFT_CONFIG="${SFT_CONFIG:-$root/LLaMA-Factory/examples/demo/sft.yaml}"
-SFT_OPTIONS="${SFT_OPTIONS-per_device_train_batch_size=8 num_train_epochs=4}"
+SFT_OPTIONS="${SFT_OPTIONS-per_device_train_batch_size=8 num_train_epochs=4 train_sampling_strategy=group_by_length}"
 SDPO_CONFIG="${SDPO_CONFIG:-$root/LLaMA-Factory/examples/demo/sdpo.yaml}"
 SDPO_OPTIONS="${SDPO_OPTIONS-learning_rate=5.0e-5 num_train_epochs=4 val_size=0.05}"
 SERVE_CONFIG="${SERVE_CONFIG:-$root/LLaMA-Factory/examples/inference/demo_hf.yaml}"
