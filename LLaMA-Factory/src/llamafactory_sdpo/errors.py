@@ -7,6 +7,9 @@ from collections.abc import Callable
 EXIT_INPUT = 2
 EXIT_INTERRUPTED = 130
 
+EXIT_FILE = "SDPO_EXIT_FILE"
+"""Environment variable: where a rank leaves the UserError that ended it."""
+
 
 class UserError(ValueError):
     """The input is wrong: one line that says where, what was expected, what was found and what to do."""

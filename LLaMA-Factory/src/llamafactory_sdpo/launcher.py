@@ -14,11 +14,7 @@ import tempfile
 from pathlib import Path
 
 from . import register
-from .errors import EXIT_INTERRUPTED, UserError
-
-
-EXIT_FILE = "SDPO_EXIT_FILE"
-"""Environment variable: where a rank leaves the UserError that ended it."""
+from .errors import EXIT_FILE, EXIT_INTERRUPTED, UserError
 
 
 def train(argv: list[str]) -> int:

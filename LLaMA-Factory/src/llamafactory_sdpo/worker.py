@@ -1,11 +1,27 @@
 """One rank of a distributed training: `torchrun -m llamafactory_sdpo.worker CONFIG.yaml [key=value ...]`."""
 
+import atexit
 import json
 import os
 import sys
 
-from .errors import EXIT_INPUT, UserError
-from .launcher import EXIT_FILE
+from .errors import EXIT_FILE, EXIT_INPUT, UserError
+
+
+class Exit:
+    """Ends the process once everything else has been ended, with this code: 1 until it is known."""
+
+    def __init__(self) -> None:
+        # Exit handlers run last in, first out, so this is the last of those that are registered from now on. After
+        # them Python would take itself down, while threads of gloo still let go of tensors: now and then that aborts
+        # a rank whose work is done, and with it the whole training (pytorch/pytorch issue 190489).
+        self.code = 1
+        atexit.register(self._leave)
+
+    def _leave(self) -> None:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(self.code)
 
 
 def main() -> int:
@@ -20,12 +36,12 @@ def main() -> int:
         if target is None:
             print(f"error: {err}", file=sys.stderr)
         else:
-            _leave(target, str(err))
+            _leave_message(target, str(err))
         return EXIT_INPUT
     return 0
 
 
-def _leave(target: str, message: str) -> None:
+def _leave_message(target: str, message: str) -> None:
     """Write the message whole or not at all; the last rank to fail wins."""
     mine = f"{target}.{os.getpid()}"
     with open(mine, "w", encoding="utf-8") as file:
@@ -34,4 +50,5 @@ def _leave(target: str, message: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leaving = Exit()
+    leaving.code = main()

@@ -145,6 +145,25 @@ def test_an_error_in_a_rank_comes_back_as_its_exit_code(home):
     assert len(lines) == 1 and "wavy" in lines[0]
 
 
+@pytest.mark.parametrize(("option", "code"), [("lr_scheduler_type=wavy", 2), ("max_steps=1", 0)])
+def test_a_rank_that_is_done_cannot_be_aborted_while_python_ends(home, option, code):
+    """What would abort it there, as threads of gloo do at times, has no chance to; exit handlers still run."""
+    script = (
+        "import atexit, os, runpy, sys\n"
+        "class Bomb:\n"
+        "    def __del__(self): os.abort()\n"
+        "sys.bomb = Bomb()\n"
+        "sys.argv = ['worker', 'sdpo.yaml', 'output_dir=rank', sys.argv[1]]\n"
+        "from llamafactory_sdpo import worker\n"
+        "leaving = worker.Exit()\n"
+        "atexit.register(print, 'exit handlers ran')\n"
+        "leaving.code = worker.main()\n"
+    )
+    result = run([sys.executable, "-c", script, option], home)
+    assert result.returncode == code, result.stderr[-4000:]
+    assert result.stdout.endswith("exit handlers ran\n")
+
+
 def test_interrupting_ends_every_process(home):
     """Ctrl-C goes to the whole group, as from a terminal; the exit code is 130 and nothing is left running."""
     command = [*CLI, "train", "sdpo.yaml", "max_steps=100000", "output_dir=endless", "per_device_train_batch_size=1"]
