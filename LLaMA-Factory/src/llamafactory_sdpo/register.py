@@ -235,13 +235,17 @@ def read_args(argv: list[str]) -> Any:
 
     before, sys.argv = sys.argv, ["llamafactory-cli", *argv]
     try:
-        return seam(host_parser, "read_args", "args")()
+        args = seam(host_parser, "read_args", "args")()
     except FileNotFoundError:
         raise UserError("no such config file") from None
     except (YAMLError, OmegaConfBaseException, ValueError, UnicodeDecodeError) as err:
         raise UserError(f"not a readable config: {' '.join(str(err).split())}") from None
     finally:
         sys.argv = before
+    if isinstance(args, dict):
+        # What YAML reads a bare `no` as, in a file and in an override.
+        return {key: "no" if value is False and key.endswith("_strategy") else value for key, value in args.items()}
+    return args
 
 
 def read_args_without_launch(args: Any) -> tuple[Any, Any, Any, Any]:

@@ -189,6 +189,14 @@ def test_configs_that_cannot_be_read(tmp_path):
     assert "\n" not in str(error.value)
 
 
+def test_a_bare_no_is_the_strategy_no(tmp_path):
+    """YAML takes it for False, in a config and in an override; other options keep what it says."""
+    path = tmp_path / "config.yaml"
+    path.write_text("save_strategy: no\neval_strategy: steps\nbf16: no\n", encoding="utf-8")
+    args = register.read_args([str(path), "logging_strategy=no"])
+    assert args == {"save_strategy": "no", "eval_strategy": "steps", "bf16": False, "logging_strategy": "no"}
+
+
 def test_every_shipped_config_parses(monkeypatch):
     """Its keys are known, its stage is one, its data are registered; its model may be one that an earlier step writes."""
     monkeypatch.setattr(register, "check_models", lambda *_: None)
