@@ -12,6 +12,8 @@ import json
 import logging
 import os
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from importlib import metadata
 from itertools import chain
 from pathlib import Path
@@ -38,6 +40,9 @@ ELSEWHERE = (
     *("export_", "infer_", "vllm_", "sglang_", "kt_"),
 )
 """How options of a model begin that say where things lie, or are read by other commands."""
+
+PIECE = 1 << 24
+"""Bytes of a file that are hashed at a time."""
 
 CODE = ("collator", "loss", "scoring", "sharing")
 """Our modules that make the masks and the values."""
@@ -221,8 +226,17 @@ def weights_digest(folder: Path) -> str:
 
 
 def _digest(files: list[Path]) -> str:
-    digest = hashlib.sha256()
-    for file in files:
-        with file.open("rb") as opened:
-            digest.update(file.name.encode() + b"\0" + hashlib.file_digest(opened, "sha256").digest())
-    return digest.hexdigest()
+    """A key of files by their names and bytes, piece by piece beside one another: 16 GB take one core 10 s."""
+    whole = hashlib.sha256()
+    with ThreadPoolExecutor() as pool:
+        for file in files:
+            size = file.stat().st_size
+            whole.update(f"{file.name}\0{size}\0".encode())
+            with file.open("rb") as opened:
+                for digest in pool.map(partial(_digest_piece, opened.fileno()), range(0, size, PIECE)):
+                    whole.update(digest)
+    return whole.hexdigest()
+
+
+def _digest_piece(descriptor: int, start: int) -> bytes:
+    return hashlib.sha256(os.pread(descriptor, PIECE, start)).digest()

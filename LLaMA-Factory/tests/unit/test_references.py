@@ -190,3 +190,24 @@ def test_a_model_that_is_not_on_this_machine_is_not_cached():
     )
     tuning = SimpleNamespace(ref_model=None)
     assert references.identity_of(model_args, SimpleNamespace(), tuning) is None
+
+
+def test_every_byte_of_a_checkpoint_counts(tmp_path, monkeypatch):
+    """Also in files of several pieces, and as a part of the file that it is in."""
+    monkeypatch.setattr(references, "PIECE", 7)
+    contents = {"config.json": b"{}", "model-1.safetensors": bytes(range(20)), "model-2.safetensors": b"end"}
+
+    def digest(**changed):
+        for name, content in {**contents, **changed}.items():
+            (tmp_path / name).write_bytes(content)
+        return references.weights_digest(tmp_path)
+
+    first = digest()
+    assert digest() == first
+    whole = contents["model-1.safetensors"]
+    others = [whole[:at] + b"\xff" + whole[at + 1 :] for at in range(20)] + [whole[:-1], whole + b"\0"]
+    found = {digest(**{"model-1.safetensors": other}) for other in others}
+    found.add(digest(**{"model-1.safetensors": whole + b"e", "model-2.safetensors": b"nd"}))
+    assert len(found) == 23 and first not in found
+    (tmp_path / "README.md").write_text("not read")
+    assert digest() == first
