@@ -151,8 +151,8 @@ def test_a_rank_that_is_done_cannot_be_aborted_while_python_ends(home, option, c
     script = (
         "import atexit, os, runpy, sys\n"
         "class Bomb:\n"
-        "    def __del__(self): os.abort()\n"
-        "sys.bomb = Bomb()\n"
+        "    def __del__(self, abort=os.abort): abort()\n"
+        "bomb = Bomb()\n"
         "sys.argv = ['worker', 'sdpo.yaml', 'output_dir=rank', sys.argv[1]]\n"
         "from llamafactory_sdpo import worker\n"
         "leaving = worker.Exit()\n"
