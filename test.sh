@@ -11,7 +11,7 @@ suite() { "$SDPO_PYTHON" -m pytest -q -p no:cacheprovider --disable-warnings "$@
 
 "$SDPO_PYTHON" -m ruff check .
 "$SDPO_PYTHON" -m ruff format --check .
-suite LLaMA-Factory/tests/unit "$@"
+suite LLaMA-Factory/tests/unit LLaMA-Factory/tests/gpu "$@"
 suite sotopia/tests/unit sotopia/tests/process sotopia/tests/servers "$@"
 suite dpo/tests "$@"
 suite LLaMA-Factory/tests/process LLaMA-Factory/tests/servers "$@"

@@ -1,6 +1,7 @@
 """Fixtures of the training tests. All state (caches, outputs) goes to temporary folders; nothing needs a network.
 
-Not covered here: GPUs (bf16 kernels, NCCL), FSDP, real checkpoints such as Llama-3.1-8B, the hubs themselves.
+GPUs are hidden, unless SDPO_TEST_GPU names those that may be used. Not covered: NCCL, FSDP, real checkpoints such as
+Llama-3.1-8B, the hubs themselves.
 """
 
 import os
@@ -17,7 +18,7 @@ os.environ.update(
     HF_DATASETS_DISABLE_PROGRESS_BARS="1",
     TOKENIZERS_PARALLELISM="false",
     LLAMAFACTORY_VERBOSITY="WARN",
-    CUDA_VISIBLE_DEVICES="",
+    CUDA_VISIBLE_DEVICES=os.environ.get("SDPO_TEST_GPU", ""),
     OMP_NUM_THREADS="1",
 )
 sys.path.insert(0, str(Path(__file__).parent))

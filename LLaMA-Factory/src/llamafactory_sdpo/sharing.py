@@ -10,10 +10,11 @@ the left, so it ends where they first differ, also inside a turn; what follows t
                |                 | causally              |              | causally              |
 
 Every token sees exactly what it sees in a row of its own, so all that a full-attention decoder says of it is the same.
-The row costs the distinct tokens: no dense mask is built, a pair takes three calls of PyTorch's SDPA in every layer.
+The row costs the distinct tokens: no dense mask is built, a pair takes two calls of PyTorch's SDPA in every layer.
 """
 
 import inspect
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -127,29 +128,21 @@ def shared_history_attention(
     """
     # Under autocast the rotated queries and keys come in float32, and a bias of its own kind is not cast for.
     query, key = query.to(value.dtype), key.to(value.dtype)
-    lengths = [length for pair in shared_history for length in pair]
+    # A history and its chosen side are one causal dialogue as they stand; a rejected side is put after its history.
     # Split, not sliced: the gradient of n slices is a sum of n whole rows.
-    queries, keys, values = (list(states.split(lengths, dim=2)) for states in (query, key, value))
+    lengths = [length for history, chosen, rejected in shared_history for length in (history + chosen, rejected)]
+    queries, keys, values = (states.split(lengths, dim=2) for states in (query, key, value))
+    enable_gqa = query.shape[1] != key.shape[1]
+    attend = partial(scaled_dot_product_attention, dropout_p=dropout, scale=scaling, enable_gqa=enable_gqa)
     outputs = []
-    for number in range(0, len(lengths), 3):
-        for part in range(number, number + 3):
-            if lengths[part] == 0:
-                continue
-            seen = (number, part) if part > number else (part,)
-            k, v = (torch.cat([states[index] for index in seen], dim=2) for states in (keys, values))
-            # Queries stand at the end of what they look at, so causal is meant from the lower right corner.
-            outputs.append(
-                scaled_dot_product_attention(
-                    queries[part],
-                    k,
-                    v,
-                    attn_mask=causal_lower_right(lengths[part], k.shape[2]),
-                    dropout_p=dropout,
-                    scale=scaling,
-                    enable_gqa=query.shape[1] != key.shape[1],
-                ).transpose(1, 2)
-            )
-    return torch.cat(outputs, dim=1), None
+    for number, (history, _, rejected) in enumerate(shared_history):
+        first, second = 2 * number, 2 * number + 1
+        outputs.append(attend(queries[first], keys[first], values[first], is_causal=True))
+        if rejected:
+            k, v = (torch.cat([both[first][:, :, :history], both[second]], dim=2) for both in (keys, values))
+            # Its queries stand at the end of what they look at, so causal is meant from the lower right corner.
+            outputs.append(attend(queries[second], k, v, attn_mask=causal_lower_right(rejected, history + rejected)))
+    return torch.cat([output.transpose(1, 2) for output in outputs], dim=1), None
 
 
 AttentionInterface.register(ATTENTION, shared_history_attention)
