@@ -9,7 +9,7 @@ tokens, with logits at as many positions as are scored.
 
 A peer needs an environment of its own, .venv-trl or .venv-swift in the checkout:
 
-    uv venv .venv-trl && uv pip install --python .venv-trl/bin/python trl
+    uv venv .venv-trl && uv pip install --python .venv-trl/bin/python trl peft
     uv venv .venv-swift && uv pip install --python .venv-swift/bin/python ms-swift
 """
 
@@ -23,7 +23,7 @@ import sys
 import tempfile
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from training_data import growth_of_preparation
 
@@ -31,13 +31,16 @@ from training_data import growth_of_preparation
 ROOT = Path(__file__).resolve().parents[1]
 WORKER = Path(__file__).with_name("training_worker.py")
 TOLERANCE = {"cpu": 1e-4, "cuda": 5e-2}
-"""How far losses and gradients may lie apart, relative: in float32 on a CPU, in bf16 on a GPU."""
+"""How far losses and norms of gradients may lie apart, relative: in float32 on a CPU, in bf16 on a GPU."""
 
 MEMORY_VOCABULARY = 32768
 """Peak memory is compared with at least this vocabulary, since logits are what it is about."""
 
 PEAK_FLOPS = {"H100": 989e12, "H200": 989e12, "A100": 312e12}
 """Dense bf16 rates of GPUs, as their maker states them."""
+
+OWN = ("host", "ours", "limit")
+"""Contenders that run in this environment."""
 
 PEERS = {"trl": "trl", "swift": "ms-swift"}
 """Contenders from other projects, and their distributions."""
@@ -76,39 +79,68 @@ class Worker:
         return json.loads(line)
 
 
-def time_steps(
-    names: dict[str, str], sizes: dict[str, int], rounds: int
-) -> tuple[dict[str, list[Answer]], dict[str, Any]]:
+class Timed(NamedTuple):
+    """The steps of all contenders.
+
+    Attributes:
+        steps: of each contender, in order.
+        memory: what a step of each takes at most, in bytes.
+        about: what the workers say of model and machine.
+        left_out: which peers were not timed, and why.
+    """
+
+    steps: dict[str, list[Answer]]
+    memory: dict[str, float]
+    about: dict[str, Any]
+    left_out: list[str]
+
+
+def time_steps(names: dict[str, str], sizes: dict[str, int], rounds: int, alone: bool) -> Timed:
     """Let every contender take a warm-up step and then `rounds` steps.
 
     Args:
         names: the contenders, and the Python of each.
         sizes: of model and pairs.
         rounds: how many steps are timed.
+        alone: one contender after the other, for models that do not fit beside each other.
     """
-    workers = [Worker(name, python, sizes) for name, python in names.items()]
-    answers: dict[str, list[Answer]] = {name: [] for name in names}
-    try:
-        check_agreement({worker.name: worker.ask("step") for worker in workers}, workers[0].about["device"])
-        for _ in range(rounds):
+    timed = Timed({}, {}, {}, [])
+    right: Answer | None = None
+    for group in [[name] for name in names] if alone else [list(names)]:
+        workers = [Worker(name, names[name], sizes) for name in group]
+        try:
+            timed.about.update(workers[0].about)
+            taking_part = []
             for worker in workers:
-                answers[worker.name].append(worker.ask("step"))
-    finally:
-        for worker in workers:
-            worker.close()
-    return answers, workers[0].about
+                first = worker.ask("step")
+                wrong = None
+                if worker.name != "limit":
+                    right = right or first
+                    wrong = disagreement(first, right, timed.about["device"])
+                if wrong and worker.name in PEERS:
+                    timed.left_out.append(f"{PEERS[worker.name]} not timed: {wrong}")
+                elif wrong:
+                    raise SystemExit(f"{worker.name}: {wrong}; nothing is timed")
+                else:
+                    taking_part.append(worker)
+            timed.steps.update({worker.name: [] for worker in taking_part})
+            for _ in range(rounds):
+                for worker in taking_part:
+                    timed.steps[worker.name].append(worker.ask("step"))
+            timed.memory.update({worker.name: worker.ask("memory")["bytes"] for worker in taking_part})
+        finally:
+            for worker in workers:
+                worker.close()
+    print(f"losses and gradients agree: {', '.join(name for name in timed.steps if name != 'limit')}")
+    return timed
 
 
-def check_agreement(steps: dict[str, Answer], device: str) -> None:
-    """Stop if a contender computes something else than the host."""
-    for name, step in steps.items():
-        for what in ("loss", "gradient"):
-            difference = abs(step[what] - steps["host"][what]) / abs(steps["host"][what])
-            if name != "limit" and difference > TOLERANCE[device]:
-                raise SystemExit(
-                    f"{name}: {what} {step[what]} is not the host's {steps['host'][what]}; nothing is timed"
-                )
-    print(f"losses and gradients agree: {', '.join(name for name in steps if name != 'limit')}")
+def disagreement(step: Answer, right: Answer, device: str) -> str | None:
+    """Say how a contender's step differs from the first one's, which is the host's if that takes part."""
+    for what in ("loss", "gradient"):
+        if abs(step[what] - right[what]) > TOLERANCE[device] * abs(right[what]):
+            return f"its {what} is {step[what]:.6g}, not {right[what]:.6g}"
+    return None
 
 
 def ratio(steps: dict[str, list[Answer]], slow: str, fast: str, clock: str = "seconds") -> float:
@@ -125,57 +157,68 @@ def once(name: str, sizes: dict[str, int], *commands: str) -> Answer:
         worker.close()
 
 
-def gpu_figures(steps: list[Answer], sizes: dict[str, int], about: dict[str, Any]) -> dict[str, float]:
-    """Tokens a second and the share of the GPU's peak rate: 6 operations a weight and token, attention not counted."""
+def gpu_figures(steps: dict[str, list[Answer]], sizes: dict[str, int], about: dict[str, Any]) -> dict[str, Any]:
+    """Of every contender the distinct tokens it trains on a second, and the share of the GPU's peak rate."""
     tokens = sizes["pairs"] * (sizes["history"] + 2 * sizes["segment"])
-    rate = tokens / statistics.median(step["seconds"] for step in steps)
-    figures = {"distinct_tokens_per_s": rate}
-    for name, flops in PEAK_FLOPS.items():
-        if name in about["gpu"]:
-            figures["share_of_peak"] = 6 * about["parameters"] * rate / flops
+    peak = next((flops for name, flops in PEAK_FLOPS.items() if name in about["gpu"]), None)
+    figures: dict[str, Any] = {"name": about["gpu"], "distinct_tokens_per_s": {}, "share_of_peak": {}}
+    for name, taken in steps.items():
+        seconds = statistics.median(step["seconds"] for step in taken)
+        figures["distinct_tokens_per_s"][name] = tokens / seconds
+        if peak:
+            figures["share_of_peak"][name] = about["operations"] / seconds / peak
     return figures
 
 
-def measure(options: argparse.Namespace) -> dict[str, Any]:
-    """Measure everything that was asked for."""
-    sizes = {name: getattr(options, name) for name in SIZES}
-    python = dict.fromkeys(("host", "ours", "limit"), sys.executable)
-    left_out = []
+def contenders(options: argparse.Namespace) -> tuple[dict[str, str], list[str]]:
+    """Who takes part, with the Python of each; and who does not, and why."""
+    python = dict.fromkeys((name for name in OWN if name in options.contenders), sys.executable)
+    left_out = [f"{name} not run: not among --contenders" for name in OWN if name not in python]
     for peer, distribution in PEERS.items():
         found = ROOT / f".venv-{peer}" / "bin" / "python"
-        if not found.exists():
+        if peer not in options.contenders:
+            left_out.append(f"{distribution} not run: not among --contenders")
+        elif not found.exists():
             left_out.append(f"{distribution} not run: there is no {found.relative_to(ROOT)} (see --help)")
         elif peer == "trl" and options.turns > 1:
             left_out.append("trl not run: it also scores what the partner says; compare with --turns 1")
         else:
             python[peer] = str(found)
-    steps, about = time_steps(python, sizes, options.rounds)
-    figures: dict[str, Any] = {
-        "step_vs_host": ratio(steps, "host", "ours"),
-        "step_vs_limit": ratio(steps, "ours", "limit"),
-    }
-    peers = {peer: ratio(steps, peer, "ours") for peer in PEERS if peer in steps}
+    return python, left_out
+
+
+def measure(options: argparse.Namespace) -> dict[str, Any]:
+    """Measure everything that was asked for."""
+    sizes = {name: getattr(options, name) for name in SIZES}
+    python, left_out = contenders(options)
+    timed = time_steps(python, sizes, options.rounds, options.alone)
+    left_out += timed.left_out
+    pairs_of = {"step_vs_host": ("host", "ours"), "step_vs_limit": ("ours", "limit")}
+    pairs_of |= {f"step_vs_{peer}": (peer, "ours") for peer in PEERS}
+    pairs_of = {name: both for name, both in pairs_of.items() if set(both) <= timed.steps.keys()}
+    figures: dict[str, Any] = {name: ratio(timed.steps, *both) for name, both in pairs_of.items()}
+    peers = [figures[f"step_vs_{peer}"] for peer in PEERS if f"step_vs_{peer}" in figures]
     if peers:
-        figures["step_vs_peer"] = min(peers.values())
-        figures["step_vs_each_peer"] = peers
-    figures["step_s"] = {name: statistics.median(step["seconds"] for step in taken) for name, taken in steps.items()}
-    figures["cpu_ratios"] = {
-        "step_vs_host": ratio(steps, "host", "ours", "cpu_s"),
-        "step_vs_limit": ratio(steps, "ours", "limit", "cpu_s"),
-        **{f"step_vs_{peer}": ratio(steps, peer, "ours", "cpu_s") for peer in peers},
+        figures["step_vs_peer"] = min(peers)
+    figures["step_s"] = {
+        name: statistics.median(step["seconds"] for step in taken) for name, taken in timed.steps.items()
     }
-    if about["device"] == "cuda":
-        figures["gpu"] = gpu_figures(steps["ours"], sizes, about)
-    large = {**sizes, "vocabulary": max(MEMORY_VOCABULARY, options.vocabulary)}
-    peaks = {name: once(name, large, "step", "memory")["bytes"] for name in ("host", "ours")}
-    figures["memory_vs_host"] = peaks["ours"] / peaks["host"]
+    figures["cpu_ratios"] = {name: ratio(timed.steps, *both, "cpu_s") for name, both in pairs_of.items()}
+    if timed.about["device"] == "cuda":
+        figures["gpu"] = gpu_figures(timed.steps, sizes, timed.about)
+    peaks = timed.memory
+    if options.vocabulary < MEMORY_VOCABULARY:
+        large = {**sizes, "vocabulary": MEMORY_VOCABULARY}
+        peaks = {name: once(name, large, "step", "memory")["bytes"] for name in ("host", "ours") if name in python}
+    if {"host", "ours"} <= peaks.keys():
+        figures["memory_vs_host"] = peaks["ours"] / peaks["host"]
     figures["memory_mb"] = {name: peak / 2**20 for name, peak in peaks.items()}
-    if options.run_pairs:
+    if options.run_pairs and {"host", "ours"} <= python.keys():
         runs = {name: once(name, sizes, "run")["seconds"] for name in ("host", "ours")}
         figures["run_vs_host"] = runs["host"] / runs["ours"]
         figures["run_s"] = runs
     else:
-        left_out.append("run_vs_host not measured: --run-pairs 0")
+        left_out.append("run_vs_host not measured: no --run-pairs, or without host or ours")
     figures["step_cpu_s_by_pairs"] = {
         pairs: once("ours", {**sizes, "pairs": pairs}, "step", "step")["cpu_s"] for pairs in options.grow_pairs
     }
@@ -204,17 +247,27 @@ def table(figures: dict[str, Any]) -> str:
     }
     lines = [f"{'':18}{'measured':>10}   goal"]
     lines += [f"{name:18}{figures[name]:10.2f}   {goal}" for name, goal in goals.items() if name in figures]
-    lines += [f"{peer}: {value:.2f}" for peer, value in figures.get("step_vs_each_peer", {}).items()]
-    lines += [f"by CPU time: {', '.join(f'{name} {value:.2f}' for name, value in figures['cpu_ratios'].items())}"]
-    lines += [f"seconds a step: {', '.join(f'{name} {value:.2f}' for name, value in figures['step_s'].items())}"]
-    lines += [f"peak MB of a step: {', '.join(f'{name} {value:.0f}' for name, value in figures['memory_mb'].items())}"]
-    lines += [f"on the GPU: {name} {value:.3g}" for name, value in figures.get("gpu", {}).items()]
+    lines += [f"{name:18}{figures[name]:10.2f}" for name in (f"step_vs_{peer}" for peer in PEERS) if name in figures]
+    lines += [f"by CPU time: {listed(figures['cpu_ratios'], '.2f')}"]
+    lines += [f"seconds a step: {listed(figures['step_s'], '.3f')}"]
+    lines += [f"peak MB of a step: {listed(figures['memory_mb'], '.0f')}"]
+    if "run_s" in figures:
+        lines += [f"seconds a run: {listed(figures['run_s'], '.1f')}"]
+    if "gpu" in figures:
+        gpu = figures["gpu"]
+        lines += [f"on {gpu['name']}: distinct tokens a second: {listed(gpu['distinct_tokens_per_s'], ',.0f')}"]
+        lines += [f"share of its peak rate: {listed(gpu['share_of_peak'], '.1%')}"]
     lines += [f"{pairs} pairs a step: {s:.2f} s of CPU time" for pairs, s in figures["step_cpu_s_by_pairs"].items()]
     lines += [
         f"preparing {pairs} pairs: {took['seconds']:.1f} s, {took['peak_mb']:.0f} MB at most"
         for pairs, took in figures["preparation"].items()
     ]
     return "\n".join([*lines, *figures["left_out"]])
+
+
+def listed(values: dict[str, float], form: str) -> str:
+    """Write named values in a line."""
+    return ", ".join(f"{name} {value:{form}}" for name, value in values.items())
 
 
 SIZES = {
@@ -229,6 +282,8 @@ SIZES = {
     "intermediate": (768, "width of its MLP"),
     "heads": (4, "of its attention"),
     "kv_heads": (4, "key heads"),
+    "lora": (0, "rank of an adapter on every linear layer; the rest is then fixed; 0 trains everything"),
+    "checkpointing": (0, "1: with gradient checkpointing, as the host has it unless told otherwise"),
 }
 
 
@@ -238,6 +293,8 @@ def main() -> None:
     for name, (default, meaning) in SIZES.items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=int, default=default, help=f"{meaning} ({default})")
     parser.add_argument("--rounds", type=int, default=7, help="steps timed of each (7)")
+    parser.add_argument("--contenders", nargs="+", default=[*OWN, *PEERS], help="who takes part (all)")
+    parser.add_argument("--alone", action="store_true", help="one contender after the other, for large models")
     parser.add_argument("--grow-pairs", type=int, nargs="*", default=[1, 2, 4, 8], help="sizes of growing steps")
     parser.add_argument("--prepare", type=int, nargs="*", default=[1000, 10000], help="numbers of pairs to prepare")
     parser.add_argument("--json", default=str(ROOT / "benchmarks" / "training.json"), help="where figures are written")

@@ -39,7 +39,10 @@ def make_rows(sizes: SimpleNamespace, count: int) -> list[Row]:
 
 
 def make_model(sizes: SimpleNamespace, seed: int) -> Any:
-    """A Llama whose weights depend on the seed alone."""
+    """A Llama whose weights depend on the seed alone, as the sizes say with an adapter on every linear layer of it.
+
+    Weights get smaller with the width, so that logits of any size spread alike and losses are no rounding errors.
+    """
     from transformers import LlamaConfig, LlamaForCausalLM
 
     config = LlamaConfig(
@@ -55,11 +58,36 @@ def make_model(sizes: SimpleNamespace, seed: int) -> Any:
     )
     with torch.device(DEVICE):
         model = LlamaForCausalLM(config).to(DTYPE)
+    if sizes.checkpointing:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+    if sizes.lora:
+        from peft import LoraConfig, get_peft_model
+
+        tuning = LoraConfig(r=sizes.lora, lora_alpha=2 * sizes.lora, target_modules="all-linear")
+        model = get_peft_model(model, tuning, autocast_adapter_dtype=False)
     draw = torch.Generator(DEVICE).manual_seed(seed)
     for _, weight in sorted(model.named_parameters()):
         if weight.ndim > 1:
-            torch.nn.init.normal_(weight, std=0.05, generator=draw)
+            torch.nn.init.normal_(weight, std=0.8 / sizes.hidden**0.5, generator=draw)
     return model
+
+
+def operations(model: Any, sizes: SimpleNamespace) -> int:
+    """Operations of a step that cannot be saved: forward and backward of distinct tokens, logits of scored ones.
+
+    Two a weight and token for the forward, as many for the gradients of what a layer is given, and of its weights
+    if they are trained. Attention's own products and what checkpointing repeats are not counted, as is the custom.
+    """
+    chosen = make_rows(sizes, 1)[0]["chosen_labels"]
+    scored = 2 * sum(label != -100 for label in chosen) * sizes.pairs
+    tokens = sizes.pairs * (sizes.history + 2 * sizes.segment)
+    seen = {"lm_head": scored, "embed_tokens": 0}
+    return sum(
+        (6 if weight.requires_grad else 4)
+        * weight.numel()
+        * next((count for part, count in seen.items() if part in name), tokens)
+        for name, weight in model.named_parameters()
+    )
 
 
 def make_tokenizer() -> Any:

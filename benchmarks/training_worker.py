@@ -13,13 +13,23 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import torch
 from torch import Tensor
-from training_models import DEVICE, POLICY_SEED, REFERENCE_SEED, Row, make_model, make_rows, make_tokenizer
+from training_models import (
+    DEVICE,
+    POLICY_SEED,
+    REFERENCE_SEED,
+    Row,
+    make_model,
+    make_rows,
+    make_tokenizer,
+    operations,
+)
 
 
 BETA = 0.1
@@ -32,7 +42,12 @@ class Contender:
     def __init__(self, sizes: SimpleNamespace, folder: Path) -> None:
         self.sizes, self.folder = sizes, folder
         self.model = make_model(sizes, POLICY_SEED).train()
-        self.optimizer = torch.optim.AdamW(self.model.parameters(), lr=0.0)
+        self.trained = [weight for weight in self.model.parameters() if weight.requires_grad]
+        self.optimizer = torch.optim.AdamW(self.trained, lr=0.0)
+
+    def make_reference(self) -> Any:
+        """The reference's weights; None if it is the model without its adapter."""
+        return None if self.sizes.lora else make_model(self.sizes, REFERENCE_SEED).eval()
 
     def loss(self) -> Tensor:
         """Compute the loss of one batch."""
@@ -48,7 +63,7 @@ class Contender:
         if DEVICE == "cuda":
             torch.cuda.synchronize()
         seconds, cpu_s = time.perf_counter() - started, time.process_time() - cpu_started
-        norms = [weight.grad.float().norm() for weight in self.model.parameters()]
+        norms = [weight.grad.float().norm() for weight in self.trained]
         norm = torch.stack(norms).norm().item()
         self.optimizer.zero_grad()
         return {"seconds": seconds, "cpu_s": cpu_s, "loss": value, "gradient": norm}
@@ -108,16 +123,14 @@ class Host(Contender):
         }  # fmt: skip
         if self.is_ours:
             table = self.folder / "references"
-            create = lambda: make_model(self.sizes, REFERENCE_SEED)  # noqa: E731
-            references = register.References(lambda: None, create, register.prepare_reference, table)
+            references = register.References(lambda: None, self.make_reference, register.prepare_reference, table)
             return SegmentTrainer(ref_model=None, references=references, data_collator=collator, **common)
 
         def host_collator(features: list[Row]) -> dict[str, Tensor]:
             batch = collator(features)
             return {name: batch[name] for name in ("input_ids", "attention_mask", "labels")}
 
-        reference = make_model(self.sizes, REFERENCE_SEED)
-        return register.CustomDPOTrainer(ref_model=reference, data_collator=host_collator, **common)
+        return register.CustomDPOTrainer(ref_model=self.make_reference(), data_collator=host_collator, **common)
 
     def prepare_batch(self) -> dict[str, Tensor]:
         """The one batch of all steps."""
@@ -144,6 +157,7 @@ class Ours(Host):
     def prepare_batch(self) -> dict[str, Tensor]:
         """Ask the reference, as training would when it begins."""
         self.trainer._references.on_train_begin()
+        self.model.train()
         return super().prepare_batch()
 
 
@@ -168,8 +182,9 @@ class Trl(Contender):
             features.append({"prompt_ids": row["chosen_input_ids"][: self.sizes.history], **sides})
         batch = DataCollatorForPreference(pad_token_id=0)(features)
         batch = {name: value.to(DEVICE) for name, value in batch.items()}
-        reference = make_model(self.sizes, REFERENCE_SEED).eval()
-        logps = self._logps(reference, batch)
+        reference = self.make_reference()
+        with self.model.disable_adapter() if reference is None else nullcontext():
+            logps = self._logps(reference or self.model, batch)
         self.batch = {**batch, "ref_chosen_logps": logps[0], "ref_rejected_logps": logps[1]}
         self.model.train()
 
@@ -193,12 +208,16 @@ class Swift(Contender):
 
     def __init__(self, *args: Any) -> None:
         from accelerate import Accelerator
+        from accelerate.utils import convert_outputs_to_fp32
         from swift.rlhf_trainers import DPOTrainer
 
         super().__init__(*args)
         self.trainer = trainer = DPOTrainer.__new__(DPOTrainer)
-        trainer.model, trainer.ref_model = self.model, make_model(self.sizes, REFERENCE_SEED).eval()
+        trainer.model, trainer.ref_model, trainer.ref_adapter_name = self.model, self.make_reference(), None
         trainer.accelerator = Accelerator(cpu=DEVICE == "cpu")
+        for model in filter(None, (trainer.model, trainer.ref_model)):
+            # As training in bf16 wraps a model; swift sums what it is given.
+            model.forward = convert_outputs_to_fp32(model.forward)
         trainer.args = SimpleNamespace(ld_alpha=None, use_logits_to_keep=True)
         trainer.template = SimpleNamespace(sequence_parallel_size=1, padding_free=False, packing=False)
         trainer.is_encoder_decoder = trainer.aux_loss_enabled = trainer.reference_free = False
@@ -260,8 +279,7 @@ def main() -> None:
             "run": getattr(contender, "run", dict),
             "memory": lambda: {"bytes": peak_of(contender.step) - before},
         }
-        parameters = sum(weight.numel() for weight in contender.model.parameters())
-        about = {"parameters": parameters, "device": DEVICE}
+        about = {"device": DEVICE, "operations": operations(contender.model, sizes)}
         if DEVICE == "cuda":
             about["gpu"] = torch.cuda.get_device_name()
         print(json.dumps(about), file=answers, flush=True)
