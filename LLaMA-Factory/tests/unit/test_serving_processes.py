@@ -68,6 +68,7 @@ def test_a_server_is_waited_for_and_ended_with_its_helpers(tmp_path, port):
 def test_a_signal_ends_them_too(tmp_path, port, number):
     before = {each: signal.getsignal(each) for each in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)}
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job ignores it
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # and what is started with nohup, this one
     processes.interrupt_when_terminated()
     with pytest.raises(KeyboardInterrupt), processes.running([command(tmp_path, ANSWERING, port)]) as (server,):
         processes.wait_until_ready([server], print)
