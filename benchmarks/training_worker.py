@@ -41,7 +41,7 @@ class Contender:
 
     def __init__(self, sizes: SimpleNamespace, folder: Path) -> None:
         self.sizes, self.folder = sizes, folder
-        self.model = make_model(sizes, POLICY_SEED).train()
+        self.model = make_model(sizes, POLICY_SEED)
         self.trained = [weight for weight in self.model.parameters() if weight.requires_grad]
         self.optimizer = torch.optim.AdamW(self.trained, lr=0.0)
 
@@ -55,6 +55,8 @@ class Contender:
 
     def step(self) -> dict[str, float]:
         """Time one step: loss, gradients, an update that changes nothing."""
+        # As trainers do in every step; a model that is not training goes without checkpointing.
+        self.model.train()
         started, cpu_started = time.perf_counter(), time.process_time()
         loss = self.loss()
         loss.backward()
@@ -157,7 +159,6 @@ class Ours(Host):
     def prepare_batch(self) -> dict[str, Tensor]:
         """Ask the reference, as training would when it begins."""
         self.trainer._references.on_train_begin()
-        self.model.train()
         return super().prepare_batch()
 
 
@@ -186,7 +187,6 @@ class Trl(Contender):
         with self.model.disable_adapter() if reference is None else nullcontext():
             logps = self._logps(reference or self.model, batch)
         self.batch = {**batch, "ref_chosen_logps": logps[0], "ref_rejected_logps": logps[1]}
-        self.model.train()
 
     @staticmethod
     @torch.no_grad()
