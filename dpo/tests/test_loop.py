@@ -108,6 +108,24 @@ def test_the_loop_killed_again_and_again(script, tmp_path: Path) -> None:
     assert max(lengths["3/preference_data_auto.json"]) == 3 < max(lengths["rest/preference_data_auto.json"])
 
 
+def test_self_chat_from_sft_data_of_ones_own(script, tmp_path: Path) -> None:
+    """No expert is asked for SFT data, and both sides of a dialogue are the agent's."""
+    turns = [{"from": "human", "value": "You are Ann."}, {"from": "gpt", "value": "Hello."}]
+    (tmp_path / "mine.json").write_text(json.dumps([{"conversations": turns}]))
+    settings = {"SFT_DATA": str(tmp_path / "mine.json"), "PARTNER": "self", "NEG_COMBOS": "2", "TRIALS": "1"}
+    finish(script("demo.sh", **settings), tmp_path)
+    run = tmp_path / "run"
+    assert (run / "sft_data.json").read_text() == (tmp_path / "mine.json").read_text()
+    assert "episodes" not in (run / "logs" / "experts.log").read_text()
+    results = json.loads((run / "results.json").read_text())
+    assert results["sft"]["goal"]["mean"] and results["sdpo"]["gain"]["goal"]
+    exported = tmp_path / "episodes.jsonl"
+    command = command_of("sotopia", "db", "export", "--episodes", str(exported))
+    subprocess.run(command, env=environment(SDPO_HOME=str(run)), check=True, capture_output=True)
+    models = [json.loads(line)["models"] for line in exported.read_text().splitlines()]
+    assert models and all(first == second for _, first, second in models)
+
+
 def test_an_unknown_arm_is_refused_before_anything(script, tmp_path: Path) -> None:
     assert "no arm is named kto" in finish(script("compare.sh", ARMS="sdpo kto"), tmp_path, code=2)
     assert not (tmp_path / "run" / "logs" / "world.log").exists()
