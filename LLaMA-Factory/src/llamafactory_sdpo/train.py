@@ -67,6 +67,9 @@ def run(argv: list[str]) -> int:
     config = merged_config(paths)
     is_demo = paths.config.parent == DEMO_CONFIG.parent
     if is_demo:
+        # A model as small as the demo's gains little from a second thread, and waits long for one whose core is busy
+        # with something else. Read when PyTorch is imported.
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
         from .demo.build import ensure
 
         ensure(ROOT, Path(str(config.get("model_name_or_path"))))
