@@ -24,15 +24,15 @@ from statistics import median
 from typing import Any, NamedTuple
 
 from llamafactory_sdpo.serving import probe, stats
-from sotopia_sdpo import host
-from sotopia_sdpo.combos import choose
-from sotopia_sdpo.dialogue import load_template
-from sotopia_sdpo.execute import Limits, sample_all
-from sotopia_sdpo.models import parse_model
-from sotopia_sdpo.plan import Run, items_of_combos
-from sotopia_sdpo.storage import open_store
-from sotopia_sdpo.tasks import Task
-from sotopia_sdpo.world import demo_splits, require_world
+from sotopia_sdpo.llm.spec import parse_model
+from sotopia_sdpo.play import stage as host
+from sotopia_sdpo.play.dialogue import load_template
+from sotopia_sdpo.run.execute import Limits, sample_all
+from sotopia_sdpo.run.plan import Run, items_of_combos
+from sotopia_sdpo.store import open_store
+from sotopia_sdpo.world.cast import demo_splits, require_world
+from sotopia_sdpo.world.combos import choose
+from sotopia_sdpo.world.tasks import Task
 
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -20,17 +20,17 @@ from typing import Annotated
 import typer
 
 from sotopia_sdpo.errors import UserError
-from sotopia_sdpo.preference import options
-from sotopia_sdpo.preference.annotating import annotate, finish
-from sotopia_sdpo.preference.annotation import NO_USABLE_ANSWER, AskOptions
-from sotopia_sdpo.preference.choosing import Choice, question_about
-from sotopia_sdpo.preference.estimate import estimate
-from sotopia_sdpo.preference.published import SEGMENT_LENGTHS, shares_table
-from sotopia_sdpo.preference.records import read_pairs
-from sotopia_sdpo.preference.segments import Parted, Segment, parted_pairs
-from sotopia_sdpo.preference.tally import Tally
+from sotopia_sdpo.pairs import options
+from sotopia_sdpo.pairs.annotating import annotate, finish
+from sotopia_sdpo.pairs.annotation import NO_USABLE_ANSWER, AskOptions
+from sotopia_sdpo.pairs.choose import Choice, question_about
+from sotopia_sdpo.pairs.forecast import estimate
+from sotopia_sdpo.pairs.published import SEGMENT_LENGTHS, shares_table
+from sotopia_sdpo.pairs.records import read_pairs
+from sotopia_sdpo.pairs.segments import Parted, Segment, parted_pairs
+from sotopia_sdpo.pairs.tally import Tally
 from sotopia_sdpo.step_files import PAIRS, SEGMENT_PAIRS, write_json
-from sotopia_sdpo.storage import data_home
+from sotopia_sdpo.store import data_home
 
 
 FallbackLength = Annotated[

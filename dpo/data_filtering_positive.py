@@ -19,10 +19,10 @@ from typing import Annotated
 
 import typer
 
-from sotopia_sdpo.dialogue import load_template
+from sotopia_sdpo.play.dialogue import load_template
 from sotopia_sdpo.errors import UserError
-from sotopia_sdpo.preference import options
-from sotopia_sdpo.preference.matching import (
+from sotopia_sdpo.pairs import options
+from sotopia_sdpo.pairs.matching import (
     NoPositive,
     Origin,
     best_of,
@@ -32,13 +32,14 @@ from sotopia_sdpo.preference.matching import (
     origin_of_negative,
     pair_of,
 )
-from sotopia_sdpo.preference.published import PUBLISHED_PAIRS
-from sotopia_sdpo.preference.records import Located, Negative, Sided, check_unique, read_records
-from sotopia_sdpo.preference.runs import choose_runs
-from sotopia_sdpo.preference.sides import Side, sides_of
-from sotopia_sdpo.preference.tally import Tally, mean
+from sotopia_sdpo.pairs.published import PUBLISHED_PAIRS
+from sotopia_sdpo.pairs.records import Located, Negative, Sided, check_unique, read_records
+from sotopia_sdpo.pairs.runs import choose_runs
+from sotopia_sdpo.pairs.sides import Side, sides_of
+from sotopia_sdpo.pairs.tally import Tally, mean
 from sotopia_sdpo.step_files import ETO_PAIRS, LOCATED, NEGATIVES, PAIRS, POSITIVES, write_json
-from sotopia_sdpo.storage import database_url, open_store
+from sotopia_sdpo.store import database_url
+from sotopia_sdpo.store import open_store
 
 
 class Pairs(StrEnum):

@@ -10,20 +10,21 @@ data folder, so a run that was stopped goes on where it was, and no call is paid
 
 import environment  # noqa: F401, I001 (first: it finds the packages)
 
-from sotopia_sdpo.actions import AnswerError
-from sotopia_sdpo.dialogue import check_location
-from sotopia_sdpo.preference import options, verdicts
-from sotopia_sdpo.preference.annotating import annotate, finish
-from sotopia_sdpo.preference.annotation import AskOptions
-from sotopia_sdpo.preference.asking import Question
-from sotopia_sdpo.preference.blocks import choices, fill, instructions, numbered
-from sotopia_sdpo.preference.estimate import estimate
-from sotopia_sdpo.preference.published import LOCATED_TURNS, shares_table
-from sotopia_sdpo.preference.records import Located, Negative, check_unique, read_records, starts_at
-from sotopia_sdpo.preference.tally import Tally
-from sotopia_sdpo.preference.verdicts import Verdict
+from sotopia_sdpo.play.actions import AnswerError
+from sotopia_sdpo.play.dialogue import check_location
+from sotopia_sdpo.pairs import options
+from sotopia_sdpo.pairs import verdicts
+from sotopia_sdpo.pairs.annotating import annotate, finish
+from sotopia_sdpo.pairs.annotation import AskOptions
+from sotopia_sdpo.llm.ask import Question
+from sotopia_sdpo.pairs.blocks import choices, fill, instructions, numbered
+from sotopia_sdpo.pairs.forecast import estimate
+from sotopia_sdpo.pairs.published import LOCATED_TURNS, shares_table
+from sotopia_sdpo.pairs.records import Located, Negative, check_unique, read_records, starts_at
+from sotopia_sdpo.pairs.tally import Tally
+from sotopia_sdpo.pairs.verdicts import Verdict
 from sotopia_sdpo.step_files import LOCATED, NEGATIVES
-from sotopia_sdpo.storage import data_home
+from sotopia_sdpo.store import data_home
 
 
 PROMPT = "locate.txt"

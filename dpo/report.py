@@ -15,12 +15,12 @@ from typing import Annotated, Any
 import typer
 
 from sotopia_sdpo.errors import UserError
-from sotopia_sdpo.preference import options
-from sotopia_sdpo.preference.report.data import report_of
-from sotopia_sdpo.preference.report.page import page_of
-from sotopia_sdpo.preference.report.reading import shown_pairs
+from sotopia_sdpo.pairs import options
+from sotopia_sdpo.report.data import report_of
+from sotopia_sdpo.report.page import page_of
+from sotopia_sdpo.report.reading import shown_pairs
 from sotopia_sdpo.step_files import ETO_PAIRS, PAIRS, SEGMENT_PAIRS
-from sotopia_sdpo.storage import data_home
+from sotopia_sdpo.store import data_home
 
 
 WRITERS = {file.name: file.writer for file in (PAIRS, ETO_PAIRS, SEGMENT_PAIRS)}

@@ -14,12 +14,13 @@ from typing import Annotated, Any, NamedTuple
 import typer
 
 from sotopia_sdpo.errors import UserError
-from sotopia_sdpo.preference import options
-from sotopia_sdpo.results import Score, compare, results_of, scores_of, simulation_note
-from sotopia_sdpo.stats import Estimate, decimals
+from sotopia_sdpo.pairs import options
+from sotopia_sdpo.results.scores import Score, compare, results_of, scores_of, simulation_note
+from sotopia_sdpo.results.stats import Estimate, decimals
 from sotopia_sdpo.step_files import write_json
-from sotopia_sdpo.storage import database_url, open_store
-from sotopia_sdpo.storage.base import Store
+from sotopia_sdpo.store import database_url
+from sotopia_sdpo.store import open_store
+from sotopia_sdpo.store.base import Store
 
 
 SHOWN = ("goal", "relationship")

@@ -12,17 +12,18 @@ from typing import Annotated
 
 import typer
 
-from sotopia_sdpo.dialogue import Template, load_template
+from sotopia_sdpo.play.dialogue import Template, load_template
 from sotopia_sdpo.errors import UserError
-from sotopia_sdpo.preference import options
-from sotopia_sdpo.preference.draw import draw
-from sotopia_sdpo.preference.records import Negative
-from sotopia_sdpo.preference.runs import StoredRun, choose_runs
-from sotopia_sdpo.preference.sides import sides_of
-from sotopia_sdpo.preference.tally import Tally, mean
+from sotopia_sdpo.pairs import options
+from sotopia_sdpo.pairs.draw import draw
+from sotopia_sdpo.pairs.records import Negative
+from sotopia_sdpo.pairs.runs import StoredRun, choose_runs
+from sotopia_sdpo.pairs.sides import sides_of
+from sotopia_sdpo.pairs.tally import Tally, mean
 from sotopia_sdpo.step_files import SFT_DATA, write_json
-from sotopia_sdpo.storage import database_url, open_store
-from sotopia_sdpo.storage.base import Store
+from sotopia_sdpo.store import database_url
+from sotopia_sdpo.store import open_store
+from sotopia_sdpo.store.base import Store
 
 
 MinGoal = Annotated[

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from sotopia_sdpo.storage import open_store
-from sotopia_sdpo.storage.records import to_record
+from sotopia_sdpo.store import open_store
+from sotopia_sdpo.store.documents import to_record
 
 
 DPO = Path(__file__).resolve().parents[1]
@@ -74,7 +74,7 @@ def start(home: Path, tmp_path: Path) -> Callable[..., "subprocess.Popen[str]"]:
 def inside(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
     """Run a script, or `sotopia`, in this process, which has to import its parts only once; otherwise the same."""
     from sotopia_sdpo.cli import app
-    from sotopia_sdpo.preference.options import app_of
+    from sotopia_sdpo.pairs.options import app_of
 
     for name in list(os.environ):
         if name.startswith(CLEARED):

@@ -8,9 +8,9 @@ import random
 import sys
 from pathlib import Path
 
-from sotopia_sdpo.actions import Action
-from sotopia_sdpo.dialogue import Session, load_template, sharegpt_of
-from sotopia_sdpo.preference.report.reading import Shown, ShownPair
+from sotopia_sdpo.play.actions import Action
+from sotopia_sdpo.play.dialogue import Session, load_template, sharegpt_of
+from sotopia_sdpo.report.reading import Shown, ShownPair
 
 
 THINGS = [

@@ -21,10 +21,10 @@ from hypothesis import strategies as st
 from made_up import bare, gpt, human, pairs_of, records, write
 
 from sotopia_sdpo.errors import UserError
-from sotopia_sdpo.preference import options
-from sotopia_sdpo.preference.report.data import report_of
-from sotopia_sdpo.preference.report.page import json_in_html, page_of
-from sotopia_sdpo.preference.report.reading import shown_pairs
+from sotopia_sdpo.pairs import options
+from sotopia_sdpo.report.data import report_of
+from sotopia_sdpo.report.page import json_in_html, page_of
+from sotopia_sdpo.report.reading import shown_pairs
 
 
 SCRIPT = Path(__file__).resolve().parents[1] / "report.py"

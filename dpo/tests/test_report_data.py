@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from made_up import bare, gpt, human, pairs_of, records
 
-from sotopia_sdpo.preference.published import SEGMENT_LENGTHS
-from sotopia_sdpo.preference.report.data import report_of
-from sotopia_sdpo.preference.report.histograms import counted, of_gains
-from sotopia_sdpo.preference.report.turns import names_of, opening_of, scenario_of, turn_of
+from sotopia_sdpo.pairs.published import SEGMENT_LENGTHS
+from sotopia_sdpo.report.data import report_of
+from sotopia_sdpo.report.histograms import counted, of_gains
+from sotopia_sdpo.report.turns import names_of, opening_of, scenario_of, turn_of
 
 
 # ---- what is shown

@@ -8,8 +8,8 @@ import pytest
 import tiny_run
 from running import Command
 
-from sotopia_sdpo.storage import open_store
-from sotopia_sdpo.storage.records import to_record
+from sotopia_sdpo.store import open_store
+from sotopia_sdpo.store.documents import to_record
 
 
 GOALS = {"sft": {"e1": 2, "e2": 4, "e3": 6}, "sdpo": {"e1": 5, "e2": 6, "e3": 10}, "other": {"e9": 1}}

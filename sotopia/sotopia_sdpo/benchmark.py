@@ -12,18 +12,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from sotopia_sdpo.combos import Splits, check_profiles, choose, load_splits
-from sotopia_sdpo.dialogue import load_template
 from sotopia_sdpo.errors import EXIT_DONE, EXIT_INCOMPLETE, UserError
-from sotopia_sdpo.models import name_of, parse_model, short_name, without_address
-from sotopia_sdpo.plan import Plan, Run, WorkItem, items_of_combos, items_of_origins, plan
-from sotopia_sdpo.replay import Origin, load_origins
-from sotopia_sdpo.results import results_of, results_table, scores_of, simulation_note, upstream_row, write_jsonl
-from sotopia_sdpo.runner import Outcome
-from sotopia_sdpo.storage import data_home, database_url, open_store
-from sotopia_sdpo.storage.base import Store
-from sotopia_sdpo.storage.location import SQLITE_PREFIX
-from sotopia_sdpo.tasks import TEMPERATURE, tag_of, task_of
+from sotopia_sdpo.llm.spec import name_of, parse_model, short_name, without_address
+from sotopia_sdpo.play.dialogue import load_template
+from sotopia_sdpo.play.replay import Origin, load_origins
+from sotopia_sdpo.results.scores import (
+    results_of,
+    results_table,
+    scores_of,
+    simulation_note,
+    upstream_row,
+    write_jsonl,
+)
+from sotopia_sdpo.run.plan import Plan, Run, WorkItem, items_of_combos, items_of_origins, plan
+from sotopia_sdpo.run.runner import Outcome
+from sotopia_sdpo.store import data_home, database_url, open_store
+from sotopia_sdpo.store.base import Store
+from sotopia_sdpo.store.urls import SQLITE_PREFIX
+from sotopia_sdpo.world.combos import Splits, check_profiles, choose, load_splits
+from sotopia_sdpo.world.tasks import TEMPERATURE, tag_of, task_of
 
 
 @dataclass(frozen=True)
@@ -55,8 +62,8 @@ class Options:
 
 def benchmark(options: Options) -> int:
     """Run what is not done yet, then show the results."""
-    from sotopia_sdpo.execute import Limits, probe, sample_all
-    from sotopia_sdpo.world import require_world
+    from sotopia_sdpo.run.execute import Limits, probe, sample_all
+    from sotopia_sdpo.world.cast import require_world
 
     runs = _runs(options)
     with _readable(options) as store:
@@ -77,7 +84,7 @@ def benchmark(options: Options) -> int:
 
 def dry_run(options: Options) -> int:
     """Say what would run and what it would take; nothing is called or written."""
-    from sotopia_sdpo.estimate import estimate_lines
+    from sotopia_sdpo.run.forecast import estimate_lines
 
     runs = _runs(options)
     with _readable(options) as store:
@@ -122,7 +129,7 @@ def _readable(options: Options) -> Iterator[Store]:
 
 def _runs(options: Options) -> list[Run]:
     """Make one run of every model."""
-    from sotopia_sdpo.scoring import template_hash
+    from sotopia_sdpo.judge.verdict import template_hash
 
     task = task_of(options.task)
     partner, evaluator = parse_model(options.partner_model), parse_model(options.evaluator_model)
@@ -154,7 +161,7 @@ def _runs(options: Options) -> list[Run]:
 def _splits(options: Options) -> Splits:
     """Read the split file that is meant."""
     if options.demo and options.splits is None:
-        from sotopia_sdpo.world import demo_splits
+        from sotopia_sdpo.world.cast import demo_splits
 
         return demo_splits()
     return load_splits(options.splits)
@@ -162,7 +169,7 @@ def _splits(options: Options) -> Splits:
 
 def _plan(options: Options, runs: Sequence[Run], store: Store) -> Plan:
     """Work out what is to be run."""
-    from sotopia_sdpo.world import require_world
+    from sotopia_sdpo.world.cast import require_world
 
     require_world(store, options.demo)
     task = runs[0].task
@@ -210,7 +217,7 @@ def _plan_line(work: Plan, options: Options) -> str:
 
 def _show(options: Options, runs: Sequence[tuple[str, list[str]]], store: Store) -> bool:
     """Print the tables, and write them if asked for; tell whether there was anything."""
-    from sotopia_sdpo.world import hard_subset
+    from sotopia_sdpo.world.cast import hard_subset
 
     hard = hard_subset(_splits(options))
     partner, evaluator = name_of(options.partner_model), name_of(options.evaluator_model)

@@ -101,7 +101,7 @@ def evaluate(
     data_dir: options.DataDir = None,
 ) -> None:
     """Judge stored sessions with another evaluator, or again where they have no scores yet."""
-    from sotopia_sdpo.rescore import rescore
+    from sotopia_sdpo.judge.rejudge import rescore
 
     _at_edge(lambda: rescore(tag, evaluator_model, db, data_dir, output_tag, batch_size))
 
@@ -115,7 +115,7 @@ def compare(
     splits: options.Splits = None,
 ) -> None:
     """Show the paired difference between two runs, with its interval."""
-    from sotopia_sdpo.comparing import compare_tags
+    from sotopia_sdpo.results.compare import compare_tags
 
     _at_edge(lambda: compare_tags(first, second, db, data_dir, splits))
 
@@ -170,7 +170,7 @@ def simulate(
 @app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []})
 def install(context: typer.Context) -> None:
     """Set up a Redis with published data (upstream's own command, unchanged)."""
-    from sotopia_sdpo.host import upstream_cli
+    from sotopia_sdpo.play.stage import upstream_cli
 
     upstream_cli(["install", *context.args])
 

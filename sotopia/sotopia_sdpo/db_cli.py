@@ -109,8 +109,8 @@ def _at_edge(command: Callable[[], None]) -> None:
 
 def _import(sources: list[str], db: str | None, data_dir: Path | None) -> None:
     """Import and print what came."""
-    from sotopia_sdpo.storage import database_url, open_store
-    from sotopia_sdpo.storage.transfer import KINDS, import_sources
+    from sotopia_sdpo.store import database_url, open_store
+    from sotopia_sdpo.store.transfer import KINDS, import_sources
 
     with open_store(database_url(db, data_dir)) as store:
         before = store.counts()
@@ -137,8 +137,8 @@ def _export(
     data_dir: Path | None,
 ) -> None:
     """Export and print what was written."""
-    from sotopia_sdpo.storage import database_url, open_store
-    from sotopia_sdpo.storage.transfer import export_episodes, export_profiles
+    from sotopia_sdpo.store import database_url, open_store
+    from sotopia_sdpo.store.transfer import export_episodes, export_profiles
 
     if episodes is None and profiles is None:
         raise UserError("nothing to export; say --episodes FILE.jsonl, --profiles DIR or both")
@@ -154,8 +154,8 @@ def _export(
 
 def _info(db: str | None, data_dir: Path | None) -> None:
     """Print what is there."""
-    from sotopia_sdpo.storage import database_url, open_store
-    from sotopia_sdpo.storage.base import PROFILE_KINDS
+    from sotopia_sdpo.store import database_url, open_store
+    from sotopia_sdpo.store.base import PROFILE_KINDS
 
     with open_store(database_url(db, data_dir), create=False) as store:
         counts = store.counts()
@@ -189,7 +189,7 @@ def _print_table(columns: list[str], rows: list[list[str]]) -> None:
 
 def _delete(tags: list[str], db: str | None, data_dir: Path | None) -> None:
     """Delete and print how many there were."""
-    from sotopia_sdpo.storage import database_url, open_store
+    from sotopia_sdpo.store import database_url, open_store
 
     with open_store(database_url(db, data_dir), create=False) as store:
         _check_tags(tags, set(store.counts().episodes), store.url)

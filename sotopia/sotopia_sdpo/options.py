@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from sotopia_sdpo.db_cli import Database, DataDir
-from sotopia_sdpo.tasks import TASK_NAMES
+from sotopia_sdpo.world.tasks import TASK_NAMES
 
 
 SAMPLING, PLACES, SHOWING = "Sampling", "Where things are", "Showing"

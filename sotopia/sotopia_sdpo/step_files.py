@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from sotopia_sdpo.errors import UserError
-from sotopia_sdpo.storage.keys import whole_text
+from sotopia_sdpo.store.keys import whole_text
 
 
 class StepFile(NamedTuple):

@@ -6,7 +6,7 @@ for, whatever fills its blanks (tests check each), and any other text is heard a
 
 import re
 
-from sotopia_sdpo.actions import Action
+from sotopia_sdpo.play.actions import Action
 
 
 GREET, ASK, SHARE = "greet", "ask", "share"

@@ -16,7 +16,7 @@ import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from sotopia_sdpo.actions import Action, from_json
+from sotopia_sdpo.play.actions import Action, from_json
 from sotopia_sdpo.simulated import acts
 from sotopia_sdpo.simulated.replies import Request, hear, opening_of, seat_of
 from sotopia_sdpo.simulated.rules import RUDE_LIMIT, Event, is_taken, scores, stand

@@ -12,8 +12,8 @@ import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from sotopia_sdpo.actions import Action, from_json, from_text
-from sotopia_sdpo.dialogue import first_action_of
+from sotopia_sdpo.play.actions import Action, from_json, from_text
+from sotopia_sdpo.play.dialogue import first_action_of
 from sotopia_sdpo.simulated import acts
 from sotopia_sdpo.simulated.policy import Draw, character_of, next_act
 from sotopia_sdpo.simulated.rules import Event, scores

@@ -13,7 +13,7 @@ offer, -2 for each rude act. These figures mean nothing about real social skill.
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from sotopia_sdpo.dimensions import DIMENSIONS
+from sotopia_sdpo.judge.dimensions import DIMENSIONS
 from sotopia_sdpo.simulated import acts
 
 

@@ -23,11 +23,12 @@ from test_storage_sqlite import start_writer  # noqa: E402
 from test_storage_transfer import AGENT, COMBO, LOG, content  # noqa: E402
 
 from sotopia_sdpo.errors import UserError  # noqa: E402
-from sotopia_sdpo.storage import open_store, redis_om  # noqa: E402
-from sotopia_sdpo.storage.keys import EpisodeKey  # noqa: E402
-from sotopia_sdpo.storage.rdb import RdbError, read_rdb  # noqa: E402
-from sotopia_sdpo.storage.records import to_record  # noqa: E402
-from sotopia_sdpo.storage.transfer import import_sources  # noqa: E402
+from sotopia_sdpo.rdb.snapshot import RdbError, read_rdb  # noqa: E402
+from sotopia_sdpo.store import open_store
+from sotopia_sdpo.store.documents import to_record  # noqa: E402
+from sotopia_sdpo.store.keys import EpisodeKey  # noqa: E402
+from sotopia_sdpo.store.redis import documents as redis_om  # noqa: E402
+from sotopia_sdpo.store.transfer import import_sources  # noqa: E402
 
 
 START_S = 20

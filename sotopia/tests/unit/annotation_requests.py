@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from hypothesis import strategies as st
 from test_simulated import SESSION
 
-from sotopia_sdpo.actions import Action
-from sotopia_sdpo.dialogue import Message, load_template, sharegpt_of
+from sotopia_sdpo.play.actions import Action
+from sotopia_sdpo.play.dialogue import Message, load_template, sharegpt_of
 from sotopia_sdpo.simulated import acts
 from sotopia_sdpo.simulated.annotator import Task, task_of
 from sotopia_sdpo.simulated.replies import Request

@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-from sotopia_sdpo.actions import AnswerError
 from sotopia_sdpo.errors import UserError
-from sotopia_sdpo.llm_client import LLMClient, Reply
-from sotopia_sdpo.preference.annotating import annotate, finish
-from sotopia_sdpo.preference.annotation import Annotation, AskOptions
-from sotopia_sdpo.preference.asking import Question
-from sotopia_sdpo.preference.tally import Tally
-from sotopia_sdpo.usage import Usage
+from sotopia_sdpo.llm.ask import Question
+from sotopia_sdpo.llm.client import LLMClient, Reply
+from sotopia_sdpo.llm.usage import Usage
+from sotopia_sdpo.pairs.annotating import annotate, finish
+from sotopia_sdpo.pairs.annotation import Annotation, AskOptions
+from sotopia_sdpo.pairs.tally import Tally
+from sotopia_sdpo.play.actions import AnswerError
 
 
 Answer = Callable[[str, int], str]

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
-from sotopia_sdpo.actions import Action
-from sotopia_sdpo.dialogue import Message, Template
-from sotopia_sdpo.storage.base import Episode
+from sotopia_sdpo.play.actions import Action
+from sotopia_sdpo.play.dialogue import Message, Template
+from sotopia_sdpo.store.base import Episode
 
 
 TEMPLATE = Template("{{background}}", "t.txt")

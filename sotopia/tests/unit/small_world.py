@@ -3,12 +3,12 @@
 from pathlib import Path
 from typing import Any
 
-from sotopia_sdpo.dialogue import Template
-from sotopia_sdpo.models import parse_model
-from sotopia_sdpo.plan import Run
-from sotopia_sdpo.storage import open_store
-from sotopia_sdpo.storage.base import Episode, Store
-from sotopia_sdpo.tasks import TASKS
+from sotopia_sdpo.llm.spec import parse_model
+from sotopia_sdpo.play.dialogue import Template
+from sotopia_sdpo.run.plan import Run
+from sotopia_sdpo.store import open_store
+from sotopia_sdpo.store.base import Episode, Store
+from sotopia_sdpo.world.tasks import TASKS
 
 
 PEOPLE = ("p0", "p1", "p2", "p3")

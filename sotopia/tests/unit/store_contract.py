@@ -5,8 +5,8 @@ A subclass gives the fixture `open_again`: a function that opens one more Store 
 
 import pytest
 
-from sotopia_sdpo.storage.base import Episode
-from sotopia_sdpo.storage.keys import EpisodeKey
+from sotopia_sdpo.store.base import Episode
+from sotopia_sdpo.store.keys import EpisodeKey
 
 
 TAG = "benchmark_m_p_e_all_trial0"

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sotopia_sdpo.actions import Action, AnswerError, from_json, from_text, parse_answer
+from sotopia_sdpo.play.actions import Action, AnswerError, from_json, from_text, parse_answer
 
 
 WORDS = st.text(min_size=1).filter(str.strip)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_simulated import SESSION
 
-from sotopia_sdpo.dialogue import Message, chat_of, check_location
+from sotopia_sdpo.play.dialogue import Message, chat_of, check_location
 from sotopia_sdpo.simulated import acts
 from sotopia_sdpo.simulated.annotator import annotate, task_of
 from sotopia_sdpo.simulated.replies import Request

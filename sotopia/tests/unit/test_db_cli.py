@@ -11,7 +11,7 @@ import pytest
 from store_contract import TAG, make_episode
 
 from sotopia_sdpo.db_cli import app
-from sotopia_sdpo.storage import open_store
+from sotopia_sdpo.store import open_store
 
 
 PACKAGES = Path(__file__).resolve().parents[2]

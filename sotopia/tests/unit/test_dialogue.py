@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sotopia_sdpo.actions import Action
-from sotopia_sdpo.dialogue import (
+from sotopia_sdpo.errors import UserError
+from sotopia_sdpo.play.actions import Action
+from sotopia_sdpo.play.dialogue import (
     Session,
     Template,
     actions_before,
@@ -18,7 +19,6 @@ from sotopia_sdpo.dialogue import (
     session_of,
     sharegpt_of,
 )
-from sotopia_sdpo.errors import UserError
 
 
 TEMPLATE = Template("I am {{agent}}, not {{partner}}.\n{{background}}\nUp to {{max_turns}} turns.", "t.txt")

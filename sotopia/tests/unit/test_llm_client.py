@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from sotopia_sdpo.backends import Refused, Transient, Unreachable, retry_after_s
 from sotopia_sdpo.errors import UserError
-from sotopia_sdpo.llm_client import LLMClient, Reply, Sampling
-from sotopia_sdpo.models import ModelSpec, parse_model
+from sotopia_sdpo.llm.backends import Refused, Transient, Unreachable, retry_after_s
+from sotopia_sdpo.llm.client import LLMClient, Reply, Sampling
+from sotopia_sdpo.llm.spec import ModelSpec, parse_model
 
 
 CHAT = [{"role": "user", "content": "Hi"}]

@@ -10,7 +10,7 @@ from annotation_requests import dialogue, locating, segmenting, sessions, task_f
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sotopia_sdpo.dialogue import Message
+from sotopia_sdpo.play.dialogue import Message
 from sotopia_sdpo.simulated import acts
 from sotopia_sdpo.simulated.annotator import annotate
 from sotopia_sdpo.simulated.faults import break_json

@@ -3,9 +3,9 @@
 import pytest
 
 from sotopia_sdpo.errors import UserError
-from sotopia_sdpo.models import name_of, parse_model, short_name
-from sotopia_sdpo.redact import redact
-from sotopia_sdpo.usage import Usage, money
+from sotopia_sdpo.llm.redact import redact
+from sotopia_sdpo.llm.spec import name_of, parse_model, short_name
+from sotopia_sdpo.llm.usage import Usage, money
 
 
 def test_one_address() -> None:

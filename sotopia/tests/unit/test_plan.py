@@ -7,12 +7,12 @@ import pytest
 from small_world import SPLITS, finished, make_run, small_store
 
 from sotopia_sdpo.benchmark import _with_partner
-from sotopia_sdpo.combos import Combo, check_profiles, choose, hard_environments, load_splits
 from sotopia_sdpo.errors import UserError
-from sotopia_sdpo.models import parse_model
-from sotopia_sdpo.plan import items_of_combos, items_of_origins, plan
-from sotopia_sdpo.replay import Origin
-from sotopia_sdpo.tasks import TASKS, tag_of, task_of
+from sotopia_sdpo.llm.spec import parse_model
+from sotopia_sdpo.play.replay import Origin
+from sotopia_sdpo.run.plan import items_of_combos, items_of_origins, plan
+from sotopia_sdpo.world.combos import Combo, check_profiles, choose, hard_environments, load_splits
+from sotopia_sdpo.world.tasks import TASKS, tag_of, task_of
 
 
 COMBO = Combo("e1", ("p0", "p1"))

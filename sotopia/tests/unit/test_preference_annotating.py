@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 from annotator_double import MODEL, Annotator, run, run_and_finish
 
-from sotopia_sdpo.backends import Refused, Transient, Unreachable
 from sotopia_sdpo.errors import EXIT_BUDGET, EXIT_DONE, EXIT_INCOMPLETE, UserError
-from sotopia_sdpo.preference import budget
-from sotopia_sdpo.preference.annotating import ATTEMPTS_OF_THE_FIRST_CALL
-from sotopia_sdpo.preference.annotation import (
+from sotopia_sdpo.llm import budget
+from sotopia_sdpo.llm.ask import ATTEMPTS
+from sotopia_sdpo.llm.backends import Refused, Transient, Unreachable
+from sotopia_sdpo.pairs.annotating import ATTEMPTS_OF_THE_FIRST_CALL
+from sotopia_sdpo.pairs.annotation import (
     NO_ANSWER,
     NO_USABLE_ANSWER,
     NOBODY_THERE,
@@ -20,8 +21,7 @@ from sotopia_sdpo.preference.annotation import (
     Annotation,
     Failure,
 )
-from sotopia_sdpo.preference.asking import ATTEMPTS
-from sotopia_sdpo.preference.tally import Tally
+from sotopia_sdpo.pairs.tally import Tally
 from sotopia_sdpo.step_files import read_list
 
 

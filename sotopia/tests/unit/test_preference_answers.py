@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sotopia_sdpo.errors import UserError
-from sotopia_sdpo.preference.answers import Answers, Request, Stored
-from sotopia_sdpo.usage import Usage
+from sotopia_sdpo.llm.cache import Answers, Request, Stored
+from sotopia_sdpo.llm.usage import Usage
 
 
 CHAT = [{"role": "user", "content": "Hi"}]

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sotopia_sdpo.actions import AnswerError
-from sotopia_sdpo.llm_client import Sampling
-from sotopia_sdpo.models import parse_model
-from sotopia_sdpo.preference.answers import Answers, Request, Stored
-from sotopia_sdpo.preference.asking import ATTEMPTS, Asker, Question, Unusable, identity
-from sotopia_sdpo.usage import Usage
+from sotopia_sdpo.llm.ask import ATTEMPTS, Asker, Question, Unusable, identity
+from sotopia_sdpo.llm.cache import Answers, Request, Stored
+from sotopia_sdpo.llm.client import Sampling
+from sotopia_sdpo.llm.spec import parse_model
+from sotopia_sdpo.llm.usage import Usage
+from sotopia_sdpo.play.actions import AnswerError
 
 
 MODEL = parse_model("custom/m@http://h/v1")

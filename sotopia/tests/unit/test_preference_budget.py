@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sotopia_sdpo.errors import UserError
-from sotopia_sdpo.models import ModelSpec, parse_model
-from sotopia_sdpo.preference import budget as budgets
-from sotopia_sdpo.preference.budget import Budget, BudgetReached
+from sotopia_sdpo.llm import budget as budgets
+from sotopia_sdpo.llm.budget import Budget, BudgetReached
+from sotopia_sdpo.llm.spec import ModelSpec, parse_model
 
 
 PAID = ModelSpec("gpt", "gpt")

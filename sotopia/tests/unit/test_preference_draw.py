@@ -5,7 +5,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sotopia_sdpo.preference.draw import draw
+from sotopia_sdpo.pairs.draw import draw
 
 
 NAMES = st.lists(st.text("abcdef", min_size=1, max_size=3), unique=True, max_size=14)

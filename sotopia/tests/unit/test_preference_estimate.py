@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 from annotator_double import MODEL, Annotator, questions, run, run_and_finish
 
-from sotopia_sdpo.preference import estimate as estimates
-from sotopia_sdpo.preference.annotation import AskOptions
-from sotopia_sdpo.preference.estimate import estimate
+from sotopia_sdpo.pairs import forecast as estimates
+from sotopia_sdpo.pairs.annotation import AskOptions
+from sotopia_sdpo.pairs.forecast import estimate
 
 
 def said(folder: Path, *texts: str, model: str = MODEL, seed: int = 0) -> str:

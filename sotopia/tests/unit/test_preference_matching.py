@@ -11,7 +11,7 @@ from preference_world import TEMPLATE, episode, row
 from small_world import small_store
 
 from sotopia_sdpo.errors import UserError
-from sotopia_sdpo.preference.matching import (
+from sotopia_sdpo.pairs.matching import (
     NoPositive,
     best_of,
     by_origin,
@@ -20,9 +20,9 @@ from sotopia_sdpo.preference.matching import (
     origin_of_negative,
     pair_of,
 )
-from sotopia_sdpo.preference.records import Located, Negative, Sided
-from sotopia_sdpo.preference.sides import Side, record_of
-from sotopia_sdpo.preference.tally import Tally
+from sotopia_sdpo.pairs.records import Located, Negative, Sided
+from sotopia_sdpo.pairs.sides import Side, record_of
+from sotopia_sdpo.pairs.tally import Tally
 
 
 SAID = ("a", "b", "c", "d", "e")

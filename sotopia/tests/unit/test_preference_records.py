@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from preference_world import row, turns
 
 from sotopia_sdpo.errors import UserError
-from sotopia_sdpo.preference.published import LOCATED_TURNS, SEGMENT_LENGTHS, bucket_of, shares_table
-from sotopia_sdpo.preference.records import Bare, Located, Negative, Sided, check_unique, read_pairs, read_records
-from sotopia_sdpo.preference.tally import Tally, mean
+from sotopia_sdpo.pairs.published import LOCATED_TURNS, SEGMENT_LENGTHS, bucket_of, shares_table
+from sotopia_sdpo.pairs.records import Bare, Located, Negative, Sided, check_unique, read_pairs, read_records
+from sotopia_sdpo.pairs.tally import Tally, mean
 
 
 def refused(tmp_path: Path, rows: list[Any], fault: str, model: Any = Negative) -> None:

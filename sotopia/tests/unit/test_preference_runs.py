@@ -9,8 +9,8 @@ from preference_world import episode
 from small_world import small_store
 
 from sotopia_sdpo.errors import UserError
-from sotopia_sdpo.preference.runs import UNKNOWN, Wanted, choose_runs, run_of, stored_runs, task_of_episode
-from sotopia_sdpo.storage.base import Store
+from sotopia_sdpo.pairs.runs import UNKNOWN, Wanted, choose_runs, run_of, stored_runs, task_of_episode
+from sotopia_sdpo.store.base import Store
 
 
 A, B, J, K = "custom/a@http://h/v1", "gpt-4o", "judge", "other-judge"

@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from preference_world import turns
 
-from sotopia_sdpo.preference.records import Bare, Pair
-from sotopia_sdpo.preference.segments import NoSegment, Parted, parted_pairs, parting
-from sotopia_sdpo.preference.tally import Tally
+from sotopia_sdpo.pairs.records import Bare, Pair
+from sotopia_sdpo.pairs.segments import NoSegment, Parted, parted_pairs, parting
+from sotopia_sdpo.pairs.tally import Tally
 
 
 WORDS = st.lists(st.sampled_from("ab"), min_size=1, max_size=9).map(

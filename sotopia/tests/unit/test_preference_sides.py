@@ -7,11 +7,11 @@ import pytest
 from preference_world import TEMPLATE, episode, messages_of, turns
 from small_world import small_store
 
-from sotopia_sdpo.dialogue import Template
 from sotopia_sdpo.errors import UserError
-from sotopia_sdpo.preference.runs import stored_runs
-from sotopia_sdpo.preference.sides import Side, record_of, sides_of, target_positions
-from sotopia_sdpo.preference.tally import Tally
+from sotopia_sdpo.pairs.runs import stored_runs
+from sotopia_sdpo.pairs.sides import Side, record_of, sides_of, target_positions
+from sotopia_sdpo.pairs.tally import Tally
+from sotopia_sdpo.play.dialogue import Template
 
 
 def rendered(

@@ -15,9 +15,9 @@ import rdb_writer as w
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from sotopia_sdpo.storage.crc64 import BLOCK_BYTES, LANE_BYTES, SMALLEST_VECTOR, _loop, crc64
-from sotopia_sdpo.storage.rdb import RdbError, module_name, read_rdb
-from sotopia_sdpo.storage.rdb_source import CHUNK_BYTES, unpack_lzf
+from sotopia_sdpo.rdb.crc64 import BLOCK_BYTES, LANE_BYTES, SMALLEST_VECTOR, _loop, crc64
+from sotopia_sdpo.rdb.snapshot import RdbError, module_name, read_rdb
+from sotopia_sdpo.rdb.source import CHUNK_BYTES, unpack_lzf
 
 
 SHARED = Path(__file__).resolve().parents[3].parent / "shared" / "data" / "rdb"

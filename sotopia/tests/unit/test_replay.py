@@ -7,13 +7,13 @@ from typing import Any
 import pytest
 from small_world import small_store
 
-from sotopia_sdpo.actions import Action
-from sotopia_sdpo.combos import Combo
-from sotopia_sdpo.dialogue import Session, Template, sharegpt_of
 from sotopia_sdpo.errors import UserError
-from sotopia_sdpo.replay import Origin, load_origins
-from sotopia_sdpo.storage.base import Episode
-from sotopia_sdpo.tasks import TASKS
+from sotopia_sdpo.play.actions import Action
+from sotopia_sdpo.play.dialogue import Session, Template, sharegpt_of
+from sotopia_sdpo.play.replay import Origin, load_origins
+from sotopia_sdpo.store.base import Episode
+from sotopia_sdpo.world.combos import Combo
+from sotopia_sdpo.world.tasks import TASKS
 
 
 ACTIONS = tuple(Action("speak", word) for word in ("one", "two", "three", "four", "five"))

@@ -6,11 +6,9 @@ from pathlib import Path
 import pytest
 from small_world import finished, make_run, small_store
 
-from sotopia_sdpo.combos import Combo
-from sotopia_sdpo.dimensions import DIMENSIONS
-from sotopia_sdpo.plan import items_of_combos
-from sotopia_sdpo.rescore import new_tag
-from sotopia_sdpo.results import (
+from sotopia_sdpo.judge.dimensions import DIMENSIONS
+from sotopia_sdpo.judge.rejudge import new_tag
+from sotopia_sdpo.results.scores import (
     compare,
     comparison_table,
     results_of,
@@ -20,6 +18,8 @@ from sotopia_sdpo.results import (
     upstream_row,
     write_jsonl,
 )
+from sotopia_sdpo.run.plan import items_of_combos
+from sotopia_sdpo.world.combos import Combo
 
 
 def combos(count: int) -> list[Combo]:

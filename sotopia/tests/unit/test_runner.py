@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from small_world import finished, make_run, small_store
 
-from sotopia_sdpo import runner as pool
-from sotopia_sdpo.combos import Combo
 from sotopia_sdpo.errors import UserError
-from sotopia_sdpo.plan import WorkItem, items_of_combos
-from sotopia_sdpo.runner import Outcome, Runner
-from sotopia_sdpo.storage.base import Episode, Store
+from sotopia_sdpo.run import runner as pool
+from sotopia_sdpo.run.plan import WorkItem, items_of_combos
+from sotopia_sdpo.run.runner import Outcome, Runner
+from sotopia_sdpo.store.base import Episode, Store
+from sotopia_sdpo.world.combos import Combo
 
 
 def items(count: int) -> list[WorkItem]:

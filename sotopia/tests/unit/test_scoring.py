@@ -6,13 +6,8 @@ from typing import Any
 
 import pytest
 
-from sotopia_sdpo.actions import Action, AnswerError
-from sotopia_sdpo.backends import Transient
-from sotopia_sdpo.dialogue import Session
-from sotopia_sdpo.dimensions import DIMENSIONS
-from sotopia_sdpo.llm_client import Reply, Sampling
-from sotopia_sdpo.models import ModelSpec, parse_model
-from sotopia_sdpo.scoring import (
+from sotopia_sdpo.judge.dimensions import DIMENSIONS
+from sotopia_sdpo.judge.verdict import (
     EVALUATOR_ATTEMPTS,
     Unscored,
     evaluate,
@@ -22,7 +17,12 @@ from sotopia_sdpo.scoring import (
     read_verdict,
     response_schema,
 )
-from sotopia_sdpo.usage import Usage
+from sotopia_sdpo.llm.backends import Transient
+from sotopia_sdpo.llm.client import Reply, Sampling
+from sotopia_sdpo.llm.spec import ModelSpec, parse_model
+from sotopia_sdpo.llm.usage import Usage
+from sotopia_sdpo.play.actions import Action, AnswerError
+from sotopia_sdpo.play.dialogue import Session
 
 
 JUDGE = parse_model("custom/j@http://h/v1")
@@ -116,7 +116,7 @@ def test_the_history_leaves_out_nothing_but_silence() -> None:
 
 
 def test_ranges_and_names_are_upstreams() -> None:
-    from sotopia_sdpo.host import load
+    from sotopia_sdpo.play.stage import load
 
     load()
     from sotopia.database import SotopiaDimensions

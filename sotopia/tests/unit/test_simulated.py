@@ -5,9 +5,9 @@ import random
 
 import pytest
 
-from sotopia_sdpo.actions import Action, parse_answer
-from sotopia_sdpo.dialogue import Session, chat_of, load_template
-from sotopia_sdpo.dimensions import DIMENSIONS
+from sotopia_sdpo.judge.dimensions import DIMENSIONS
+from sotopia_sdpo.play.actions import Action, parse_answer
+from sotopia_sdpo.play.dialogue import Session, chat_of, load_template
 from sotopia_sdpo.simulated import acts
 from sotopia_sdpo.simulated.faults import Faults, Occasions, break_json, push_out_of_range
 from sotopia_sdpo.simulated.policy import Character, next_act

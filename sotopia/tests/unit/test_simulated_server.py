@@ -12,7 +12,7 @@ from test_simulated import SESSION
 from typer.testing import CliRunner
 
 from sotopia_sdpo import cli
-from sotopia_sdpo.dialogue import chat_of
+from sotopia_sdpo.play.dialogue import chat_of
 from sotopia_sdpo.simulated import acts, server
 from sotopia_sdpo.simulated.annotator import annotate
 from sotopia_sdpo.simulated.faults import Faults

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sotopia_sdpo.actions import Action, parse_answer
-from sotopia_sdpo.dialogue import Session, session_of
-from sotopia_sdpo.host import Stage, load
-from sotopia_sdpo.storage.upstream import upstream_models
+from sotopia_sdpo.play.actions import Action, parse_answer
+from sotopia_sdpo.play.dialogue import Session, session_of
+from sotopia_sdpo.play.stage import Stage, load
+from sotopia_sdpo.store.upstream import upstream_models
 
 
 def profiles() -> tuple[Any, list[Any]]:

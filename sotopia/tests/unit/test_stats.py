@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from sotopia_sdpo.stats import clustered, decimals, t_quantile
+from sotopia_sdpo.results.stats import clustered, decimals, t_quantile
 
 
 @pytest.mark.parametrize(

@@ -13,15 +13,15 @@ import pytest
 from store_contract import TAG, StoreContract, make_episode
 
 from sotopia_sdpo.errors import UserError
-from sotopia_sdpo.storage import data_home, database_url, open_store
-from sotopia_sdpo.storage.sqlite_store import SqliteStore
+from sotopia_sdpo.store import data_home, database_url, open_store
+from sotopia_sdpo.store.sqlite import SqliteStore
 
 
 UNIT = Path(__file__).parent
 WRITER = """
 import sys
 from store_contract import make_episode
-from sotopia_sdpo.storage import open_store
+from sotopia_sdpo.store import open_store
 store = open_store(sys.argv[1])
 for number in range(int(sys.argv[2]), int(sys.argv[3])):
     episode = make_episode(number)

@@ -13,11 +13,11 @@ import rdb_writer as w
 from store_contract import TAG, VERDICT, make_episode
 
 from sotopia_sdpo.errors import UserError
-from sotopia_sdpo.storage import open_store
-from sotopia_sdpo.storage.base import Episode
-from sotopia_sdpo.storage.profiles import PUBLISHED_FILES, to_profile, to_published
-from sotopia_sdpo.storage.records import NotARecord, to_record
-from sotopia_sdpo.storage.transfer import export_episodes, export_profiles, import_sources
+from sotopia_sdpo.store import open_store
+from sotopia_sdpo.store.base import Episode
+from sotopia_sdpo.store.documents import NotARecord, to_record
+from sotopia_sdpo.store.profiles import PUBLISHED_FILES, to_profile, to_published
+from sotopia_sdpo.store.transfer import export_episodes, export_profiles, import_sources
 
 
 SHARED = Path(__file__).resolve().parents[3].parent / "shared" / "data"
@@ -305,7 +305,7 @@ def test_a_snapshot_that_breaks_at_its_end_is_not_imported(store, tmp_path):
 
 def test_upstream_reads_what_we_export(store, tmp_path, monkeypatch):
     """Typed accessors, upstream's own readers of the published files, and its EpisodeLog of an exported line."""
-    from sotopia_sdpo.storage.upstream import serve_upstream, upstream_models
+    from sotopia_sdpo.store.upstream import serve_upstream, upstream_models
 
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     database = upstream_models()

@@ -1,0 +1,1 @@
+"""Scores of a session on SOTOPIA's seven dimensions, by a model."""

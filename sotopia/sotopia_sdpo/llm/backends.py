@@ -1,0 +1,197 @@
+"""Send one request, to an OpenAI-compatible server directly or through litellm, and sort what can go wrong.
+
+Goes out: an Answer, or one of three errors: Transient may pass, Unreachable is
+Transient with nobody there, Refused will not pass. Error texts are one line and hold no key.
+"""
+
+import asyncio
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any, NamedTuple
+
+import aiohttp
+
+from sotopia_sdpo.llm.redact import redact
+from sotopia_sdpo.llm.spec import ModelSpec
+
+
+TRANSIENT_STATUSES = frozenset({408, 409, 425, 429})
+SERVER_ERROR = 500
+KEY_STATUSES = frozenset({401, 403})
+NOT_FOUND = 404
+REFUSES_PARAMETER = frozenset({400, 422})
+MAX_LISTED_MODELS = 6
+DETAIL_LENGTH = 200
+
+SIMULATION_MARK = "sotopia-simulation"
+"""How the scripted server's answers begin their `system_fingerprint`."""
+
+
+class Answer(NamedTuple):
+    """What came back."""
+
+    text: str
+    prompt_tokens: int
+    completion_tokens: int
+    is_simulated: bool = False
+
+
+class CallError(Exception):
+    """A call failed for good."""
+
+
+class Transient(CallError):
+    """A call failed in a way that may pass."""
+
+    def __init__(self, text: str, retry_after_s: float | None = None) -> None:
+        """Keep how long the server asks to wait, in seconds."""
+        super().__init__(text)
+        self.retry_after_s = retry_after_s
+
+
+class Unreachable(Transient):
+    """Nobody answers at the address."""
+
+
+class Refused(CallError):
+    """The server will not do this, however often it is asked."""
+
+    def __init__(self, text: str, status: int = 0, body: str = "") -> None:
+        """Keep the status and what the server said."""
+        super().__init__(text)
+        self.status = status
+        self.body = body
+
+    def names(self, parameter: str) -> bool:
+        """Tell whether the server complains of this request field."""
+        spellings = (parameter, "json_schema") if parameter == "response_format" else (parameter,)
+        return self.status in REFUSES_PARAMETER and any(spelling in self.body for spelling in spellings)
+
+
+async def call_direct(
+    session: aiohttp.ClientSession,
+    model: ModelSpec,
+    url: str,
+    messages: list[dict[str, str]],
+    fields: dict[str, Any],
+) -> Answer:
+    """Send one request to an OpenAI-compatible server."""
+    headers = {"Authorization": f"Bearer {model.key}"}
+    body = {"model": model.api_name, "messages": messages, **fields}
+    try:
+        async with session.post(f"{url}/chat/completions", json=body, headers=headers) as response:
+            text = await response.text()
+            if response.status != 200:
+                await _raise_for(session, model, url, response, text)
+    except aiohttp.ClientConnectorError as err:
+        raise Unreachable(redact(f"no connection to {url} ({err.os_error.strerror or err})")) from err
+    except TimeoutError as err:
+        raise Transient(f"no answer from {url} in time") from err
+    except (aiohttp.ClientError, OSError, UnicodeDecodeError) as err:
+        raise Transient(redact(f"{url}: {type(err).__name__} {err}")) from err
+    try:
+        found = json.loads(text)
+        content = found["choices"][0]["message"].get("content")
+    except (ValueError, LookupError, TypeError, AttributeError) as err:
+        raise Transient(redact(f"{url}: the answer is no chat completion ({text[:80]!r})")) from err
+    usage = found.get("usage") or {}
+    is_simulated = str(found.get("system_fingerprint") or "").startswith(SIMULATION_MARK)
+    prompt, completion = usage.get("prompt_tokens") or 0, usage.get("completion_tokens") or 0
+    return Answer(content or "", prompt, completion, is_simulated)
+
+
+async def _raise_for(
+    session: aiohttp.ClientSession, model: ModelSpec, url: str, response: aiohttp.ClientResponse, text: str
+) -> None:
+    """Raise what an unsuccessful status stands for."""
+    status = response.status
+    detail = redact(_detail(text), DETAIL_LENGTH)
+    if status in TRANSIENT_STATUSES or status >= SERVER_ERROR:
+        raise Transient(f"{url}: status {status} {detail}", retry_after_s(response.headers))
+    if status in KEY_STATUSES:
+        raise Refused(f"the key is refused (status {status}: {detail}); set {model.key_variable}", status, text)
+    if status == NOT_FOUND:
+        served = await _served_models(session, model, url)
+        listed = f"the server has {', '.join(served)}" if served else f"status 404: {detail}"
+        raise Refused(f"no model {model.api_name!r} there; {listed}; correct the name or the address", status, text)
+    raise Refused(f"{url}: status {status}: {detail}", status, text)
+
+
+async def _served_models(session: aiohttp.ClientSession, model: ModelSpec, url: str) -> list[str]:
+    """Ask a server what it has, for an error text; an empty list where it does not say."""
+    try:
+        async with session.get(f"{url}/models", headers={"Authorization": f"Bearer {model.key}"}) as response:
+            found = json.loads(await response.text())
+            return [str(item["id"]) for item in found["data"]][:MAX_LISTED_MODELS]
+    except (aiohttp.ClientError, TimeoutError, OSError, ValueError, LookupError, TypeError):
+        return []
+
+
+def _detail(text: str) -> str:
+    """Take the message out of an error body."""
+    try:
+        found = json.loads(text)
+    except ValueError:
+        return text
+    error = found.get("error", found) if isinstance(found, dict) else found
+    return str(error.get("message", error) if isinstance(error, dict) else error)
+
+
+def retry_after_s(headers: Mapping[str, str] | None) -> float | None:
+    """Read how long a server asks to wait, given as seconds or as a date."""
+    value = (headers or {}).get("retry-after") or (headers or {}).get("Retry-After")
+    if not value:
+        return None
+    try:
+        return max(0.0, float(value))
+    except ValueError:
+        pass
+    try:
+        return max(0.0, (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds())
+    except (ValueError, TypeError):
+        return None
+
+
+async def call_litellm(
+    model: ModelSpec, messages: list[dict[str, str]], fields: dict[str, Any], timeout_s: float
+) -> Answer:
+    """Send one request wherever litellm routes the name; settings that a provider lacks are left out by litellm."""
+    import litellm
+    import openai
+
+    litellm.suppress_debug_info = True
+    if "response_format" in fields and not litellm.supports_response_schema(model=model.api_name):
+        fields = {name: value for name, value in fields.items() if name != "response_format"}
+    try:
+        response = await asyncio.wait_for(
+            litellm.acompletion(
+                model=model.api_name, messages=messages, drop_params=True, num_retries=0, max_retries=0, **fields
+            ),
+            timeout_s,
+        )
+        content = response.choices[0].message.content
+    except TimeoutError as err:
+        raise Transient(f"no answer for {model.api_name} in {timeout_s:g} s") from err
+    except openai.APIConnectionError as err:
+        raise Transient(redact(f"{model.api_name}: {err}")) from err
+    except openai.APIStatusError as err:
+        raise _litellm_error(model, err) from err
+    except (openai.OpenAIError, LookupError, AttributeError) as err:
+        raise Transient(redact(f"{model.api_name}: {type(err).__name__} {err}")) from err
+    usage = getattr(response, "usage", None)
+    prompt, completion = (getattr(usage, f"{kind}_tokens", 0) or 0 for kind in ("prompt", "completion"))
+    fingerprint = str(getattr(response, "system_fingerprint", "") or "")
+    return Answer(content or "", prompt, completion, fingerprint.startswith(SIMULATION_MARK))
+
+
+def _litellm_error(model: ModelSpec, err: Any) -> CallError:
+    """Sort an error of litellm's by its status."""
+    status, text = int(err.status_code or 0), redact(err)
+    if status in KEY_STATUSES:
+        return Refused(f"the key is refused or missing ({text})", status, str(err))
+    if status in TRANSIENT_STATUSES or status >= SERVER_ERROR:
+        headers = getattr(err, "litellm_response_headers", None) or getattr(err.response, "headers", None)
+        return Transient(f"{model.api_name}: {text}", retry_after_s(headers))
+    return Refused(text, status, str(err))

@@ -1,0 +1,123 @@
+"""Keep every answer of an annotator, so that no call is paid twice.
+
+Comes in: a request (model, messages, settings) and its answer. Goes out: the answer, whenever the same is asked again,
+by whatever process. One SQLite file; every answer is on disk before it is used.
+Invariant: a request has one answer. What should be asked afresh has other settings (see `Answers.round`).
+"""
+
+import hashlib
+import json
+import sqlite3
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+from sotopia_sdpo.errors import UserError
+from sotopia_sdpo.llm.usage import Usage
+
+
+ANSWERS_FILE = "answers.db"
+BUSY_TIMEOUT_S = 60
+SCHEMA_VERSION = 1
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS answers (
+    key TEXT PRIMARY KEY, request TEXT NOT NULL, answer TEXT NOT NULL, prompt_tokens INTEGER NOT NULL,
+    completion_tokens INTEGER NOT NULL, cost REAL, is_simulated INTEGER NOT NULL, created REAL NOT NULL
+);
+CREATE TABLE IF NOT EXISTS rounds (key TEXT PRIMARY KEY, rounds INTEGER NOT NULL);
+"""
+
+
+class Request(NamedTuple):
+    """What an answer depends on."""
+
+    model: str
+    """Without its address for a server of the user's own, which may move."""
+    messages: list[dict[str, str]]
+    settings: dict[str, Any]
+
+    @property
+    def text(self) -> str:
+        """All of it as one text."""
+        return json.dumps(self._asdict(), ensure_ascii=False, sort_keys=True)
+
+    @property
+    def key(self) -> str:
+        """Name it."""
+        return hashlib.sha256(self.text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+class Stored(NamedTuple):
+    """An answer that has been paid."""
+
+    text: str
+    usage: Usage
+    is_simulated: bool
+    """Whether a scripted server gave it."""
+
+
+class Answers:
+    """The file of answers; use it in a `with`."""
+
+    def __init__(self, path: Path) -> None:
+        """Open the file, or make it.
+
+        Raises:
+            UserError: if it cannot be opened, or is something else.
+        """
+        self.path = path
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None)
+            self._connection.execute("PRAGMA journal_mode = WAL")
+            version = self._connection.execute("PRAGMA user_version").fetchone()[0]
+            if version not in (0, SCHEMA_VERSION):
+                raise UserError(f"{path}: written by another version of this project (schema {version}); move it away")
+            self._connection.executescript(f"{SCHEMA}PRAGMA user_version = {SCHEMA_VERSION};")
+        except (OSError, sqlite3.Error) as err:
+            raise UserError(
+                f"{path}: cannot be used for the answers ({err}); move it away, or give --data-dir"
+            ) from err
+
+    def get(self, request: Request) -> Stored | None:
+        """Look an answer up."""
+        row = self._connection.execute(
+            "SELECT answer, prompt_tokens, completion_tokens, cost, is_simulated FROM answers WHERE key = ?",
+            (request.key,),
+        ).fetchone()
+        return Stored(row[0], Usage(1, *row[1:4]), bool(row[4])) if row else None
+
+    def put(self, request: Request, answer: Stored) -> None:
+        """Keep an answer.
+
+        Raises:
+            UserError: if the disk, or another process, does not let it.
+        """
+        usage = answer.usage
+        tokens = usage.prompt_tokens, usage.completion_tokens
+        row = (request.key, request.text, answer.text, *tokens, usage.cost, answer.is_simulated, time.time())
+        try:
+            self._connection.execute("INSERT OR REPLACE INTO answers VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
+        except sqlite3.OperationalError as err:
+            raise UserError(f"{self.path}: an answer cannot be kept ({err}); make room and run this again") from err
+
+    def round(self, request: Request) -> int:
+        """Say how many finished runs have given a question up; each later one asks in a round of its own."""
+        row = self._connection.execute("SELECT rounds FROM rounds WHERE key = ?", (request.key,)).fetchone()
+        return row[0] if row else 0
+
+    def give_up(self, requests: Iterable[Request]) -> None:
+        """End a run in which these questions, each by its first request, got no usable answer."""
+        self._connection.execute("BEGIN IMMEDIATE")
+        self._connection.executemany(
+            "INSERT INTO rounds VALUES (?, 1) ON CONFLICT (key) DO UPDATE SET rounds = rounds + 1",
+            sorted({(request.key,) for request in requests}),
+        )
+        self._connection.execute("COMMIT")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._connection.close()

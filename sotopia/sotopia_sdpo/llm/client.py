@@ -1,0 +1,197 @@
+"""Call models: the one place where requests are sent, spread, repeated and counted.
+
+Comes in: a chat and settings. Goes out: the text of the answer, or a CallError on one line without keys.
+Faults that may pass (network, 408/409/425/429, 5xx, torn answers) are tried again with backoff, for as long as the
+server asks (Retry-After); what will not pass (wrong key, unknown model) fails at once.
+"""
+
+import asyncio
+import random
+from collections import defaultdict
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+import aiohttp
+
+from sotopia_sdpo.errors import UserError
+from sotopia_sdpo.llm.backends import Refused, Transient, Unreachable, call_direct, call_litellm
+from sotopia_sdpo.llm.endpoints import Endpoints
+from sotopia_sdpo.llm.redact import redact
+from sotopia_sdpo.llm.spec import ModelSpec
+from sotopia_sdpo.llm.usage import Usage, cost_of
+
+
+FIRST_WAIT_S = 0.25
+LONGEST_WAIT_S = 30.0
+LONGEST_RETRY_AFTER_S = 300.0
+DEFAULT_ATTEMPTS = 8
+DEFAULT_TIMEOUT_S = 180.0
+PROBE_ATTEMPTS = 4
+PROBE_CHAT = [{"role": "user", "content": "Reply with the word ready."}]
+PROBE_MAX_TOKENS = 16
+OPTIONAL_PARAMETERS = ("response_format", "seed", "temperature", "max_tokens")
+
+
+class Reply(NamedTuple):
+    """A model's answer."""
+
+    text: str
+    usage: Usage
+
+
+class Sampling(NamedTuple):
+    """How an answer is drawn."""
+
+    temperature: float
+    seed: int | None = None
+    max_tokens: int | None = None
+    schema: dict[str, Any] | None = None
+    """The JSON schema of the answer; asked for where the server can do it."""
+    schema_name: str = "answer"
+
+    def parameters(self) -> dict[str, Any]:
+        """Write it as request fields, leaving out what is not set."""
+        fields: dict[str, Any] = {"temperature": self.temperature, "seed": self.seed, "max_tokens": self.max_tokens}
+        if self.schema is not None:
+            form = {"name": self.schema_name, "schema": self.schema, "strict": True}
+            fields["response_format"] = {"type": "json_schema", "json_schema": form}
+        return {name: value for name, value in fields.items() if value is not None}
+
+
+class LLMClient:
+    """A connection pool with counters; use it in an `async with`."""
+
+    def __init__(self, attempts: int = DEFAULT_ATTEMPTS, timeout_s: float = DEFAULT_TIMEOUT_S) -> None:
+        """Set the limits: attempts of one call, seconds of one attempt."""
+        self.attempts = attempts
+        self.timeout_s = timeout_s
+        self.total = Usage()
+        self.repeated = 0
+        """Attempts that failed and were made again."""
+        self.notes: list[str] = []
+        """What users should know about a model, such as a setting that its server refuses."""
+        self.simulated: set[str] = set()
+        """Models whose answers come from a scripted server."""
+        self._refused_parameters: dict[str, set[str]] = defaultdict(set)
+        self._endpoints: dict[ModelSpec, Endpoints] = {}
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> "LLMClient":
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0), timeout=aiohttp.ClientTimeout(total=self.timeout_s)
+        )
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._session is not None:
+            await self._session.close()
+
+    async def complete(
+        self,
+        model: ModelSpec,
+        messages: list[dict[str, str]],
+        sampling: Sampling,
+        affinity: str = "",
+        attempts: int | None = None,
+    ) -> Reply:
+        """Get one answer.
+
+        Args:
+            model: who is asked.
+            messages: the chat.
+            sampling: how the answer is drawn.
+            affinity: calls with the same one prefer the same endpoint, whose prefix cache knows the chat.
+            attempts: of this call, instead of the client's number.
+
+        Raises:
+            CallError: when the attempts are used up, or at once when another attempt cannot help.
+        """
+        last = attempts or self.attempts
+        for attempt in range(1, last + 1):
+            try:
+                return await self._attempt(model, messages, sampling, affinity)
+            except Transient as err:
+                if attempt == last:
+                    raise
+                self.repeated += 1
+                await asyncio.sleep(_wait_s(err, attempt))
+        raise AssertionError("an LLMClient makes at least one attempt")
+
+    async def probe(self, models: Iterable[ModelSpec]) -> None:
+        """Ask every endpoint of every model for a word, so that what cannot work is found before anything starts.
+
+        Raises:
+            UserError: the first fault, on one line.
+        """
+        specs = {spec: None for spec in models}
+        single = [
+            spec._replace(endpoints=(endpoint,)) if endpoint else spec
+            for spec in specs
+            for endpoint in (spec.endpoints or (None,))
+        ]
+        found = await asyncio.gather(*map(self._probe_one, single), return_exceptions=True)
+        for error in found:
+            if error is not None:
+                raise error
+
+    async def _probe_one(self, model: ModelSpec) -> None:
+        where = f"{model.api_name} at {model.endpoints[0]}" if model.endpoints else model.api_name
+        for attempt in range(1, PROBE_ATTEMPTS + 1):
+            try:
+                await self._attempt(model, PROBE_CHAT, Sampling(0.0, max_tokens=PROBE_MAX_TOKENS), "")
+                return
+            except Unreachable as err:
+                raise UserError(f"{where}: {err}; start the server or correct the address") from err
+            except Refused as err:
+                raise UserError(f"{where}: {err}") from err
+            except Transient as err:
+                if attempt == PROBE_ATTEMPTS:
+                    raise UserError(f"{where}: {err}; {PROBE_ATTEMPTS} attempts failed, try again later") from err
+                await asyncio.sleep(min(err.retry_after_s or FIRST_WAIT_S * 2**attempt, LONGEST_WAIT_S))
+
+    async def _attempt(
+        self, model: ModelSpec, messages: list[dict[str, str]], sampling: Sampling, affinity: str
+    ) -> Reply:
+        """Send one request; a setting that the server refuses by name is left out from then on."""
+        while True:
+            refused = self._refused_parameters[model.name]
+            fields = {name: value for name, value in sampling.parameters().items() if name not in refused}
+            try:
+                return await self._send(model, messages, fields, affinity)
+            except Refused as err:
+                named = [name for name in fields if name in OPTIONAL_PARAMETERS and err.names(name)]
+                if not named:
+                    raise
+                if not refused.issuperset(named):
+                    self.notes.append(f"{model.name}: the server refuses {', '.join(named)}; going on without")
+                refused.update(named)
+
+    async def _send(
+        self, model: ModelSpec, messages: list[dict[str, str]], fields: dict[str, Any], affinity: str
+    ) -> Reply:
+        if not model.endpoints:
+            answer = await call_litellm(model, messages, fields, self.timeout_s)
+        else:
+            assert self._session is not None, "an LLMClient is used in an `async with`"
+            endpoints = self._endpoints.setdefault(model, Endpoints(model.endpoints))
+            with endpoints.lease(affinity) as url:
+                answer = await call_direct(self._session, model, url, messages, fields)
+        tokens = answer.prompt_tokens, answer.completion_tokens
+        usage = Usage(1, *tokens, None if model.is_custom else cost_of(model.api_name, *tokens))
+        self.total = self.total.plus(usage)
+        if answer.is_simulated:
+            self.simulated.add(model.name)
+        return Reply(answer.text, usage)
+
+
+def _wait_s(error: Transient, attempt: int) -> float:
+    """Say how long to wait: as the server asks, else a random time whose bound doubles with every attempt."""
+    if error.retry_after_s is not None:
+        return min(error.retry_after_s, LONGEST_RETRY_AFTER_S) + random.uniform(0, FIRST_WAIT_S)
+    longest = min(LONGEST_WAIT_S, FIRST_WAIT_S * 2**attempt)
+    return random.uniform(longest / 2, longest)
+
+
+def reason_of(error: BaseException) -> str:
+    """Say in one line, without keys, why something failed."""
+    return redact(f"{type(error).__name__}: {error}")

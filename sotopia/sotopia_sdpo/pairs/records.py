@@ -1,0 +1,202 @@
+"""The records of the step files: an agent's dialogue, where it comes from, and what each step adds.
+
+Comes in: the records of a file. Goes out: models, checked, or one line that names file, record, what was expected and
+the script that writes it. Fields of others are kept. Invariant: a Pair's two records say that they belong together,
+so a record that was lost can never shift the ones after it.
+"""
+
+from collections.abc import Sequence
+from math import isfinite
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple, Self, TypeVar
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, ValidationError, model_validator
+
+from sotopia_sdpo.play.dialogue import Message, check_location
+from sotopia_sdpo.step_files import read_list, wrong_record
+from sotopia_sdpo.store.documents import first_reason
+
+
+SidesName = Literal["negative", "positive"]
+SIDES: tuple[SidesName, SidesName] = ("negative", "positive")
+
+
+def check_score(score: Any) -> Any:
+    """Make sure that a score is a number.
+
+    Raises:
+        ValueError: if it is not, or not a finite one.
+    """
+    is_number = isinstance(score, int | float) and not isinstance(score, bool)
+    if not is_number or (isinstance(score, float) and not isfinite(score)):
+        raise ValueError(f"expected a number, found {str(score)[:60]!r}")
+    return score
+
+
+Score = Annotated[int | float, BeforeValidator(check_score)]
+
+
+def check_dialogue(conversations: list[Message]) -> list[Message]:
+    """Make sure that a dialogue starts with a human turn, alternates, and ends on a turn of the agent's.
+
+    Raises:
+        ValueError: if it does not; the text says which turn.
+    """
+    start = starts_at(conversations)
+    for index, turn in enumerate(conversations):
+        if not {"from", "value"} <= turn.keys():
+            raise ValueError(f"turn {index} has the fields {', '.join(sorted(turn)) or 'none'}, expected from, value")
+        expected = "system" if index < start else ("human", "gpt")[(index - start) % 2]
+        if turn["from"] != expected:
+            raise ValueError(f"turn {index} is a {turn['from']!r} turn, expected {expected!r}")
+    if len(conversations) - start < 2 or conversations[-1]["from"] != "gpt":
+        raise ValueError(f"{len(conversations)} turns that do not end on one of the agent's, expected a 'gpt' turn")
+    return conversations
+
+
+def starts_at(conversations: Sequence[Message]) -> int:
+    """Say where the first human turn stands: after a leading system turn."""
+    return int(bool(conversations) and conversations[0].get("from") == "system")
+
+
+Conversations = Annotated[list[Message], AfterValidator(check_dialogue)]
+
+
+class Bare(BaseModel):
+    """A dialogue in the published form, of which nothing else is known."""
+
+    model_config = ConfigDict(extra="allow")
+
+    conversations: Conversations
+
+    def dump(self) -> dict[str, Any]:
+        """Give it as a file holds it: without our fields that are not set, with all of others'."""
+        return {**self.model_dump(exclude_none=True), **(self.model_extra or {})}
+
+
+class Negative(Bare):
+    """An agent's side of an episode, with the scores of that side."""
+
+    episode: str
+    env: str
+    agents: tuple[str, str]
+    agent_position: Literal[0, 1]
+    goal: Score
+    relationship: Score
+    agent_model: str | None = None
+    partner_model: str | None = None
+
+    @property
+    def name(self) -> str:
+        """Say which side of which episode it is."""
+        return f"{self.episode}/{self.agent_position}"
+
+    @property
+    def scores(self) -> tuple[Score, Score]:
+        """The order in which sessions are better or worse: by goal, then by relationship."""
+        return self.goal, self.relationship
+
+
+class Located(Negative):
+    """A negative with the turn that went wrong."""
+
+    location: int
+    reason: str
+
+    @model_validator(mode="after")
+    def _is_the_agents(self) -> Self:
+        check_location(self.conversations, self.location)
+        return self
+
+
+class Sided(Negative):
+    """One side of a pair."""
+
+    side: SidesName
+    pair: str
+    location: int | None = None
+    location_reason: str | None = None
+    goal_gain: Score
+    relationship_gain: Score
+    segment: tuple[int, int] | None = None
+    """Half-open, over conversations, the same on both sides."""
+    reason: str | None = None
+    """Why this segment."""
+
+    @model_validator(mode="after")
+    def _are_inside(self) -> Self:
+        if self.location is not None and self.location < len(self.conversations):
+            check_location(self.conversations, self.location)
+        if self.segment is not None and not 0 < self.segment[0] < self.segment[1] <= len(self.conversations):
+            raise ValueError(f"segment {list(self.segment)} is not in the dialogue of {len(self.conversations)} turns")
+        return self
+
+
+class Pair(NamedTuple):
+    """Two sides of one beginning."""
+
+    negative: Bare
+    positive: Bare
+
+
+R = TypeVar("R", bound=Bare)
+
+
+def read_records(path: Path, model: type[R], writer: str) -> list[R]:
+    """Read a step file.
+
+    Raises:
+        UserError: the first record that is wrong.
+    """
+    return [_read(path, number, row, model, writer) for number, row in enumerate(read_list(path, writer))]
+
+
+def read_pairs(path: Path, writer: str) -> list[Pair]:
+    """Read a file of pairs: ours, whose records say what they belong to, or one in the published form, which do not.
+
+    Raises:
+        UserError: the first record that is wrong, or that has lost its other side.
+    """
+    rows = read_list(path, writer)
+    is_ours = any(isinstance(row, dict) and ("pair" in row or "side" in row) for row in rows)
+    sides = [_read(path, number, row, Sided if is_ours else Bare, writer) for number, row in enumerate(rows)]
+    for number, side in enumerate(sides):
+        if isinstance(side, Sided):
+            _check_adjacent(path, number, side, sides[number - number % 2], writer)
+    if len(sides) % 2:
+        reason = "it has no positive after it, expected pairs of a negative and its positive"
+        raise wrong_record(path, len(sides) - 1, reason, writer)
+    if is_ours:
+        check_unique(path, [f"{side.pair} ({side.side})" for side in sides if isinstance(side, Sided)], writer)
+    return [Pair(negative, positive) for negative, positive in zip(sides[::2], sides[1::2], strict=True)]
+
+
+def _check_adjacent(path: Path, number: int, side: Sided, first: Bare, writer: str) -> None:
+    """Hold a record of ours against its place in the file and against the first record of its pair."""
+    expected = SIDES[number % 2]
+    if side.side != expected:
+        raise wrong_record(path, number, f"side is {side.side!r}, expected {expected!r} here", writer)
+    if isinstance(first, Sided) and side.pair != first.pair:
+        raise wrong_record(path, number, f"pair is {side.pair!r}, expected {first.pair!r} here", writer)
+
+
+def _read(path: Path, number: int, row: Any, model: type[R], writer: str) -> R:
+    if not isinstance(row, dict):
+        raise wrong_record(path, number, f"expected an object, found {str(row)[:60]!r}", writer)
+    try:
+        return model.model_validate(row)
+    except ValidationError as err:
+        raise wrong_record(path, number, first_reason(err), writer) from err
+
+
+def check_unique(path: Path, keys: Sequence[str], writer: str) -> None:
+    """Make sure that no record says the same as an earlier one.
+
+    Raises:
+        UserError: the first one that does.
+    """
+    seen: dict[str, int] = {}
+    for number, key in enumerate(keys):
+        if key in seen:
+            raise wrong_record(path, number, f"{key} is record {seen[key]} again", writer)
+        seen[key] = number

@@ -1,0 +1,104 @@
+"""Turn episodes into the dialogues of their agents, with the scores of that side.
+
+Comes in: the runs that are meant. Goes out: one Negative record a side (a positive has the same fields), in the order
+of the episodes' keys, and a count of every episode and side that cannot be used, by reason.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from sotopia_sdpo.errors import UserError
+from sotopia_sdpo.pairs.records import Negative, Score, check_dialogue
+from sotopia_sdpo.pairs.runs import StoredRun
+from sotopia_sdpo.pairs.tally import Tally
+from sotopia_sdpo.play.dialogue import Template, session_of, sharegpt_of
+from sotopia_sdpo.store.base import Episode, Store
+
+
+class Side(NamedTuple):
+    """One agent's side of an episode."""
+
+    episode: Episode
+    record: Negative
+
+
+def sides_of(
+    store: Store, runs: Sequence[StoredRun], template: Template, tally: Tally, both: bool = False
+) -> Iterator[Side]:
+    """Render the sides of all scored episodes of some runs.
+
+    Args:
+        store: where the episodes are.
+        runs: which are meant.
+        template: the wording that the agent was prompted with.
+        tally: is told what is left out.
+        both: take both sides, whoever played them; otherwise the target's, which are both in self-chat.
+
+    Raises:
+        UserError: if episodes were sampled with another template than this one.
+    """
+    for run in runs:
+        for episode in store.episodes(run.tag):
+            positions = (0, 1) if both else target_positions(episode)
+            if episode.status != "scored":
+                tally.drop(f"{episode.status} episode", len(positions))
+                continue
+            _check_template(episode, template)
+            for position in positions:
+                try:
+                    yield Side(episode, record_of(episode, position, template))
+                except ValueError as err:
+                    tally.drop(f"unusable: {err}")
+
+
+def target_positions(episode: Episode) -> tuple[int, ...]:
+    """Say which sides are the target's: its own, or both in self-chat."""
+    if episode.agent_position is None and len(set(episode.models[1:])) == 1:
+        return 0, 1
+    return (episode.position,)
+
+
+def _check_template(episode: Episode, template: Template) -> None:
+    sampled, given = episode.settings.get("prompt_template"), template.fingerprint
+    if sampled not in (None, given):
+        raise UserError(
+            f"tag {episode.tag}: its episodes were sampled with prompt template {sampled}, this one is {given}; "
+            "give that one (--prompt-template), since agents are trained on what they are prompted with"
+        )
+
+
+def record_of(episode: Episode, position: int, template: Template) -> Negative:
+    """Render one side of a scored episode.
+
+    Raises:
+        ValueError: if the episode has no scores, is no session of two agents who take turns, the agent says nothing,
+            or a score is not there.
+    """
+    if episode.status != "scored":
+        raise ValueError(f"{episode.status} episode")
+    if len(episode.agents) != 2:
+        raise ValueError("not two agents")
+    dialogue = sharegpt_of(session_of(episode.messages), position, template)
+    if len(dialogue) < 2:
+        raise ValueError("the agent never has its turn")
+    agent, partner = episode.players_from(position) or (None, None)
+    return Negative(
+        conversations=check_dialogue(dialogue),
+        episode=episode.pk,
+        env=episode.environment,
+        agents=(episode.agents[0], episode.agents[1]),
+        agent_position=position,
+        goal=_score(episode, position, "goal"),
+        relationship=_score(episode, position, "relationship"),
+        agent_model=agent,
+        partner_model=partner,
+    )
+
+
+def _score(episode: Episode, position: int, dimension: str) -> Score:
+    """Read a score; whole ones without a fraction, as the evaluator gave them."""
+    reward = episode.rewards[position]
+    score = None if isinstance(reward, float) else reward[1].get(dimension)
+    if score is None:
+        raise ValueError(f"no score of {dimension}")
+    return int(score) if score == int(score) else score

@@ -1,0 +1,39 @@
+"""The form of an annotator's answer: indices of turns, and the reason for them."""
+
+from typing import Any, NamedTuple
+
+from sotopia_sdpo.play.actions import AnswerError, find_object
+from sotopia_sdpo.store.keys import whole_text
+
+
+REASON = "reason"
+
+
+class Verdict(NamedTuple):
+    """An answer that has the form; whether its indices make sense is for the asker to say."""
+
+    indices: tuple[int, ...]
+    reason: str
+
+
+def schema(*names: str) -> dict[str, Any]:
+    """Give the JSON schema of an answer; the reason comes first, so that a model thinks before it chooses."""
+    properties = {REASON: {"type": "string"}, **{name: {"type": "integer"} for name in names}}
+    return dict(type="object", properties=properties, required=list(properties), additionalProperties=False)
+
+
+def read(text: str, *names: str) -> Verdict:
+    """Read an answer; a code fence or a sentence around the object does no harm.
+
+    Raises:
+        AnswerError: if an index is missing or no integer, or there is no reason.
+    """
+    found = find_object(text, names[-1])
+    for name in names:
+        value = found.get(name)
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise AnswerError(f"{name} is {value!r}, expected an integer")
+    reason = found.get(REASON)
+    if not isinstance(reason, str) or not reason.strip():
+        raise AnswerError(f"{REASON} is missing, expected a text")
+    return Verdict(tuple(found[name] for name in names), whole_text(" ".join(reason.split())))

@@ -1,1 +1,0 @@
-"""From episodes to preference pairs: what the scripts of dpo/ share."""

@@ -1,1 +1,0 @@
-"""A file of preference pairs as one self-contained HTML page."""

@@ -1,0 +1,1 @@
+"""Redis snapshots (`.rdb`), read without a server."""

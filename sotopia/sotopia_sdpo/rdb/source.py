@@ -1,0 +1,201 @@
+"""The bytes of a Redis snapshot: lengths and strings, read once from front to back.
+
+Comes in: a file. Goes out: bytes, lengths, strings (raw, as integers or LZF-compressed) and the checksum of what was
+read. Invariants: one chunk and one string are in memory, never the file; nothing is believed before it is checked
+against the bytes that are left; every complaint names the file and the byte.
+"""
+
+import os
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from sotopia_sdpo.errors import UserError
+from sotopia_sdpo.rdb.crc64 import crc64
+
+
+CHUNK_BYTES = 1 << 20
+LZF_MOST_FROM_ONE_BYTE = 264 / 3
+"""Three bytes of LZF name at most 264 bytes of text."""
+SPECIAL = 3
+LZF = 3
+INTEGER_BYTES = {0: 1, 1: 2, 2: 4}
+"""Special strings that hold an integer: how many bytes it has."""
+
+
+class RdbError(UserError):
+    """A snapshot that cannot be read: the file, the byte, and what is wrong there."""
+
+
+class RdbSource:
+    """A snapshot's bytes, in order."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file = path.open("rb")
+        self._size = os.fstat(self._file.fileno()).st_size
+        self._chunk = b""
+        self._start = 0
+        self._place = 0
+        self._crc = 0
+
+    @property
+    def offset(self) -> int:
+        """Say how many bytes have been read."""
+        return self._start + self._place
+
+    @property
+    def left(self) -> int:
+        """Say how many bytes are left."""
+        return self._size - self.offset
+
+    def error(self, what: str, offset: int | None = None) -> RdbError:
+        """Make the one line: where, what is wrong, and how to go on."""
+        place = self.offset if offset is None else offset
+        return RdbError(f"{self.path} byte {place}: {what}; nothing was imported from it")
+
+    def checksum(self) -> int:
+        """Give the CRC64 of everything read so far."""
+        return crc64(memoryview(self._chunk)[: self._place], self._crc)
+
+    def read(self, count: int) -> bytes:
+        """Read exactly count bytes."""
+        if count <= len(self._chunk) - self._place:
+            self._place += count
+            return self._chunk[self._place - count : self._place]
+        self._need(count)
+        parts = []
+        while count:
+            part = self._chunk[self._place : self._place + count]
+            self._place += len(part)
+            count -= len(part)
+            parts.append(part)
+            if count:
+                self._advance()
+        return b"".join(parts)
+
+    def skip(self, count: int) -> None:
+        """Read exactly count bytes and forget them, a chunk at a time."""
+        self._need(count)
+        while count:
+            step = min(count, len(self._chunk) - self._place)
+            self._place += step
+            count -= step
+            if count:
+                self._advance()
+
+    def byte(self) -> int:
+        """Read one byte."""
+        return self.read(1)[0]
+
+    def length(self) -> int:
+        """Read a length."""
+        start = self.offset
+        kind, value = self._length_or_special()
+        if kind == SPECIAL:
+            raise self.error("expected a length, found a special string; the file is corrupt", start)
+        return value
+
+    def string(self) -> bytes:
+        """Read a string, whatever its form; an integer comes as its decimal digits."""
+        start = self.offset
+        kind, value = self._length_or_special()
+        if kind != SPECIAL:
+            return self.read(value)
+        if value in INTEGER_BYTES:
+            return str(int.from_bytes(self.read(INTEGER_BYTES[value]), "little", signed=True)).encode()
+        packed, length = self._lzf_lengths(value, start)
+        try:
+            return unpack_lzf(self.read(packed), length)
+        except (ValueError, IndexError) as err:
+            raise self.error(f"a compressed string does not unpack ({err}); the file is corrupt", start) from None
+
+    def skip_string(self) -> None:
+        """Read a string and forget it, without unpacking it."""
+        start = self.offset
+        kind, value = self._length_or_special()
+        if kind != SPECIAL:
+            self.skip(value)
+        elif value in INTEGER_BYTES:
+            self.skip(INTEGER_BYTES[value])
+        else:
+            self.skip(self._lzf_lengths(value, start)[0])
+
+    def _length_or_special(self) -> tuple[int, int]:
+        """Read what may be a length (any kind but SPECIAL) or the number of a special string."""
+        start = self.offset
+        first = self.byte()
+        kind = first >> 6
+        if kind in (0, SPECIAL):
+            return kind, first & 0x3F
+        if kind == 1:
+            return kind, (first & 0x3F) << 8 | self.byte()
+        if first in (0x80, 0x81):
+            return kind, int.from_bytes(self.read(4 if first == 0x80 else 8), "big")
+        raise self.error(f"0x{first:02x} begins no length; the file is corrupt", start)
+
+    def _lzf_lengths(self, special: int, start: int) -> tuple[int, int]:
+        """Read the two lengths of a compressed string: packed and unpacked."""
+        if special != LZF:
+            raise self.error(f"special string {special} is not known; the file is corrupt or too new", start)
+        packed, length = self.length(), self.length()
+        if length > packed * LZF_MOST_FROM_ONE_BYTE:
+            raise self.error(f"{packed} compressed bytes cannot hold {length}; the file is corrupt", start)
+        return packed, length
+
+    def _need(self, count: int) -> None:
+        """Refuse to read past the end, before any memory is asked for."""
+        if count > self.left:
+            raise self.error(f"{count} more bytes expected, {self.left} found; the file is truncated or corrupt")
+
+    def _advance(self) -> None:
+        """Go to the next chunk."""
+        self._crc = crc64(self._chunk, self._crc)
+        self._start += len(self._chunk)
+        self._place = 0
+        self._chunk = self._file.read(CHUNK_BYTES)
+        if not self._chunk:
+            raise self.error("the file has become shorter while it was read")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._file.close()
+
+
+def unpack_lzf(packed: bytes, length: int) -> bytes:
+    """Unpack LZF.
+
+    Args:
+        packed: runs of literal bytes, and references to what was unpacked before.
+        length: how many bytes come out.
+
+    Raises:
+        ValueError, IndexError: if the bytes are not LZF of this length.
+    """
+    out = bytearray()
+    place, end = 0, len(packed)
+    while place < end:
+        control = packed[place]
+        place += 1
+        if control < 32:
+            out += packed[place : place + control + 1]
+            place += control + 1
+            continue
+        count = (control >> 5) + 2
+        if count == 9:
+            count += packed[place]
+            place += 1
+        back = ((control & 31) << 8 | packed[place]) + 1
+        place += 1
+        start = len(out) - back
+        if start < 0:
+            raise ValueError(f"a reference goes {-start} bytes before its beginning")
+        # A reference may reach into what it makes itself: then its text repeats.
+        out += out[start : start + count] if count <= back else (out[start:] * (count // back + 1))[:count]
+    if len(out) != length or place != end:
+        raise ValueError(f"{len(out)} bytes come out where {length} are announced")
+    return bytes(out)

@@ -1,0 +1,1 @@
+"""A file of preference pairs as one HTML page."""

@@ -1,0 +1,132 @@
+"""What a page shows of a dialogue: speech and actions, the background, and who is who.
+
+Comes in: conversations of a record. Goes out: turns, names and the scenario, as far as the text tells them.
+Invariant: no turn is lost: what is not in our form is shown as the text that it is.
+"""
+
+import re
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from sotopia_sdpo.pairs.records import starts_at
+from sotopia_sdpo.play.actions import Action, from_json
+from sotopia_sdpo.play.dialogue import Message, first_action_of
+
+
+AGENT, PARTNER, SYSTEM = "agent", "partner", "system"
+WHO = {"gpt": AGENT, "human": PARTNER, "system": SYSTEM}
+PLAIN = "text"
+"""The kind of a turn that is no JSON object."""
+
+SCENARIO = re.compile(r"^[ \t]*Scenario:[ \t]*(\S.*?)\s*$", re.MULTILINE)
+PARTICIPANTS = re.compile(r"^[ \t]*Participants:[ \t]*(\S.*?) and (\S.*?)\s*$", re.MULTILINE)
+WORD = r"[A-ZÀ-ÖØ-Þ][\w'’-]*"
+YOU_ARE = re.compile(rf"\b[Yy]ou are ({WORD}(?: {WORD})*)")
+
+
+class Turn(NamedTuple):
+    """One line of a dialogue."""
+
+    who: str
+    kind: str
+    """An action type, or `text`."""
+    text: str
+
+
+class Line(NamedTuple):
+    """A turn with its place in the conversations."""
+
+    index: int
+    who: str
+    kind: str
+    text: str
+
+
+class Opening(NamedTuple):
+    """What stands before the dialogue."""
+
+    index: int
+    """Of the first human turn."""
+    background: str
+    first: Turn | None
+    """The partner's first action, which ends the background of an agent that speaks second."""
+
+
+class Names(NamedTuple):
+    """Who speaks, empty where the text does not say."""
+
+    agent: str = ""
+    partner: str = ""
+
+
+def turn_of(message: Message) -> Turn:
+    """Read one turn after the first."""
+    who, text = WHO[message["from"]], message["value"]
+    try:
+        return Turn(who, *from_json(text))
+    except (ValueError, RecursionError):
+        return Turn(who, PLAIN, text)
+
+
+def opening_of(conversations: Sequence[Message], position: int | None) -> Opening:
+    """Take the first human turn apart.
+
+    Args:
+        conversations: the dialogue of one agent.
+        position: where the agent sits; None where nobody has written it down, then the text decides.
+    """
+    index = starts_at(conversations)
+    text = conversations[index]["value"]
+    first = _first_action(text) if position != 0 else None
+    if first is None:
+        return Opening(index, text.strip(), None)
+    return Opening(index, text[: text.rstrip().rfind("\n{") + 1].strip(), Turn(PARTNER, *first))
+
+
+def lines_of(conversations: Sequence[Message], position: int | None, with_background: bool) -> list[Line]:
+    """List what is said and done, the partner's first action and a system message among it.
+
+    Args:
+        conversations: the dialogue of one agent.
+        position: where the agent sits, if it is known.
+        with_background: make the background a line too.
+    """
+    opening = opening_of(conversations, position)
+    lines = []
+    for index, message in enumerate(conversations):
+        if index != opening.index:
+            lines.append(Line(index, *turn_of(message)))
+            continue
+        if with_background:
+            lines.append(Line(index, PARTNER, PLAIN, opening.background))
+        if opening.first:
+            lines.append(Line(index, *opening.first))
+    return lines
+
+
+def _first_action(text: str) -> Action | None:
+    """Read the partner's first action where it has a line of its own, as it has in what we write."""
+    if "\n{" not in text.rstrip():
+        return None
+    try:
+        return first_action_of(text)
+    except (ValueError, RecursionError):
+        return None
+
+
+def scenario_of(background: str) -> str:
+    """Read the line of the scenario; empty where there is none."""
+    found = SCENARIO.search(background)
+    return found[1] if found else ""
+
+
+def names_of(background: str, position: int | None) -> Names:
+    """Read who is who, from the line of the participants and from what the agent is told to be."""
+    told = YOU_ARE.search(background)
+    both = PARTICIPANTS.search(background)
+    if not both:
+        return Names(told[1]) if told else Names()
+    is_told = [re.search(rf"\byou are {re.escape(name)}\b", background, re.IGNORECASE) for name in both.groups()]
+    if bool(is_told[0]) != bool(is_told[1]):
+        position = 0 if is_told[0] else 1
+    return Names(both[1 + position], both[2 - position]) if position is not None else Names()

@@ -1,0 +1,1 @@
+"""From scores to tables: means with clustered intervals, and paired differences of two runs."""

@@ -1,0 +1,188 @@
+"""Work out which episodes a command has to run.
+
+Comes in: what the user asked for, and the store. Goes out: work items in the order they are run, each with the key
+under which its episode is stored, and how many are done already.
+Invariant: two commands that ask for the same make the same keys, so one goes on where the other stopped.
+"""
+
+import hashlib
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from sotopia_sdpo.errors import UserError
+from sotopia_sdpo.llm.spec import ModelSpec, without_address
+from sotopia_sdpo.play.actions import Action
+from sotopia_sdpo.play.dialogue import MAX_TURNS, Template
+from sotopia_sdpo.play.replay import Origin
+from sotopia_sdpo.store.base import Episode, EpisodeHead, Store
+from sotopia_sdpo.store.keys import EpisodeKey, combo_key
+from sotopia_sdpo.world.combos import Combo
+from sotopia_sdpo.world.tasks import Task, tag_of
+
+
+COMPARED_SETTINGS = ("temperature", "target_temperature", "prompt_template", "evaluator_template", "max_turns")
+"""Episodes of one tag agree in these; a seed or a limit may differ, since it only chooses among episodes."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One model against one partner: everything that its episodes have in common."""
+
+    model: ModelSpec
+    partner: ModelSpec
+    evaluator: ModelSpec
+    task: Task
+    template: Template
+    evaluator_template: str = ""
+    """A hash of the evaluator's wording."""
+    temperature: float = 0.7
+    target_temperature: float = 0.7
+    trials: int = 1
+    seed: int = 0
+    tag: str = ""
+    """Instead of the tag that follows from the models."""
+
+    @property
+    def is_self_chat(self) -> bool:
+        """Tell whether both sides are the same model."""
+        return self.model.name == self.partner.name
+
+    def tag_for(self, trial: int) -> str:
+        """Name the run of a trial."""
+        names = (self.model.name, self.partner.name, self.evaluator.name)
+        return self.tag or tag_of(*names, self.task.name, trial)
+
+    @property
+    def tags(self) -> list[str]:
+        """Name all its trials' runs."""
+        return list(dict.fromkeys(self.tag_for(trial) for trial in range(self.trials)))
+
+    def settings(self) -> dict[str, Any]:
+        """Give what an episode stores of it."""
+        return {
+            "task": self.task.name,
+            "temperature": self.temperature,
+            "target_temperature": self.target_temperature,
+            "prompt_template": self.template.fingerprint,
+            "evaluator_template": self.evaluator_template,
+            "max_turns": MAX_TURNS,
+            "run_seed": self.seed,
+        }
+
+
+class WorkItem(NamedTuple):
+    """One episode to run, or to evaluate."""
+
+    run: Run
+    key: EpisodeKey
+    combo: Combo
+    agent_position: int | None
+    """Where the target sits; None where both sides are the target."""
+    source_episode: str | None = None
+    location: int | None = None
+    history: tuple[Action, ...] = ()
+    stored: EpisodeHead | None = None
+    """The episode that an earlier run left without a score."""
+
+    def side(self, position: int) -> tuple[ModelSpec, float]:
+        """Say who plays at a position, and how warm."""
+        if self.agent_position in (None, position):
+            return self.run.model, self.run.target_temperature
+        return self.run.partner, self.run.temperature
+
+    @property
+    def models(self) -> tuple[ModelSpec, ...]:
+        """Everyone who is called."""
+        return self.side(0)[0], self.side(1)[0], self.run.evaluator
+
+    def with_stored(self, head: EpisodeHead | None) -> "WorkItem":
+        """Say what is stored under the key by now."""
+        return self._replace(stored=head)
+
+    @property
+    def seed(self) -> int:
+        """A seed that is this episode's own, and the same whenever it is run."""
+        digest = hashlib.sha256(f"{self.run.seed}/{self.key.pk}".encode()).digest()
+        return int.from_bytes(digest[:4], "big") >> 1
+
+
+class Plan(NamedTuple):
+    """What is to be done, and what is there already."""
+
+    items: list[WorkItem]
+    scored: int
+    """Episodes that an earlier run has finished."""
+    unscored: int
+    """Episodes among the items that only need their evaluation."""
+    failed: int
+    """Episodes among the items that an earlier run has failed at."""
+
+
+def items_of_combos(run: Run, combos: Sequence[Combo]) -> list[WorkItem]:
+    """Make the items of a task that takes combos from splits: in both roles where the models differ."""
+    positions = (None,) if run.is_self_chat else (0, 1)
+    return [
+        _item(run, Origin(combo, position, None), trial)
+        for combo in combos
+        for position in positions
+        for trial in range(run.trials)
+    ]
+
+
+def items_of_origins(run: Run, origins: Sequence[Origin]) -> list[WorkItem]:
+    """Make the items of a task that starts from negatives: each in the negative's role."""
+    return [_item(run, origin, trial) for origin in origins for trial in range(run.trials)]
+
+
+def _item(run: Run, origin: Origin, trial: int) -> WorkItem:
+    combo = combo_key(origin.combo.environment, origin.combo.agents, origin.episode, origin.location)
+    key = EpisodeKey(run.tag_for(trial), combo, origin.agent_position or 0, trial)
+    return WorkItem(run, key, origin.combo, origin.agent_position, origin.episode, origin.location, origin.history)
+
+
+def plan(store: Store, items: Sequence[WorkItem]) -> Plan:
+    """Leave out what is scored already, and mark what only needs its evaluation.
+
+    Raises:
+        UserError: if a tag holds episodes that were made with other settings.
+    """
+    for run in {item.run.tags[0]: item.run for item in items}.values():
+        for tag in run.tags:
+            _check_settings(store, tag, run)
+    stored = store.find_keys({item.key for item in items})
+    left = [item._replace(stored=stored.get(item.key)) for item in items]
+    statuses = Counter(item.stored.status for item in left if item.stored)
+    return Plan(
+        [item for item in left if item.stored is None or item.stored.status != "scored"],
+        statuses["scored"],
+        statuses["unscored"],
+        statuses["failed"],
+    )
+
+
+def _check_settings(store: Store, tag: str, run: Run) -> None:
+    """Refuse to mix episodes of different settings under one tag; imported ones without settings pass."""
+    first = next(iter(store.episodes(tag)), None)
+    if first is None:
+        return
+    _check_models(tag, run, first)
+    wanted = run.settings()
+    for name in COMPARED_SETTINGS:
+        if name in first.settings and first.settings[name] != wanted[name]:
+            raise UserError(
+                f"tag {tag}: its episodes have {name} {first.settings[name]}, this command {wanted[name]}; "
+                f"give another --tag, the same {name}, or delete them (`sotopia db delete --tag …`)"
+            )
+
+
+def _check_models(tag: str, run: Run, first: Episode) -> None:
+    """Refuse to go on under a name that other models have; the same ones may have moved to another address."""
+    found = sorted(map(without_address, first.models[1:])), *map(without_address, first.models[:1])
+    wanted = sorted(without_address(m.name) for m in (run.model, run.partner)), without_address(run.evaluator.name)
+    if len(first.models) == 3 and found != wanted:
+        raise UserError(
+            f"tag {tag}: its episodes are by {', '.join(first.models[1:])}, judged by {first.models[0]}; "
+            "give another --tag for other models (`sotopia evaluate` for another evaluator)"
+        )

@@ -1,9 +1,0 @@
-"""Where episodes and profiles live: one interface (base), SQLite and Redis behind it, and ways in and out.
-
-Import from here what other parts need; the backends themselves are loaded when a store is opened.
-"""
-
-from sotopia_sdpo.storage.location import data_home, database_url, open_store
-
-
-__all__ = ["data_home", "database_url", "open_store"]

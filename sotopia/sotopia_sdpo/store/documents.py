@@ -1,0 +1,120 @@
+"""What a JSON object holds: an episode or a profile of some kind, in which spelling, and its form in a store.
+
+Comes in: an object of a file, or a document of a snapshot with its class. Goes out: a record for Store.put_records.
+Invariant: the same object always becomes the same record, so importing twice changes nothing.
+"""
+
+import json
+from typing import Any, cast
+
+from pydantic import ValidationError
+
+from sotopia_sdpo.store.base import Episode, ProfileKind, Record, has_verdicts
+from sotopia_sdpo.store.keys import pk_of
+from sotopia_sdpo.store.profiles import to_profile
+
+
+DOCUMENT_CLASSES: dict[str, str] = {
+    "EpisodeLog": "episodes",
+    "EnvironmentProfile": "environments",
+    "AgentProfile": "agents",
+    "RelationshipProfile": "relationships",
+    "EnvAgentComboStorage": "combos",
+}
+"""Upstream's classes, as the keys of its documents name them."""
+MARKS: tuple[tuple[str, frozenset[str]], ...] = (
+    ("episodes", frozenset({"environment", "agents", "messages"})),
+    ("episodes", frozenset({"environment_id", "agent_ids", "raw_messages"})),
+    ("environments", frozenset({"scenario", "agent_goals"})),
+    ("agents", frozenset({"first_name", "last_name"})),
+    ("relationships", frozenset({"agent_1_id", "agent_2_id", "relationship"})),
+    ("relationships", frozenset({"agent1_id", "agent2_id", "relationship"})),
+    ("combos", frozenset({"env_id", "agent_ids"})),
+)
+"""Fields that tell what an object is, the most telling first."""
+PUBLISHED_EPISODE = {
+    "episode_id": "pk",
+    "environment_id": "environment",
+    "agent_ids": "agents",
+    "experiment_tag": "tag",
+    "experiment_model_name_pairs": "models",
+    "raw_messages": "messages",
+    "raw_rewards": "rewards",
+    "raw_rewards_prompt": "rewards_prompt",
+}
+DERIVED = {"scenario", "codename", "agents_background", "social_goals", "social_interactions"}
+"""What the published shape repeats from the profiles and the messages."""
+IMPORTED = "imported"
+"""The entry of an episode's settings with what was in the file and has no field here."""
+
+
+class NotARecord(ValueError):
+    """An object that is neither an episode nor a profile, or lacks what one needs."""
+
+
+def kind_of(data: dict[str, Any]) -> str:
+    """Say what an object is by its fields."""
+    for kind, marks in MARKS:
+        if marks <= data.keys():
+            return kind
+    found = ", ".join(sorted(data)[:6]) or "nothing"
+    raise NotARecord(f"expected an episode, scenario, character, relationship or combo, found the fields {found}")
+
+
+def to_record(data: Any, kind: str | None = None) -> Record:
+    """Bring an object into a store's form.
+
+    Args:
+        data: the object.
+        kind: what it is, where that is known; otherwise its fields tell.
+
+    Raises:
+        NotARecord: if it is none of ours, or a field is missing or of the wrong kind.
+    """
+    if not isinstance(data, dict):
+        raise NotARecord(f"expected an object, found {type(data).__name__}")
+    kind = kind or kind_of(data)
+    try:
+        if kind == "episodes":
+            return "episodes", to_episode(data)
+        return cast(ProfileKind, kind), to_profile(cast(ProfileKind, kind), data)
+    except ValidationError as err:
+        raise NotARecord(f"{kind.removesuffix('s')} {first_reason(err)}") from err
+    except RecursionError as err:
+        raise NotARecord("the object is nested too deeply") from err
+
+
+def to_episode(data: dict[str, Any]) -> Episode:
+    """Read an episode: an EpisodeLog, the published shape, or an export of ours."""
+    if "raw_messages" in data:
+        derived = DERIVED | {"rewards"} if "raw_rewards" in data else DERIVED
+        shared = {name: value for name, value in data.items() if name not in derived}
+        data = {PUBLISHED_EPISODE.get(name, name): value for name, value in shared.items()}
+    known = {name: value for name, value in data.items() if name in Episode.model_fields and value is not None}
+    rest = {name: value for name, value in data.items() if name not in Episode.model_fields}
+    rewards = known.get("rewards", [])
+    if "status" not in known and not has_verdicts(rewards, known.get("agents")) and any(rewards):
+        rest["rewards"] = rewards
+    if known.get("status", "scored") != "scored":
+        known["rewards"] = []
+    if rest:
+        known["settings"] = {**known.get("settings", {}), IMPORTED: rest}
+    # Two plain logs without a pk are the same episode only if all of them is the same.
+    known["pk"] = known.get("pk") or pk_of(json.dumps(data, sort_keys=True))
+    return Episode(**{"created": None, **known})
+
+
+def first_reason(err: ValidationError) -> str:
+    """Say in one line what is wrong with an object first."""
+    first = err.errors(include_url=False, include_context=False)[0]
+    place = ".".join(map(str, first["loc"]))
+    text = first["msg"].removeprefix("Value error, ")
+    is_told = first["type"] in ("missing", "value_error")
+    found = "" if is_told or not place else f", found {_short(first['input'])}"
+    return f"{place}: {text}{found}" if place else text
+
+
+def _short(value: Any) -> str:
+    """Show a value in a few characters."""
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -1,0 +1,1 @@
+"""Episodes in any Redis, and the documents that upstream wrote into a redis-stack."""

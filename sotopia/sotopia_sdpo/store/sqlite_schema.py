@@ -1,0 +1,98 @@
+"""The tables of a SQLite store, and how a record becomes rows and a row a head.
+
+Comes in and goes out: records, heads and rows. Invariant: the columns of the table `episodes` are HEAD_COLUMNS, in
+this order, and every query on keys is served by an index.
+"""
+
+import json
+import sqlite3
+
+from sotopia_sdpo.store.base import Episode, EpisodeHead, Record
+from sotopia_sdpo.store.keys import EpisodeKey
+
+
+SCHEMA_VERSION = 1
+HEAD_COLUMNS = (
+    "pk TEXT PRIMARY KEY",
+    "tag TEXT NOT NULL",
+    "combo TEXT NOT NULL",
+    "position INTEGER NOT NULL",
+    "trial INTEGER NOT NULL",
+    "status TEXT NOT NULL",
+    "environment TEXT NOT NULL",
+    "agents TEXT NOT NULL",
+    "models TEXT NOT NULL",
+    "agent_position INTEGER",
+    "source_episode TEXT",
+    "failure TEXT NOT NULL",
+)
+TEXT_COLUMNS = "pk TEXT PRIMARY KEY, text TEXT NOT NULL"
+PROFILE_COLUMNS = "kind TEXT NOT NULL, pk TEXT NOT NULL, text TEXT NOT NULL, PRIMARY KEY (kind, pk)"
+KEY_COLUMNS = "tag TEXT, combo TEXT, position INTEGER, trial INTEGER"
+
+SCHEMA = (
+    f"CREATE TABLE episodes ({', '.join(HEAD_COLUMNS)})",
+    "CREATE INDEX episodes_by_key ON episodes (tag, combo, position, trial, status)",
+    f"CREATE TABLE texts ({TEXT_COLUMNS})",
+    f"CREATE TABLE profiles ({PROFILE_COLUMNS})",
+    f"CREATE TABLE claims ({KEY_COLUMNS}, owner TEXT NOT NULL, until REAL NOT NULL,"
+    " PRIMARY KEY (tag, combo, position, trial))",
+)
+STAGING = f"""
+    CREATE TEMP TABLE new_episodes ({", ".join(HEAD_COLUMNS)});
+    CREATE TEMP TABLE new_texts ({TEXT_COLUMNS});
+    CREATE TEMP TABLE new_profiles ({PROFILE_COLUMNS});
+"""
+COPY_STAGED = tuple(
+    f"INSERT OR REPLACE INTO {table} SELECT * FROM new_{table}" for table in ("episodes", "texts", "profiles")
+)
+BEST_FIRST = "CASE status WHEN 'scored' THEN 0 WHEN 'unscored' THEN 1 ELSE 2 END"
+"""The rank of an episode among those of one key."""
+
+
+def row_of_head(head: EpisodeHead) -> tuple[object, ...]:
+    """Write a head as a row."""
+    return (
+        head.pk,
+        *head.key,
+        head.status,
+        head.environment,
+        json.dumps(head.agents),
+        json.dumps(head.models),
+        head.agent_position,
+        head.source_episode,
+        head.failure,
+    )
+
+
+def head_of_row(row: tuple) -> EpisodeHead:
+    """Read a head from a row."""
+    pk, tag, combo, position, trial, status, environment, agents, models, agent_position, source, failure = row
+    return EpisodeHead(
+        pk,
+        EpisodeKey(tag, combo, position, trial),
+        status,
+        environment,
+        tuple(json.loads(agents)),
+        tuple(json.loads(models)),
+        agent_position,
+        source,
+        failure,
+    )
+
+
+def stage(connection: sqlite3.Connection, page: list[Record]) -> None:
+    """Write a page of records aside."""
+    heads, texts, profiles = [], [], []
+    for kind, record in page:
+        if isinstance(record, Episode):
+            heads.append(row_of_head(record.head))
+            texts.append((record.pk, record.model_dump_json()))
+        else:
+            profiles.append((kind, record["pk"], json.dumps(record)))
+    connection.execute("BEGIN")
+    columns = ", ".join("?" * len(HEAD_COLUMNS))
+    connection.executemany(f"INSERT OR REPLACE INTO new_episodes VALUES ({columns})", heads)
+    connection.executemany("INSERT OR REPLACE INTO new_texts VALUES (?, ?)", texts)
+    connection.executemany("INSERT OR REPLACE INTO new_profiles VALUES (?, ?, ?)", profiles)
+    connection.execute("COMMIT")

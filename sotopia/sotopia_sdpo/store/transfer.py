@@ -1,0 +1,102 @@
+"""Import into a store and export out of it.
+
+Comes in: files, or the URLs of other databases. Goes out: what was read, counted; files of JSON lines. Invariants:
+all files of one import are written or none; an exported file appears whole or not at all; an import of an export
+gives the same records again.
+"""
+
+import json
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple, TextIO
+
+from sotopia_sdpo.errors import UserError
+from sotopia_sdpo.store.base import PROFILE_KINDS, Record, Status, Store
+from sotopia_sdpo.store.profiles import PUBLISHED_FILES, to_published
+from sotopia_sdpo.store.reading import read_source
+
+
+KINDS: tuple[str, ...] = (*PROFILE_KINDS, "episodes")
+
+
+class SourceSummary(NamedTuple):
+    """What one file or database held."""
+
+    source: str
+    records: Counter[str]
+    """By kind."""
+    skipped: Counter[str]
+    """What is not ours, by what it is."""
+
+
+def import_sources(store: Store, sources: Sequence[str]) -> list[SourceSummary]:
+    """Write all records of all sources, or none.
+
+    Raises:
+        UserError: if one of them cannot be read to its end; nothing was written then.
+    """
+    summaries = [SourceSummary(source, Counter(), Counter()) for source in sources]
+    store.put_records(_counted(summaries))
+    return summaries
+
+
+def _counted(summaries: Iterable[SourceSummary]) -> Iterator[Record]:
+    """Yield the records of each source and count them."""
+    for summary in summaries:
+        for record in read_source(summary.source, summary.skipped):
+            summary.records[record[0]] += 1
+            yield record
+
+
+def export_episodes(store: Store, path: Path, tags: Sequence[str] = (), status: Status | None = None) -> int:
+    """Write episodes as JSON lines: upstream's EpisodeLog with our fields beside it.
+
+    Args:
+        store: where they are.
+        path: the file, replaced if it is there.
+        tags: only these; all if empty.
+        status: only those; `scored` gives a file whose every line upstream's model takes.
+
+    Returns:
+        How many were written.
+    """
+    count = 0
+    with replaced_file(path) as file:
+        for tag in dict.fromkeys(tags) or (None,):
+            for episode in store.episodes(tag, status):
+                file.write(episode.model_dump_json() + "\n")
+                count += 1
+    return count
+
+
+def export_profiles(store: Store, folder: Path) -> dict[str, int]:
+    """Write profiles as the four files of the published data set and return how many each has."""
+    counts = {}
+    for kind in PROFILE_KINDS:
+        rows = [to_published(kind, profile) for profile in store.profiles(kind)]
+        with replaced_file(folder / PUBLISHED_FILES[kind]) as file:
+            file.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        counts[PUBLISHED_FILES[kind]] = len(rows)
+    return counts
+
+
+@contextmanager
+def replaced_file(path: Path) -> Iterator[TextIO]:
+    """Open a file that takes the place of another once it is written whole."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with draft.open("w", encoding="utf-8") as file:
+            try:
+                yield file
+            except BaseException:
+                draft.unlink()
+                raise
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
+    except OSError as err:
+        raise UserError(f"{path}: {err.strerror or err}; name another place") from err
