@@ -16,6 +16,8 @@ NULL, TEXT, NUMBER, INTEGER, BOOL, DICT, ARRAY = 1, 2, 4, 8, 0x10, 0x20, 0x40
 ENTRY = 0x80
 """The mark before each key of a dict."""
 MAX_DEPTH = 128
+NODE_BYTES = 8
+"""What a node counts beside its text against the size of a document."""
 
 
 def skip_module(source: RdbSource) -> None:
@@ -38,6 +40,7 @@ def skip_module(source: RdbSource) -> None:
 def read_node(source: RdbSource, depth: int = 0) -> Any:
     """Read a JSON value that is kept as a tree."""
     start = source.offset
+    source.take_room(NODE_BYTES, start)
     if depth > MAX_DEPTH:
         raise source.error(f"a JSON document is nested deeper than {MAX_DEPTH} levels", start)
     tag = _marked(source, UNSIGNED)
@@ -47,8 +50,12 @@ def read_node(source: RdbSource, depth: int = 0) -> Any:
         return [read_node(source, depth + 1) for _ in range(_marked(source, UNSIGNED))]
     if tag == DICT:
         return dict(_read_entry(source, depth) for _ in range(_marked(source, UNSIGNED)))
-    if tag in (NUMBER, INTEGER):
-        return _marked(source, DOUBLE if tag == NUMBER else SIGNED)
+    if tag == NUMBER:
+        return _marked(source, DOUBLE)
+    if tag == INTEGER:
+        # Meant as signed; the modules of the time write it with the mark of an unsigned number.
+        number = _marked(source, UNSIGNED, SIGNED)
+        return number - (1 << 64) if number >> 63 else number
     if tag == TEXT:
         return _text(source)
     if tag == BOOL:
@@ -75,15 +82,14 @@ def _text(source: RdbSource) -> str:
         raise source.error("a string of a JSON document is not UTF-8; the file is corrupt", start) from None
 
 
-def _marked(source: RdbSource, expected: int) -> Any:
-    """Read one value after its mark."""
+def _marked(source: RdbSource, *expected: int) -> Any:
+    """Read one value after its mark; an integer as 64 bits without a sign."""
     start = source.offset
     mark = source.length()
-    if mark != expected:
-        raise source.error(f"expected mark {expected} in a JSON document, found {mark}; the file is corrupt", start)
+    if mark not in expected:
+        raise source.error(f"expected mark {expected[0]} in a JSON document, found {mark}; the file is corrupt", start)
     if mark == STRING:
         return source.string()
     if mark == DOUBLE:
         return struct.unpack("<d", source.read(8))[0]
-    number = source.length()
-    return number - (1 << 64) if mark == SIGNED and number >> 63 else number
+    return source.length()

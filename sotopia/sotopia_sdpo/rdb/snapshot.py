@@ -73,6 +73,7 @@ def read_rdb(path: Path) -> Iterator[RdbDocument]:
             elif code >= FIRST_OPCODE:
                 _skip_opcode(source, code, start)
             else:
+                source.begin_document()
                 key = source.string()
                 if code == MODULE_VALUE:
                     for document in _module_documents(source):

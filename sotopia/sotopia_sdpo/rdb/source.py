@@ -1,8 +1,9 @@
 """The bytes of a Redis snapshot: lengths and strings, read once from front to back.
 
 Comes in: a file. Goes out: bytes, lengths, strings (raw, as integers or LZF-compressed) and the checksum of what was
-read. Invariants: one chunk and one string are in memory, never the file; nothing is believed before it is checked
-against the bytes that are left; every complaint names the file and the byte.
+read. Invariants: one chunk and one document are in memory, never the file, and a document has at most
+MOST_DOCUMENT_BYTES; nothing is believed before it is checked against the bytes that are left; every complaint names
+the file and the byte.
 """
 
 import os
@@ -15,6 +16,9 @@ from sotopia_sdpo.rdb.crc64 import crc64
 
 
 CHUNK_BYTES = 1 << 20
+MOST_DOCUMENT_BYTES = 8 << 20
+"""The largest document, unpacked. Episodes have far less than one MiB, but 0.3 MB can unpack to 26 MB of text, and
+that parse to 0.7 GB of Python objects."""
 LZF_MOST_FROM_ONE_BYTE = 264 / 3
 """Three bytes of LZF name at most 264 bytes of text."""
 SPECIAL = 3
@@ -38,6 +42,7 @@ class RdbSource:
         self._start = 0
         self._place = 0
         self._crc = 0
+        self._room = MOST_DOCUMENT_BYTES
 
     @property
     def offset(self) -> int:
@@ -53,6 +58,19 @@ class RdbSource:
         """Make the one line: where, what is wrong, and how to go on."""
         place = self.offset if offset is None else offset
         return RdbError(f"{self.path} byte {place}: {what}; nothing was imported from it")
+
+    def begin_document(self) -> None:
+        """Count the strings read from here on as those of one document."""
+        self._room = MOST_DOCUMENT_BYTES
+
+    def take_room(self, count: int, start: int) -> None:
+        """Refuse a document that grows too large, before any memory is asked for."""
+        self._room -= count
+        if self._room < 0:
+            most = MOST_DOCUMENT_BYTES >> 20
+            raise self.error(
+                f"a JSON document of more than {most} MiB; delete its key and save the snapshot again", start
+            )
 
     def checksum(self) -> int:
         """Give the CRC64 of everything read so far."""
@@ -101,10 +119,12 @@ class RdbSource:
         start = self.offset
         kind, value = self._length_or_special()
         if kind != SPECIAL:
+            self.take_room(value, start)
             return self.read(value)
         if value in INTEGER_BYTES:
             return str(int.from_bytes(self.read(INTEGER_BYTES[value]), "little", signed=True)).encode()
         packed, length = self._lzf_lengths(value, start)
+        self.take_room(length, start)
         try:
             return unpack_lzf(self.read(packed), length)
         except (ValueError, IndexError) as err:

@@ -109,27 +109,31 @@ def marked_string(text):
     return b"\x05" + string(text)
 
 
-def json_node(value):
+INTEGER_MARK = b"\x02"
+"""What RedisJSON 1.0.8 writes before an integer, though it is a signed one; a reader of it takes b"\x01" as well."""
+
+
+def json_node(value, integer_mark=INTEGER_MARK):
     """Write a value as the oldest RedisJSON did: a tree."""
     if value is None:
         return unsigned(1)
     if isinstance(value, bool):
         return unsigned(0x10) + marked_string("1" if value else "0")
     if isinstance(value, int):
-        return unsigned(8) + b"\x01" + length(value % (1 << 64), 64)
+        return unsigned(8) + integer_mark + length(value % (1 << 64), 64)
     if isinstance(value, float):
         return unsigned(4) + b"\x04" + struct.pack("<d", value)
     if isinstance(value, str):
         return unsigned(2) + marked_string(value)
     if isinstance(value, list):
-        return unsigned(0x40) + unsigned(len(value)) + b"".join(map(json_node, value))
-    entries = (unsigned(0x80) + marked_string(key) + json_node(item) for key, item in value.items())
+        return unsigned(0x40) + unsigned(len(value)) + b"".join(json_node(item, integer_mark) for item in value)
+    entries = (unsigned(0x80) + marked_string(key) + json_node(item, integer_mark) for key, item in value.items())
     return unsigned(0x20) + unsigned(len(value)) + b"".join(entries)
 
 
-def json_tree(document):
+def json_tree(document, integer_mark=INTEGER_MARK):
     """Write a document as a tree."""
-    return module_id("ReJSON-RL", 0) + json_node(document) + b"\x00"
+    return module_id("ReJSON-RL", 0) + json_node(document, integer_mark) + b"\x00"
 
 
 def entry(key, value, kind=7, before=b"", write=string):

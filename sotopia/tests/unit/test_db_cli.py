@@ -198,7 +198,8 @@ def test_the_commands_module_loads_nothing_heavy():
 @pytest.mark.skipif(not SHARED.is_dir(), reason="../shared/data is not here: published data are missing")
 def test_the_published_data_at_once(db):
     """Four files and both snapshots in one import; the files and the first snapshot share 40 characters."""
-    files = sorted((SHARED / "sotopia").glob("*.jsonl")) + sorted((SHARED / "rdb").glob("*.rdb"))
+    snapshots = [SHARED / "rdb" / name for name in ("redis_stack_7_4.rdb", "sotopia_pi.rdb")]
+    files = sorted((SHARED / "sotopia").glob("*.jsonl")) + snapshots
     done = db("import", *files)
     assert (done.returncode, done.stderr) == (0, "")
     info = db("info").stdout

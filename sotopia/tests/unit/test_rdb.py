@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from sotopia_sdpo.rdb.crc64 import BLOCK_BYTES, LANE_BYTES, SMALLEST_VECTOR, _loop, crc64
 from sotopia_sdpo.rdb.snapshot import RdbError, module_name, read_rdb
-from sotopia_sdpo.rdb.source import CHUNK_BYTES, unpack_lzf
+from sotopia_sdpo.rdb.source import CHUNK_BYTES, MOST_DOCUMENT_BYTES, unpack_lzf
 
 
 SHARED = Path(__file__).resolve().parents[3].parent / "shared" / "data" / "rdb"
@@ -90,10 +90,11 @@ def test_broken_lzf_is_refused(packed):
 @quick
 @given(document=documents)
 def test_documents_in_each_form(read, document):
-    """JSON text raw and compressed, and the old tree, give the same document."""
-    forms = [w.json_text(document), w.json_text(document, w.lzf_string), w.json_tree(document)]
+    """JSON text raw and compressed, and the old tree with either mark of an integer, give the same document."""
+    texts = [w.json_text(document), w.json_text(document, w.lzf_string)]
+    forms = texts + [w.json_tree(document, mark) for mark in (b"\x01", b"\x02")]
     entries = read(w.snapshot(*(w.entry(f":a.B:{number}", form) for number, form in enumerate(forms))))
-    assert [entry.key for entry in entries] == [":a.B:0", ":a.B:1", ":a.B:2"]
+    assert [entry.key for entry in entries] == [":a.B:0", ":a.B:1", ":a.B:2", ":a.B:3"]
     for entry in entries:
         assert json.dumps(entry.document) == json.dumps(document)
 
@@ -251,6 +252,53 @@ def test_bottomless_documents_are_refused(read, nested):
         read(w.snapshot(w.entry("k", text if nested else tree)))
 
 
+def many_strings(count):
+    """A tree of an array of so many strings of 1 MiB, each compressed to about 12 kB."""
+    packed = b"\x00a" + b"\xe0\xff\x00" * ((1 << 20) // 264)
+    string = b"\xc3" + w.length(len(packed)) + w.length(1 + (1 << 20) // 264 * 264) + packed
+    array = w.unsigned(0x40) + w.unsigned(count) + (w.unsigned(2) + b"\x05" + string) * count
+    return w.module_id("ReJSON-RL", 0) + array + b"\x00"
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        w.json_text("x" * MOST_DOCUMENT_BYTES),
+        w.module_id("ReJSON-RL", 3) + b"\x05" + w.length(1 << 60, 64),
+        many_strings(9),
+        w.module_id("ReJSON-RL", 0) + w.unsigned(0x40) + w.unsigned(1 << 21) + w.unsigned(1) * (1 << 20),
+    ],
+    ids=["text", "announced", "compressed", "nodes"],
+)
+def test_a_document_that_is_too_large_is_refused(tmp_path, value):
+    """Whether it is large in the file, only said to be, large once unpacked, or made of many small parts."""
+    path = tmp_path / "large.rdb"
+    path.write_bytes(b"REDIS0009" + w.entry("k", value))
+    with pytest.raises(RdbError, match=r"large\.rdb byte \d+: a JSON document of more than 8 MiB; delete its key"):
+        list(read_rdb(path))
+
+
+def test_several_documents_may_be_larger_together(tmp_path):
+    """The limit is one document's: 4 of 3 MiB each are read."""
+    path = tmp_path / "dump.rdb"
+    path.write_bytes(b"REDIS0009" + w.entry("k", many_strings(3)) * 4 + b"\xff" + bytes(8))
+    assert [len(entry.document) for entry in read_rdb(path)] == [3] * 4
+
+
+def test_a_small_file_that_unpacks_to_a_large_document_is_refused(tmp_path):
+    """0.3 MB: a literal "[[],", 100,000 references three bytes back of 264 each, and "0]", so 26 MB of empty lists."""
+    packed = b"\x03[[]," + b"\xe0\xff\x02" * 100_000 + b"\x010]"
+    text = b"\xc3" + w.length(len(packed)) + w.length(4 + 264 * 100_000 + 2) + packed
+    path = tmp_path / "small.rdb"
+    path.write_bytes(b"REDIS0009" + w.entry("k", w.module_id("ReJSON-RL", 3) + b"\x05" + text + b"\x00"))
+    tracemalloc.start()
+    with pytest.raises(RdbError, match=r"byte \d+: a JSON document of more than 8 MiB"):
+        list(read_rdb(path))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < MOST_DOCUMENT_BYTES
+
+
 def test_module_name():
     """Nine characters of six bits over ten bits of version."""
     assert module_name(int.from_bytes(w.module_id("ReJSON-RL", 3)[1:], "big")) == ("ReJSON-RL", 3)
@@ -288,3 +336,29 @@ def test_real_snapshots(name, expected):
     entries = list(read_rdb(SHARED / name))
     assert Counter(entry.key.split(":")[1].split(".")[-1] for entry in entries) == expected
     assert all(entry.document["pk"] == entry.key.split(":")[2] for entry in entries)
+
+
+@needs_shared
+def test_a_real_snapshot_of_the_oldest_redisjson():
+    """RedisJSON 1.0.8 writes trees, and before an integer the mark of an unsigned number."""
+    documents = {entry.key: entry.document for entry in read_rdb(SHARED / "redisjson_encver0.rdb")}
+    assert len(documents) == 12
+    assert documents["escaped2"] == {'a"a': 1, "b'b": 2}
+    assert documents["nonascii2"] == {"愛": [1, 2, 3]}
+    wikipedia = documents["wikipedia"]
+    assert (wikipedia["age"], wikipedia["weight"], wikipedia["isAlive"], wikipedia["spouse"]) == (
+        27,
+        135.17,
+        True,
+        None,
+    )
+    assert [book["price"] for book in documents["store"]["store"]["books"]] == [
+        8.95,
+        12.99,
+        9,
+        22.99,
+        6.99,
+        22.99,
+        10.69,
+        8.59,
+    ]
