@@ -152,8 +152,9 @@ def _parse(source: RdbSource, start: int) -> Any:
     """Read a document that is kept as JSON text."""
     if source.length() != 5:
         raise source.error("a JSON document has no text; the file is corrupt", start)
+    text = source.string()
     try:
-        return json.loads(source.string())
+        return json.loads(text)
     except RecursionError:
         raise source.error(f"a JSON document is nested deeper than {MAX_DEPTH} levels", start) from None
     except ValueError as err:

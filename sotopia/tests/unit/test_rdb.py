@@ -292,11 +292,12 @@ def test_a_small_file_that_unpacks_to_a_large_document_is_refused(tmp_path):
     path = tmp_path / "small.rdb"
     path.write_bytes(b"REDIS0009" + w.entry("k", w.module_id("ReJSON-RL", 3) + b"\x05" + text + b"\x00"))
     tracemalloc.start()
-    with pytest.raises(RdbError, match=r"byte \d+: a JSON document of more than 8 MiB"):
+    with pytest.raises(RdbError, match=r"small\.rdb byte 22: a JSON document of more than 8 MiB") as caught:
         list(read_rdb(path))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < MOST_DOCUMENT_BYTES
+    assert str(caught.value).startswith(str(path))
 
 
 def test_module_name():
