@@ -2,8 +2,7 @@
 
 Comes in: a snapshot of RDB version 1 to 15. Goes out: each JSON document with its key, in the order of the file; all
 other values are stepped over. Invariants: memory does not grow with the file, and a reader that came to the end
-without an error has seen a whole file whose checksum is right: so keep what it yields aside until then. Unpacking
-the text takes most of the time: about 10 MB of snapshot a second.
+without an error has seen a whole file whose checksum is right: so keep what it yields aside until then.
 
 Keys with an expiry are yielded too, also where it has passed: a snapshot is old by nature, and nothing of SOTOPIA's
 expires.

@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Self
 
 from sotopia_sdpo.errors import UserError
-from sotopia_sdpo.rdb.crc64 import crc64
+from sotopia_sdpo.rdb.codecs import load_codecs
 
 
 CHUNK_BYTES = 1 << 20
@@ -36,6 +36,7 @@ class RdbSource:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._codecs = load_codecs(path)
         self._file = path.open("rb")
         self._size = os.fstat(self._file.fileno()).st_size
         self._chunk = b""
@@ -74,7 +75,7 @@ class RdbSource:
 
     def checksum(self) -> int:
         """Give the CRC64 of everything read so far."""
-        return crc64(memoryview(self._chunk)[: self._place], self._crc)
+        return self._codecs.crc64(memoryview(self._chunk)[: self._place], self._crc)
 
     def read(self, count: int) -> bytes:
         """Read exactly count bytes."""
@@ -125,10 +126,7 @@ class RdbSource:
             return str(int.from_bytes(self.read(INTEGER_BYTES[value]), "little", signed=True)).encode()
         packed, length = self._lzf_lengths(value, start)
         self.take_room(length, start)
-        try:
-            return unpack_lzf(self.read(packed), length)
-        except (ValueError, IndexError) as err:
-            raise self.error(f"a compressed string does not unpack ({err}); the file is corrupt", start) from None
+        return self._unpack(self.read(packed), length, start)
 
     def skip_string(self) -> None:
         """Read a string and forget it, without unpacking it."""
@@ -163,6 +161,16 @@ class RdbSource:
             raise self.error(f"{packed} compressed bytes cannot hold {length}; the file is corrupt", start)
         return packed, length
 
+    def _unpack(self, packed: bytes, length: int, start: int) -> bytes:
+        """Unpack a compressed string; whatever the package makes of broken bytes, they are refused in one line."""
+        try:
+            text = self._codecs.unpack_lzf(packed, length)
+        except Exception:
+            text = None
+        if text is None or len(text) != length:
+            raise self.error(f"a compressed string does not unpack to {length} bytes; the file is corrupt", start)
+        return text
+
     def _need(self, count: int) -> None:
         """Refuse to read past the end, before any memory is asked for."""
         if count > self.left:
@@ -170,7 +178,7 @@ class RdbSource:
 
     def _advance(self) -> None:
         """Go to the next chunk."""
-        self._crc = crc64(self._chunk, self._crc)
+        self._crc = self._codecs.crc64(self._chunk, self._crc)
         self._start += len(self._chunk)
         self._place = 0
         self._chunk = self._file.read(CHUNK_BYTES)
@@ -184,38 +192,3 @@ class RdbSource:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._file.close()
-
-
-def unpack_lzf(packed: bytes, length: int) -> bytes:
-    """Unpack LZF.
-
-    Args:
-        packed: runs of literal bytes, and references to what was unpacked before.
-        length: how many bytes come out.
-
-    Raises:
-        ValueError, IndexError: if the bytes are not LZF of this length.
-    """
-    out = bytearray()
-    place, end = 0, len(packed)
-    while place < end:
-        control = packed[place]
-        place += 1
-        if control < 32:
-            out += packed[place : place + control + 1]
-            place += control + 1
-            continue
-        count = (control >> 5) + 2
-        if count == 9:
-            count += packed[place]
-            place += 1
-        back = ((control & 31) << 8 | packed[place]) + 1
-        place += 1
-        start = len(out) - back
-        if start < 0:
-            raise ValueError(f"a reference goes {-start} bytes before its beginning")
-        # A reference may reach into what it makes itself: then its text repeats.
-        out += out[start : start + count] if count <= back else (out[start:] * (count // back + 1))[:count]
-    if len(out) != length or place != end:
-        raise ValueError(f"{len(out)} bytes come out where {length} are announced")
-    return bytes(out)
