@@ -27,7 +27,8 @@ from sotopia_sdpo.pairs.tally import Tally, mean
 from sotopia_sdpo.step_files import NEGATIVE_COMBOS, NEGATIVES, write_json
 from sotopia_sdpo.store import database_url
 from sotopia_sdpo.store import open_store
-from sotopia_sdpo.store.base import TRIAL_IN_TAG, Store
+from sotopia_sdpo.store.base import Store
+from sotopia_sdpo.store.episode import TRIAL_IN_TAG
 
 
 class Preset(StrEnum):

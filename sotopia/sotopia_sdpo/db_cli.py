@@ -11,11 +11,16 @@ Exit codes: 0 done, 2 the input is wrong and nothing was written. A database is 
 from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from sotopia_sdpo.errors import UserError, run_at_edge
+from sotopia_sdpo.options import Database, DataDir
+
+
+if TYPE_CHECKING:
+    from sotopia_sdpo.store.episode import Status
 
 
 app = typer.Typer(
@@ -27,25 +32,6 @@ app = typer.Typer(
 )
 
 PIPE_WIDTH = 240
-
-Database = Annotated[
-    str | None,
-    typer.Option(
-        "--db",
-        envvar="SOTOPIA_DB",
-        help="sqlite:///PATH or redis://HOST:PORT/N. Default: sotopia.db in the data folder (--data-dir).",
-        show_default=False,
-    ),
-]
-DataDir = Annotated[
-    Path | None,
-    typer.Option(
-        "--data-dir",
-        envvar="SDPO_HOME",
-        help="The data folder. Default: dpo/data of the checkout.",
-        show_default=False,
-    ),
-]
 
 
 class StatusChoice(StrEnum):
@@ -208,7 +194,7 @@ def _check_tags(tags: list[str], known: set[str], url: str) -> None:
             raise UserError(f"{url}: no episode has the tag '{tag}'; {hint}")
 
 
-def _number_of_episodes(episodes: dict[str, dict]) -> int:
+def _number_of_episodes(episodes: "dict[str, dict[Status, int]]") -> int:
     """Count the episodes of all tags."""
     return sum(sum(statuses.values()) for statuses in episodes.values())
 

@@ -1,8 +1,12 @@
-"""The errors that are a user's to mend, the exit codes of our commands, and the edge where one becomes the other."""
+"""User-fixable errors, the exit codes of our commands, and the wrapper of their entry points."""
 
 import sys
 from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
 
 EXIT_DONE = 0
 EXIT_INPUT = 2
@@ -29,3 +33,19 @@ def run_at_edge(command: Callable[[], int | None]) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED
+
+
+def first_reason(err: "ValidationError") -> str:
+    """Say in one line what is wrong with an object first."""
+    first = err.errors(include_url=False, include_context=False)[0]
+    place = ".".join(map(str, first["loc"]))
+    text = first["msg"].removeprefix("Value error, ")
+    is_told = first["type"] in ("missing", "value_error")
+    found = "" if is_told or not place else f", found {_short(first['input'])}"
+    return f"{place}: {text}{found}" if place else text
+
+
+def _short(value: Any) -> str:
+    """Show a value in a few characters."""
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -8,11 +8,27 @@ from typing import Annotated
 
 import typer
 
-from sotopia_sdpo.db_cli import Database, DataDir
 from sotopia_sdpo.world.tasks import TASK_NAMES
 
 
-SAMPLING, PLACES, SHOWING = "Sampling", "Where things are", "Showing"
+Database = Annotated[
+    str | None,
+    typer.Option(
+        "--db",
+        envvar="SOTOPIA_DB",
+        help="sqlite:///PATH or redis://HOST:PORT/N. Default: sotopia.db in the data folder (--data-dir).",
+        show_default=False,
+    ),
+]
+DataDir = Annotated[
+    Path | None,
+    typer.Option(
+        "--data-dir",
+        envvar="SDPO_HOME",
+        help="The data folder. Default: dpo/data of the checkout.",
+        show_default=False,
+    ),
+]
 
 Models = Annotated[
     list[str],
@@ -63,5 +79,3 @@ AnnotationRate = Annotated[
     float, typer.Option(min=0.0, max=1.0, help="Share of annotations (located turns, segments) that are wrong.")
 ]
 Rate = Annotated[float, typer.Option(min=0.0, max=1.0, help="Share of requests that this hits.")]
-
-__all__ = ["DataDir", "Database"]

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from sotopia_sdpo.errors import UserError
-from sotopia_sdpo.store.keys import whole_text
+from sotopia_sdpo.text import whole_text
 
 
 class StepFile(NamedTuple):
@@ -69,7 +69,7 @@ def write_json(files: Iterable[tuple[Path, Any]]) -> None:
     try:
         for path, content in files:
             if path.resolve() in [other.resolve() for _, other in written]:
-                raise UserError(f"{path}: two files would be written there; give each a place of its own")
+                raise UserError(f"{path}: both outputs name the same file; give another one (--output)")
             if path.is_dir():
                 raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
             path.parent.mkdir(parents=True, exist_ok=True)

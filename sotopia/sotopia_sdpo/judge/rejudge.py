@@ -15,7 +15,8 @@ from sotopia_sdpo.llm.spec import ModelSpec, parse_model
 from sotopia_sdpo.results.scores import results_of, results_table, scores_of, simulation_note
 from sotopia_sdpo.run.runner import Outcome
 from sotopia_sdpo.store import database_url, open_store
-from sotopia_sdpo.store.base import EpisodeHead, Store
+from sotopia_sdpo.store.base import Store
+from sotopia_sdpo.store.episode import EpisodeHead
 from sotopia_sdpo.world.cast import hard_subset
 from sotopia_sdpo.world.combos import load_splits
 

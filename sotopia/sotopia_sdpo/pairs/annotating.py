@@ -34,7 +34,7 @@ from sotopia_sdpo.pairs.annotation import (
 )
 from sotopia_sdpo.pairs.tally import Tally
 from sotopia_sdpo.step_files import write_json
-from sotopia_sdpo.store.keys import whole_text
+from sotopia_sdpo.text import whole_text
 
 
 ATTEMPTS_OF_THE_FIRST_CALL = 2

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from importlib.resources import files
 
 from sotopia_sdpo.play.dialogue import PLACEHOLDER, Message
-from sotopia_sdpo.store.keys import whole_text
+from sotopia_sdpo.text import whole_text
 
 
 SPEAKERS = {"gpt": "agent", "human": "partner", "system": "system"}

@@ -14,7 +14,8 @@ from sotopia_sdpo.pairs.sides import Side, record_of
 from sotopia_sdpo.pairs.tally import Tally
 from sotopia_sdpo.play.dialogue import Template
 from sotopia_sdpo.step_files import wrong_record
-from sotopia_sdpo.store.base import Episode, Store
+from sotopia_sdpo.store.base import Store
+from sotopia_sdpo.store.episode import Episode
 
 
 Origin = tuple[str, str, tuple[str, ...], int, int | None]

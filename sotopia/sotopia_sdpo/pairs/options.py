@@ -6,9 +6,8 @@ from typing import Annotated
 
 import typer
 
-from sotopia_sdpo.db_cli import Database, DataDir
 from sotopia_sdpo.errors import run_at_edge
-from sotopia_sdpo.options import PromptTemplate
+from sotopia_sdpo.options import Database, DataDir, PromptTemplate
 from sotopia_sdpo.pairs.runs import Wanted
 from sotopia_sdpo.step_files import StepFile
 from sotopia_sdpo.store.urls import data_home

@@ -12,9 +12,9 @@ from typing import Annotated, Any, Literal, NamedTuple, Self, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, ValidationError, model_validator
 
+from sotopia_sdpo.errors import first_reason
 from sotopia_sdpo.play.dialogue import Message, check_location
 from sotopia_sdpo.step_files import read_list, wrong_record
-from sotopia_sdpo.store.documents import first_reason
 
 
 SidesName = Literal["negative", "positive"]

@@ -10,7 +10,8 @@ from typing import NamedTuple
 
 from sotopia_sdpo.errors import UserError
 from sotopia_sdpo.llm.spec import name_of, without_address
-from sotopia_sdpo.store.base import Episode, Store
+from sotopia_sdpo.store.base import Store
+from sotopia_sdpo.store.episode import Episode
 from sotopia_sdpo.world.tasks import TASK_NAMES
 
 

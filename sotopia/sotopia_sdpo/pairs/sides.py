@@ -12,7 +12,8 @@ from sotopia_sdpo.pairs.records import Negative, Score, check_dialogue
 from sotopia_sdpo.pairs.runs import StoredRun
 from sotopia_sdpo.pairs.tally import Tally
 from sotopia_sdpo.play.dialogue import Template, session_of, sharegpt_of
-from sotopia_sdpo.store.base import Episode, Store
+from sotopia_sdpo.store.base import Store
+from sotopia_sdpo.store.episode import Episode
 
 
 class Side(NamedTuple):

@@ -3,7 +3,7 @@
 from typing import Any, NamedTuple
 
 from sotopia_sdpo.play.actions import AnswerError, find_object
-from sotopia_sdpo.store.keys import whole_text
+from sotopia_sdpo.text import whole_text
 
 
 REASON = "reason"

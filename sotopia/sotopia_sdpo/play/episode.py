@@ -17,7 +17,7 @@ from sotopia_sdpo.play.actions import RESPONSE_SCHEMA, Action, AnswerError, pars
 from sotopia_sdpo.play.dialogue import Session, chat_of, session_of
 from sotopia_sdpo.play.stage import Stage
 from sotopia_sdpo.run.plan import WorkItem
-from sotopia_sdpo.store.base import Episode
+from sotopia_sdpo.store.episode import Episode
 
 
 if TYPE_CHECKING:

@@ -12,7 +12,8 @@ from sotopia_sdpo.llm.spec import without_address
 from sotopia_sdpo.play.actions import Action
 from sotopia_sdpo.play.dialogue import actions_before, check_location, session_of, turn_at
 from sotopia_sdpo.step_files import read_list, wrong_record
-from sotopia_sdpo.store.base import Episode, Store
+from sotopia_sdpo.store.base import Store
+from sotopia_sdpo.store.episode import Episode
 from sotopia_sdpo.world.combos import Combo
 from sotopia_sdpo.world.tasks import Task
 

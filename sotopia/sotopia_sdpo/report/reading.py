@@ -9,10 +9,10 @@ from typing import Annotated, Literal, NamedTuple, Self
 
 from pydantic import Field, StrictInt, ValidationError, model_validator
 
+from sotopia_sdpo.errors import first_reason
 from sotopia_sdpo.pairs.records import Bare, read_pairs
 from sotopia_sdpo.play.dialogue import check_location
 from sotopia_sdpo.step_files import wrong_record
-from sotopia_sdpo.store.documents import first_reason
 
 
 Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]

@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 from sotopia_sdpo.judge.dimensions import DIMENSIONS, OVERALL, UPSTREAM_ORDER
 from sotopia_sdpo.llm.spec import short_name
 from sotopia_sdpo.results.stats import Estimate, clustered, decimals
-from sotopia_sdpo.store.base import Episode, Store
+from sotopia_sdpo.store.base import Store
+from sotopia_sdpo.store.episode import Episode
 
 
 SHOWN = ("goal", "relationship", *(d.name for d in DIMENSIONS if d.name not in ("goal", "relationship")), OVERALL)

@@ -20,7 +20,8 @@ from sotopia_sdpo.results.scores import SIMULATED
 from sotopia_sdpo.run.plan import WorkItem
 from sotopia_sdpo.run.progress import Progress, clock
 from sotopia_sdpo.run.runner import Item, Outcome, Runner
-from sotopia_sdpo.store.base import Episode, EpisodeHead, Store
+from sotopia_sdpo.store.base import Store
+from sotopia_sdpo.store.episode import Episode, EpisodeHead
 from sotopia_sdpo.store.keys import EpisodeKey
 from sotopia_sdpo.world.cast import World
 

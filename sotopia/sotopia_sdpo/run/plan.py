@@ -16,7 +16,8 @@ from sotopia_sdpo.llm.spec import ModelSpec, without_address
 from sotopia_sdpo.play.actions import Action
 from sotopia_sdpo.play.dialogue import MAX_TURNS, Template
 from sotopia_sdpo.play.replay import Origin
-from sotopia_sdpo.store.base import Episode, EpisodeHead, Store
+from sotopia_sdpo.store.base import Store
+from sotopia_sdpo.store.episode import Episode, EpisodeHead
 from sotopia_sdpo.store.keys import EpisodeKey, combo_key
 from sotopia_sdpo.world.combos import Combo
 from sotopia_sdpo.world.tasks import Task, tag_of

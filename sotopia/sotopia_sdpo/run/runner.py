@@ -18,7 +18,8 @@ from typing import Any, Protocol, Self
 
 from sotopia_sdpo.errors import UserError
 from sotopia_sdpo.llm.backends import Unreachable
-from sotopia_sdpo.store.base import Episode, EpisodeHead, Store
+from sotopia_sdpo.store.base import Store
+from sotopia_sdpo.store.episode import Episode, EpisodeHead
 from sotopia_sdpo.store.keys import EpisodeKey
 
 

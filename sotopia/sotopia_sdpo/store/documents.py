@@ -9,7 +9,9 @@ from typing import Any, cast
 
 from pydantic import ValidationError
 
-from sotopia_sdpo.store.base import Episode, ProfileKind, Record, has_verdicts
+from sotopia_sdpo.errors import first_reason
+from sotopia_sdpo.store.base import ProfileKind, Record
+from sotopia_sdpo.store.episode import Episode, has_verdicts
 from sotopia_sdpo.store.keys import pk_of
 from sotopia_sdpo.store.profiles import to_profile
 
@@ -22,6 +24,7 @@ DOCUMENT_CLASSES: dict[str, str] = {
     "EnvAgentComboStorage": "combos",
 }
 """Upstream's classes, as the keys of its documents name them."""
+CLASS_OF = {kind: name for name, kind in DOCUMENT_CLASSES.items()}
 MARKS: tuple[tuple[str, frozenset[str]], ...] = (
     ("episodes", frozenset({"environment", "agents", "messages"})),
     ("episodes", frozenset({"environment_id", "agent_ids", "raw_messages"})),
@@ -102,19 +105,3 @@ def to_episode(data: dict[str, Any]) -> Episode:
     # Two plain logs without a pk are the same episode only if all of them is the same.
     known["pk"] = known.get("pk") or pk_of(json.dumps(data, sort_keys=True))
     return Episode(**{"created": None, **known})
-
-
-def first_reason(err: ValidationError) -> str:
-    """Say in one line what is wrong with an object first."""
-    first = err.errors(include_url=False, include_context=False)[0]
-    place = ".".join(map(str, first["loc"]))
-    text = first["msg"].removeprefix("Value error, ")
-    is_told = first["type"] in ("missing", "value_error")
-    found = "" if is_told or not place else f", found {_short(first['input'])}"
-    return f"{place}: {text}{found}" if place else text
-
-
-def _short(value: Any) -> str:
-    """Show a value in a few characters."""
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -6,7 +6,7 @@ the primary key that belongs to it. Invariant: the same work always has the same
 
 import hashlib
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 
 PK_LENGTH = 26
@@ -42,16 +42,3 @@ def combo_key(
     origin = [] if source_episode is None else [source_episode]
     place = [] if location is None else [f"@{location}"]
     return "/".join([environment, *agents, *origin, *place])
-
-
-def whole_text(value: Any) -> Any:
-    """Put U+FFFD for halves of surrogate pairs, which a model's broken JSON may hold and no database takes."""
-    if isinstance(value, str):
-        if value.isascii() or not any("\ud800" <= character <= "\udfff" for character in value):
-            return value
-        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    if isinstance(value, list | tuple):
-        return [whole_text(item) for item in value]
-    if isinstance(value, dict):
-        return {whole_text(key): whole_text(item) for key, item in value.items()}
-    return value

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 from pydantic import AliasChoices, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from sotopia_sdpo.store.base import Profile, ProfileKind
-from sotopia_sdpo.store.keys import whole_text
+from sotopia_sdpo.text import whole_text
 
 
 ABSENT_TEXT = "nan"

@@ -17,7 +17,8 @@ from sotopia_sdpo.rdb.snapshot import MAGIC as RDB_MAGIC
 from sotopia_sdpo.rdb.snapshot import read_rdb
 from sotopia_sdpo.store.base import PROFILE_KINDS, Record, Store
 from sotopia_sdpo.store.documents import DOCUMENT_CLASSES, NotARecord, to_record
-from sotopia_sdpo.store.urls import SQLITE_PREFIX, open_store
+from sotopia_sdpo.store.opening import open_store
+from sotopia_sdpo.store.urls import SQLITE_PREFIX
 
 
 SQLITE_MAGIC = b"SQLite format 3\x00"

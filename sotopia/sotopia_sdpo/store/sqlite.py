@@ -15,16 +15,8 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 from sotopia_sdpo.errors import UserError
-from sotopia_sdpo.store.base import (
-    Episode,
-    EpisodeHead,
-    Profile,
-    ProfileKind,
-    Record,
-    Status,
-    Store,
-    StoreCounts,
-)
+from sotopia_sdpo.store.base import Profile, ProfileKind, Record, Store, StoreCounts
+from sotopia_sdpo.store.episode import Episode, EpisodeHead, Status
 from sotopia_sdpo.store.keys import EpisodeKey
 from sotopia_sdpo.store.paging import pages
 from sotopia_sdpo.store.sqlite_schema import (

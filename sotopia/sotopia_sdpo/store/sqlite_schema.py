@@ -7,7 +7,8 @@ this order, and every query on keys is served by an index.
 import json
 import sqlite3
 
-from sotopia_sdpo.store.base import Episode, EpisodeHead, Record
+from sotopia_sdpo.store.base import Record
+from sotopia_sdpo.store.episode import Episode, EpisodeHead
 from sotopia_sdpo.store.keys import EpisodeKey
 
 

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import NamedTuple, TextIO
 
 from sotopia_sdpo.errors import UserError
-from sotopia_sdpo.store.base import PROFILE_KINDS, Record, Status, Store
+from sotopia_sdpo.store.base import PROFILE_KINDS, Record, Store
+from sotopia_sdpo.store.episode import Status
 from sotopia_sdpo.store.profiles import PUBLISHED_FILES, to_published
 from sotopia_sdpo.store.reading import read_source
 

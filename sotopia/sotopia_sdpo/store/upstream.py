@@ -1,8 +1,7 @@
 """The way to upstream's own models, without a Redis and without its folder in the user's home.
 
 Upstream chooses its backend when `sotopia.database` is imported: redis-om, which asks for a server, or files below
-the home folder. Here it gets a backend of ours before that, which reads from the store that was named last by
-`serve_upstream`, so that upstream's `AgentProfile.get(pk)` and the like find what is in our database too.
+the home folder. Here it gets a backend of ours before that, which keeps nothing: our own stores do.
 Importing sotopia.database takes seconds: call this where the models are needed, never at import time.
 """
 
@@ -12,23 +11,23 @@ import importlib.util
 import io
 import os
 import sys
-import uuid
 from functools import cache
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from sotopia_sdpo.errors import UserError
-from sotopia_sdpo.store.base import Profile, ProfileKind, Store
-from sotopia_sdpo.store.documents import DOCUMENT_CLASSES, first_reason
+from sotopia_sdpo.errors import UserError, first_reason
+from sotopia_sdpo.store.base import ProfileKind, Store
+from sotopia_sdpo.store.documents import CLASS_OF
 
+
+if TYPE_CHECKING:
+    from sotopia.database import AgentProfile, EnvironmentProfile
 
 BACKEND_VARIABLE = "SOTOPIA_STORAGE_BACKEND"
 BACKEND_MODULE = "sotopia.database.storage_backend"
-CLASS_OF: dict[str, str] = {kind: name for name, kind in DOCUMENT_CLASSES.items()}
-_served: list[Store] = []
 
 
 @cache
@@ -48,26 +47,31 @@ def upstream_models() -> ModuleType:
     return sys.modules["sotopia.database"]
 
 
-def serve_upstream(store: Store) -> None:
-    """Let upstream's models read from this store: `EnvironmentProfile.get(pk)`, `.all()`, `.find(...)`."""
-    upstream_models()
-    _served[:] = [store]
+def environment(store: Store, pk: str) -> "EnvironmentProfile":
+    """Read a scenario as upstream's model; a UserError where it is missing."""
+    found: EnvironmentProfile = typed_profile(store, "environments", pk)
+    return found
 
 
-def typed_profile(kind: ProfileKind, pk: str, profile: Profile | None, url: str) -> Any:
-    """Make upstream's model of a profile.
+def agent(store: Store, pk: str) -> "AgentProfile":
+    """Read a character as upstream's model; a UserError where it is missing."""
+    found: AgentProfile = typed_profile(store, "agents", pk)
+    return found
+
+
+def typed_profile(store: Store, kind: ProfileKind, pk: str) -> Any:
+    """Read a profile as upstream's model.
 
     Raises:
         UserError: if there is no such profile, or upstream's model does not take it.
     """
+    profile, name = store.get_profile(kind, pk), kind.removesuffix("s")
     if profile is None:
-        raise UserError(
-            f"{url}: {kind.removesuffix('s')} {pk} is missing; import its profile with `sotopia db import`"
-        )
+        raise UserError(f"{store.url}: {name} {pk} is missing; import its profile with `sotopia db import`")
     try:
         return getattr(upstream_models(), CLASS_OF[kind])(**profile)
     except ValidationError as err:
-        raise UserError(f"{url}: {kind.removesuffix('s')} {pk}: {first_reason(err)}; import it again") from err
+        raise UserError(f"{store.url}: {name} {pk}: {first_reason(err)}; import it again") from err
 
 
 def _load_backend_module() -> ModuleType:
@@ -91,64 +95,12 @@ def _load_backend_module() -> ModuleType:
     return module
 
 
-def _backend_class(module: ModuleType) -> type:
-    """Make the backend: a subclass of upstream's local one, since upstream asks for that type."""
+def _backend_class(module: Any) -> Any:
+    """Return the backend's class: one of upstream's local kind, since upstream asks for that type."""
 
-    class StoreBackend(module.LocalJSONBackend):
-        """Upstream's records, out of our store; what upstream would write itself is refused."""
+    def refused(_: object, model_class: type, *_arguments: object) -> Any:
+        raise RuntimeError(f"upstream reads or writes a {model_class.__name__}; expected only sotopia_sdpo.store to")
 
-        base_path = Path()
-
-        def __init__(self) -> None:
-            pass
-
-        def get(self, model_class: type, pk: str) -> dict[str, Any]:
-            """Read one record."""
-            found = _get(model_class.__name__, pk)
-            if found is None:
-                raise module.NotFoundError(f"{model_class.__name__} with pk={pk} not found")
-            return found
-
-        def all(self, model_class: type) -> list[dict[str, Any]]:
-            """Read all records of a class."""
-            return _all(model_class.__name__)
-
-        def find(self, model_class: type, filters: dict[str, Any]) -> list[dict[str, Any]]:
-            """Read the records of a class whose fields are as asked for."""
-            return [row for row in self.all(model_class) if all(row.get(k) == v for k, v in filters.items())]
-
-        def save(self, model_class: type, pk: str, data: dict[str, Any]) -> None:
-            """Refuse: only our own code writes, and whole."""
-            raise RuntimeError(f"upstream wants to save a {model_class.__name__}; episodes are stored by sotopia_sdpo")
-
-        def delete(self, model_class: type, pk: str) -> None:
-            """Refuse as well."""
-            raise RuntimeError(f"upstream wants to delete a {model_class.__name__}; use `sotopia db delete`")
-
-        def generate_pk(self) -> str:
-            """Give a new primary key."""
-            return str(uuid.uuid4())
-
-    return StoreBackend
-
-
-def _get(class_name: str, pk: str) -> dict[str, Any] | None:
-    """Read one record of upstream's class out of the served store."""
-    kind = DOCUMENT_CLASSES.get(class_name)
-    if kind is None or not _served:
-        return None
-    if kind != "episodes":
-        return _served[0].get_profile(kind, pk)
-    episode = _served[0].get_episode(pk)
-    return episode.model_dump(mode="json") if episode else None
-
-
-def _all(class_name: str) -> list[dict[str, Any]]:
-    """Read all records of upstream's class out of the served store."""
-    kind = DOCUMENT_CLASSES.get(class_name)
-    if kind is None or not _served:
-        return []
-    if kind != "episodes":
-        return list(_served[0].profiles(kind))
-    # Upstream's model wants a reward for each agent, so what has none cannot be shown to it.
-    return [episode.model_dump(mode="json") for episode in _served[0].episodes(status="scored")]
+    names = ("get", "all", "find", "save", "delete")
+    body = {"__init__": lambda _: None, "base_path": Path(), **dict.fromkeys(names, refused)}
+    return type("NoBackend", (module.LocalJSONBackend,), body)

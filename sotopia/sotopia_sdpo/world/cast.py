@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from sotopia_sdpo.errors import UserError
 from sotopia_sdpo.play.episode import Cast
 from sotopia_sdpo.store.base import Store
+from sotopia_sdpo.store.upstream import agent, environment
 from sotopia_sdpo.world.combos import Combo, Splits, hard_environments, load_splits
 
 
@@ -31,10 +32,10 @@ class World:
     def cast(self, combo: Combo) -> Cast:
         """Give the scenario and the characters of a combo."""
         if combo.environment not in self._scenarios:
-            self._scenarios[combo.environment] = self.store.environment(combo.environment)
+            self._scenarios[combo.environment] = environment(self.store, combo.environment)
         for pk in combo.agents:
             if pk not in self._characters:
-                self._characters[pk] = self.store.agent(pk)
+                self._characters[pk] = agent(self.store, pk)
         first, second = (self._characters[pk] for pk in combo.agents)
         return Cast(self._scenarios[combo.environment], (first, second))
 

@@ -15,7 +15,7 @@ from running import Command, Server, serving
 
 from sotopia_sdpo.play.dialogue import load_template, session_of, sharegpt_of
 from sotopia_sdpo.store import open_store
-from sotopia_sdpo.store.base import Episode
+from sotopia_sdpo.store.episode import Episode
 
 
 SHARED = Path(__file__).resolve().parents[4] / "shared" / "data" / "sotopia"

@@ -18,7 +18,7 @@ import redis
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "unit"))
 
-from store_contract import TAG, TTL_S, StoreContract, make_episode  # noqa: E402
+from store_contract import TAG, TTL_S, StoreContract, make_episode, put_all  # noqa: E402
 from test_storage_sqlite import start_writer  # noqa: E402
 from test_storage_transfer import AGENT, COMBO, LOG, content  # noqa: E402
 
@@ -142,7 +142,7 @@ def test_an_import_whose_answer_was_lost_may_be_repeated(url):
         store._run = lambda name, *arguments: (
             answers.extend([run(name, *arguments), run(name, *arguments)]) or answers[1]
         )
-        store.put_all(make_episode(number) for number in range(3))
+        put_all(store, map(make_episode, range(3)))
         assert answers == [3, 3] and len(store.heads()) == 3
 
 
@@ -297,7 +297,7 @@ def test_documents_of_redis_om_are_read(stack):
 def test_ours_go_before_theirs(stack, raw):
     episode = to_record(LOG)[1].model_copy(update={"tag": "moved"})
     stack.put_episode(episode)
-    stack.put_profiles("agents", [{"pk": "a1", "first_name": "Mine", "last_name": "B"}])
+    stack.put_records([("agents", {"pk": "a1", "first_name": "Mine", "last_name": "B"})])
     assert [head.key.tag for head in stack.heads()] == ["moved"]
     assert stack.heads([LOG["tag"]]) == []
     assert [profile["first_name"] for profile in stack.profiles("agents")] == ["Mine"]

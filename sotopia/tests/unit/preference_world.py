@@ -5,7 +5,7 @@ from typing import Any
 
 from sotopia_sdpo.play.actions import Action
 from sotopia_sdpo.play.dialogue import Message, Template
-from sotopia_sdpo.store.base import Episode
+from sotopia_sdpo.store.episode import Episode
 
 
 TEMPLATE = Template("{{background}}", "t.txt")

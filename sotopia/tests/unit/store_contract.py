@@ -5,7 +5,7 @@ A subclass gives the fixture `open_again`: a function that opens one more Store 
 
 import pytest
 
-from sotopia_sdpo.store.base import Episode
+from sotopia_sdpo.store.episode import Episode
 from sotopia_sdpo.store.keys import EpisodeKey
 
 
@@ -27,6 +27,11 @@ def make_episode(number=0, tag=TAG, status="scored", **fields):
         failure="it broke" if status == "failed" else "",
         **fields,
     )
+
+
+def put_all(store, episodes):
+    """Write episodes at once."""
+    store.put_records(("episodes", episode) for episode in episodes)
 
 
 class StoreContract:
@@ -68,7 +73,7 @@ class StoreContract:
 
     def test_iterate_by_tag_and_status(self, store):
         episodes = [make_episode(n, status="unscored" if n % 3 == 0 else "scored") for n in range(120)]
-        store.put_all([*episodes, make_episode(tag="other")])
+        put_all(store, [*episodes, make_episode(tag="other")])
         in_order = sorted(episodes, key=lambda episode: episode.pk)
         assert list(store.episodes(TAG)) == in_order
         assert list(store.episodes(TAG, "unscored")) == [e for e in in_order if e.status == "unscored"]
@@ -77,7 +82,7 @@ class StoreContract:
         assert store.heads([]) == []
 
     def test_writing_while_iterating(self, store):
-        store.put_all(make_episode(n) for n in range(60))
+        put_all(store, map(make_episode, range(60)))
         for episode in store.episodes():
             store.put_episode(episode.model_copy(update={"reasoning": "seen"}))
         assert {episode.reasoning for episode in store.episodes()} == {"seen"}
@@ -85,7 +90,7 @@ class StoreContract:
     def test_find_keys(self, store):
         """Three keys: one scored, one failed, one not there; the scored try hides a failed one of the same key."""
         scored, failed = make_episode(1), make_episode(2, status="failed")
-        store.put_all([scored, failed, make_episode(1, status="failed", pk="0 earlier"), make_episode(3)])
+        put_all(store, [scored, failed, make_episode(1, status="failed", pk="0 earlier"), make_episode(3)])
         missing = EpisodeKey(TAG, "env9/ann/bob", 0, 0)
         found = store.find_keys([scored.key, failed.key, missing])
         assert found == {scored.key: scored.head, failed.key: failed.head}
@@ -93,7 +98,7 @@ class StoreContract:
 
     def test_delete(self, store):
         episodes = [make_episode(n) for n in range(5)]
-        store.put_all([*episodes, make_episode(tag="other")])
+        put_all(store, [*episodes, make_episode(tag="other")])
         assert store.delete_episodes([episodes[0].pk, "nobody"]) == 1
         assert store.get_episode(episodes[0].pk) is None
         assert store.delete_tag(TAG) == 4
@@ -103,8 +108,8 @@ class StoreContract:
 
     def test_profiles(self, store):
         agents = [{"pk": f"a{n}", "first_name": "Ann", "last_name": "\u00fc", "age": n} for n in (2, 1)]
-        store.put_profiles("agents", agents)
-        store.put_profiles("agents", [{**agents[0], "age": 9}])
+        store.put_records(("agents", agent) for agent in agents)
+        store.put_records([("agents", {**agents[0], "age": 9})])
         assert store.get_profile("agents", "a2")["age"] == 9
         assert store.get_profile("agents", "nobody") is None
         assert store.get_profile("environments", "a2") is None
@@ -155,7 +160,7 @@ class StoreContract:
     def test_put_under_a_claim(self, store):
         """Who lost the claim writes nothing; who holds it replaces earlier tries and gives the claim up."""
         key = make_episode().key
-        store.put_all([make_episode(status="failed", pk="0 earlier"), make_episode(status="scored", tag="other")])
+        put_all(store, [make_episode(status="failed", pk="0 earlier"), make_episode(status="scored", tag="other")])
         assert store.claim(key, "sleeper", 0)
         assert store.claim(key, "you", TTL_S)
         assert not store.put_episode(make_episode(status="unscored"), "sleeper")

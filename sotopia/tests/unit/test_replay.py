@@ -11,7 +11,7 @@ from sotopia_sdpo.errors import UserError
 from sotopia_sdpo.play.actions import Action
 from sotopia_sdpo.play.dialogue import Session, Template, sharegpt_of
 from sotopia_sdpo.play.replay import Origin, load_origins
-from sotopia_sdpo.store.base import Episode
+from sotopia_sdpo.store.episode import Episode
 from sotopia_sdpo.world.combos import Combo
 from sotopia_sdpo.world.tasks import TASKS
 

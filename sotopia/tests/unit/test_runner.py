@@ -12,7 +12,8 @@ from sotopia_sdpo.errors import UserError
 from sotopia_sdpo.run import runner as pool
 from sotopia_sdpo.run.plan import WorkItem, items_of_combos
 from sotopia_sdpo.run.runner import Outcome, Runner
-from sotopia_sdpo.store.base import Episode, Store
+from sotopia_sdpo.store.base import Store
+from sotopia_sdpo.store.episode import Episode
 from sotopia_sdpo.world.combos import Combo
 
 

@@ -78,8 +78,8 @@ def test_half_a_surrogate_pair_can_be_written_on(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("second", "fault"),
     [
-        ("a.json", "a.json: two files would be written there; give each a place of its own"),
-        ("link/../a.json", "a.json: two files would be written there; give each a place of its own"),
+        ("a.json", "a.json: both outputs name the same file; give another one (--output)"),
+        ("link/../a.json", "a.json: both outputs name the same file; give another one (--output)"),
         ("link", "link: cannot be written (Is a directory); give another place (--output)"),
         ("file/b.json", "file/b.json: cannot be written (File exists); give another place (--output)"),
     ],

@@ -4,8 +4,9 @@ import pytest
 from pydantic import ValidationError
 from store_contract import VERDICT, make_episode
 
-from sotopia_sdpo.store.base import Episode
-from sotopia_sdpo.store.keys import PK_ALPHABET, PK_LENGTH, EpisodeKey, combo_key, whole_text
+from sotopia_sdpo.store.episode import Episode
+from sotopia_sdpo.store.keys import PK_ALPHABET, PK_LENGTH, EpisodeKey, combo_key
+from sotopia_sdpo.text import whole_text
 
 
 LOG = {"environment": "e", "agents": ["a", "b"], "messages": [], "tag": "t"}

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 import rdb_writer as w
-from store_contract import TAG, VERDICT, make_episode
+from store_contract import TAG, VERDICT, make_episode, put_all
 
 from sotopia_sdpo.errors import UserError
 from sotopia_sdpo.store import open_store
-from sotopia_sdpo.store.base import Episode
 from sotopia_sdpo.store.documents import NotARecord, to_record
+from sotopia_sdpo.store.episode import Episode
 from sotopia_sdpo.store.profiles import PUBLISHED_FILES, to_profile, to_published
 from sotopia_sdpo.store.transfer import export_episodes, export_profiles, import_sources
 
@@ -220,7 +220,7 @@ def test_own_export_round_trip(store, tmp_path):
         make_episode(2, status="failed"),
         make_episode(3, status="unscored", source_episode="S", location=5, agent_position=1, trial=3),
     ]
-    store.put_all(episodes)
+    put_all(store, episodes)
     assert export_episodes(store, tmp_path / "out" / "first.jsonl") == 3
     with open_store(f"sqlite:///{tmp_path}/second.db") as second:
         import_sources(second, [str(tmp_path / "out" / "first.jsonl")])
@@ -230,7 +230,7 @@ def test_own_export_round_trip(store, tmp_path):
 
 
 def test_export_chooses_by_tag_and_status(store, tmp_path):
-    store.put_all([make_episode(1), make_episode(2, status="failed"), make_episode(3, tag="other")])
+    put_all(store, [make_episode(1), make_episode(2, status="failed"), make_episode(3, tag="other")])
     assert export_episodes(store, tmp_path / "f", [TAG, TAG], "scored") == 1
     assert export_episodes(store, tmp_path / "f", [TAG, "other"]) == 3
 
@@ -304,36 +304,34 @@ def test_a_snapshot_that_breaks_at_its_end_is_not_imported(store, tmp_path):
 
 
 def test_upstream_reads_what_we_export(store, tmp_path, monkeypatch):
-    """Typed accessors, upstream's own readers of the published files, and its EpisodeLog of an exported line."""
-    from sotopia_sdpo.store.upstream import serve_upstream, upstream_models
+    """Upstream's models of ours, its own readers of the published files, and its EpisodeLog of an exported line."""
+    from sotopia_sdpo.store.upstream import agent, environment, typed_profile, upstream_models
 
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     database = upstream_models()
     # Upstream's reader takes "nan" for an occupation, so there has to be one here.
-    environment = ENVIRONMENT | {"occupation_constraint": "[actor, actor]"}
-    rows = [environment, AGENT, AGENT | {"agent_id": "a2"}, RELATIONSHIP, COMBO, LOG]
+    scenario = ENVIRONMENT | {"occupation_constraint": "[actor, actor]"}
+    rows = [scenario, AGENT, AGENT | {"agent_id": "a2"}, RELATIONSHIP, COMBO, LOG]
     store.put_records(map(to_record, rows))
-    assert store.environment("e1").relationship == database.RelationshipType.friend
-    assert store.agent("a2").first_name == "Ann"
-    assert [combo.agent_ids for combo in store.combos()] == [["a1", "a2"]]
-    assert [relationship.agent_2_id for relationship in store.relationships()] == ["a2"]
+    assert environment(store, "e1").relationship == database.RelationshipType.friend
+    assert agent(store, "a2").first_name == "Ann"
+    combo, relationship = typed_profile(store, "combos", "c1"), typed_profile(store, "relationships", "r1")
+    assert (combo.agent_ids, relationship.agent_2_id) == (["a1", "a2"], "a2")
     with pytest.raises(UserError, match="agent nobody is missing; import its profile"):
-        store.agent("nobody")
+        agent(store, "nobody")
 
     export_profiles(store, tmp_path)
     names = [str(tmp_path / name) for name in PUBLISHED_FILES.values()]
-    assert database.jsonl_to_environmentprofiles(names[0]) == [store.environment("e1")]
-    assert database.jsonl_to_agentprofiles(names[1]) == [store.agent("a1"), store.agent("a2")]
+    assert database.jsonl_to_environmentprofiles(names[0]) == [environment(store, "e1")]
+    assert database.jsonl_to_agentprofiles(names[1]) == [agent(store, "a1"), agent(store, "a2")]
     assert database.jsonl_to_relationshipprofiles(names[2])[0].relationship == 0
-    assert database.jsonl_to_envagnetcombostorage(names[3]) == store.combos()
+    assert database.jsonl_to_envagnetcombostorage(names[3]) == [combo]
 
     export_episodes(store, tmp_path / "e.jsonl", status="scored")
     log = database.EpisodeLog(**json.loads((tmp_path / "e.jsonl").read_text()))
     assert log.rewards == [(3.5, {"goal": 8.0}), (2.0, {"goal": 1.0})]
-    serve_upstream(store)
-    assert database.AgentProfile.get("a1") == store.agent("a1")
-    assert database.EnvAgentComboStorage.find(database.EnvAgentComboStorage.env_id == "e1").all() == store.combos()
-    assert [agent.first_name for agent in log.render_for_humans()[0]] == ["Ann", "Ann"]
+    with pytest.raises(RuntimeError, match="upstream reads or writes a AgentProfile"):
+        database.AgentProfile.get("a1")
     assert not (tmp_path / "home").exists()
 
 

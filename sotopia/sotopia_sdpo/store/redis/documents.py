@@ -11,15 +11,15 @@ from typing import Any
 import redis
 
 from sotopia_sdpo.errors import UserError
-from sotopia_sdpo.store.base import Episode, EpisodeHead, Profile, ProfileKind
-from sotopia_sdpo.store.documents import DOCUMENT_CLASSES, NotARecord, to_record
+from sotopia_sdpo.store.base import Profile, ProfileKind
+from sotopia_sdpo.store.documents import CLASS_OF, NotARecord, to_record
+from sotopia_sdpo.store.episode import Episode, EpisodeHead
 from sotopia_sdpo.store.paging import pages
 
 
 SCAN_COUNT = 1000
 PAGE_DOCUMENTS = 50
 NO_KEY = "sdpo:no-such-key"
-CLASS_OF = {kind: name for name, kind in DOCUMENT_CLASSES.items()}
 
 
 class ForeignDocuments:

@@ -18,17 +18,8 @@ from redis.backoff import ExponentialBackoff
 from redis.retry import Retry
 
 from sotopia_sdpo.errors import UserError
-from sotopia_sdpo.store.base import (
-    PROFILE_KINDS,
-    Episode,
-    EpisodeHead,
-    Profile,
-    ProfileKind,
-    Record,
-    Status,
-    Store,
-    StoreCounts,
-)
+from sotopia_sdpo.store.base import PROFILE_KINDS, Profile, ProfileKind, Record, Store, StoreCounts
+from sotopia_sdpo.store.episode import Episode, EpisodeHead, Status
 from sotopia_sdpo.store.keys import EpisodeKey
 from sotopia_sdpo.store.paging import pages
 from sotopia_sdpo.store.redis import scripts
