@@ -13,12 +13,14 @@ import time
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 from sotopia_sdpo.errors import UserError
 from sotopia_sdpo.store.base import Profile, ProfileKind, Record, Store, StoreCounts
 from sotopia_sdpo.store.episode import Episode, EpisodeHead, Status
 from sotopia_sdpo.store.keys import EpisodeKey
 from sotopia_sdpo.store.paging import pages
+from sotopia_sdpo.store.sqlite_file import connect, use_wal
 from sotopia_sdpo.store.sqlite_schema import (
     BEST_FIRST,
     COPY_STAGED,
@@ -32,7 +34,6 @@ from sotopia_sdpo.store.sqlite_schema import (
 )
 
 
-BUSY_TIMEOUT_S = 60
 PAGE_EPISODES = 50
 """How many episodes an iteration reads at once."""
 PAGE_RECORDS = 500
@@ -181,10 +182,10 @@ class SqliteStore(Store):
 
     def _connect(self) -> sqlite3.Connection:
         """Open the file, refuse one that is not ours before anything is changed, and make the tables of a new one."""
-        connection = sqlite3.connect(self.path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
+        connection = connect(self.path)
         try:
             is_new = self._is_new(connection, "BEGIN")
-            connection.execute("PRAGMA journal_mode = WAL")
+            use_wal(connection)
             # Safe against kill -9 without waiting for the disk: what was written is with the system by then.
             connection.execute("PRAGMA synchronous = NORMAL")
             # Another process may be making the tables at the same moment; who comes second finds them there.
@@ -239,7 +240,7 @@ class SqliteStore(Store):
             connection.execute(f"DELETE FROM texts WHERE pk IN (SELECT pk FROM episodes WHERE {where})", (parameter,))
             return connection.execute(f"DELETE FROM episodes WHERE {where}", (parameter,)).rowcount
 
-    def _query(self, statement: str, parameters: tuple[object, ...] = ()) -> list[tuple]:
+    def _query(self, statement: str, parameters: tuple[object, ...] = ()) -> list[tuple[Any, ...]]:
         """Read all rows of a statement."""
         with self._explained(), self._lock:
             return self._connection.execute(statement, parameters).fetchall()

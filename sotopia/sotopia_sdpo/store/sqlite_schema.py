@@ -6,6 +6,7 @@ this order, and every query on keys is served by an index.
 
 import json
 import sqlite3
+from typing import Any
 
 from sotopia_sdpo.store.base import Record
 from sotopia_sdpo.store.episode import Episode, EpisodeHead
@@ -66,7 +67,7 @@ def row_of_head(head: EpisodeHead) -> tuple[object, ...]:
     )
 
 
-def head_of_row(row: tuple) -> EpisodeHead:
+def head_of_row(row: tuple[Any, ...]) -> EpisodeHead:
     """Read a head from a row."""
     pk, tag, combo, position, trial, status, environment, agents, models, agent_position, source, failure = row
     return EpisodeHead(

@@ -1,4 +1,4 @@
-"""What every store must do, as one class of tests: test_storage_sqlite and test_redis run it on theirs.
+"""What every store must do, as one class of tests: test_store_sqlite and test_store_redis run it on theirs.
 
 A subclass gives the fixture `open_again`: a function that opens one more Store on the same database.
 """

@@ -19,8 +19,8 @@ import redis
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "unit"))
 
 from store_contract import TAG, TTL_S, StoreContract, make_episode, put_all  # noqa: E402
-from test_storage_sqlite import start_writer  # noqa: E402
-from test_storage_transfer import AGENT, COMBO, LOG, content  # noqa: E402
+from test_store_sqlite import start_writer  # noqa: E402
+from test_store_transfer import AGENT, COMBO, LOG, content  # noqa: E402
 
 from sotopia_sdpo.errors import UserError  # noqa: E402
 from sotopia_sdpo.rdb.snapshot import RdbError, read_rdb  # noqa: E402

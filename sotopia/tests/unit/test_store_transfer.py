@@ -1,6 +1,6 @@
 """Import and export: every published shape, whole or not at all, and back again.
 
-Not covered: a redis-stack server with its JSON commands, which no package brings; test_redis plays it.
+Not covered: a redis-stack server with its JSON commands, which no package brings; test_store_redis plays it.
 """
 
 import json

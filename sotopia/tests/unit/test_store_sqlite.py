@@ -1,6 +1,8 @@
 """The SQLite store: the contract, several processes, kill -9, and files that are not ours."""
 
+import multiprocessing
 import os
+import random
 import signal
 import sqlite3
 import subprocess
@@ -15,6 +17,7 @@ from store_contract import TAG, StoreContract, make_episode
 from sotopia_sdpo.errors import UserError
 from sotopia_sdpo.store import data_home, database_url, open_store
 from sotopia_sdpo.store.sqlite import SqliteStore
+from sotopia_sdpo.store.sqlite_file import connect
 
 
 UNIT = Path(__file__).parent
@@ -67,6 +70,55 @@ def test_kill_9_loses_nothing_that_was_written(tmp_path):
         assert {head.environment for head in heads} >= {f"env{number}" for number in reported}
         assert len(heads) <= len(reported) + 1
         assert all(store.get_episode(head.pk).head == head for head in heads)
+
+
+def open_at_once(paths, barrier, failures):
+    """Open each store in almost the same moment as other processes."""
+    for path in paths:
+        barrier.wait()
+        time.sleep(random.uniform(0, 0.002))
+        try:
+            SqliteStore(path).close()
+        except UserError as err:
+            failures.put(str(err))
+
+
+def test_many_processes_make_one_database(tmp_path):
+    """8 processes open 40 files that are not there yet: of 320 stores, 2 or 3 were once told that theirs is locked."""
+    context = multiprocessing.get_context("fork")
+    barrier, failures = context.Barrier(8), context.SimpleQueue()
+    arguments = ([tmp_path / f"{number}.db" for number in range(40)], barrier, failures)
+    processes = [context.Process(target=open_at_once, args=arguments) for _ in range(8)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert failures.empty(), failures.get()
+    assert [process.exitcode for process in processes] == [0] * 8
+
+
+def test_a_file_that_another_process_is_making_is_waited_for(tmp_path):
+    """SQLite refuses the switch to WAL at once while another has begun to write, whatever timeout it was given."""
+    other = connect(tmp_path / "s.db")
+    other.execute("BEGIN IMMEDIATE")
+    probe = connect(tmp_path / "s.db")
+    with pytest.raises(sqlite3.OperationalError, match="locked"):
+        probe.execute("PRAGMA journal_mode = WAL")
+    with ThreadPoolExecutor() as pool:
+        opened = pool.submit(SqliteStore, tmp_path / "s.db")
+        with pytest.raises(TimeoutError):
+            opened.result(0.1)
+        other.execute("COMMIT")
+        with opened.result() as store:
+            assert store.put_episode(make_episode())
+
+
+def test_waiting_for_a_file_ends(tmp_path, monkeypatch):
+    monkeypatch.setattr("sotopia_sdpo.store.sqlite_file.BUSY_TIMEOUT_S", 0.01)
+    other = connect(tmp_path / "s.db")
+    other.execute("BEGIN IMMEDIATE")
+    with pytest.raises(UserError, match="database is locked"):
+        SqliteStore(tmp_path / "s.db")
 
 
 def test_threads_share_a_store(tmp_path):
