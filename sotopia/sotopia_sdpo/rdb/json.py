@@ -75,7 +75,7 @@ def _read_entry(source: RdbSource, depth: int) -> tuple[str, Any]:
 def _text(source: RdbSource) -> str:
     """Read a marked string as text."""
     start = source.offset
-    text = _marked(source, STRING)
+    text: bytes = _marked(source, STRING)
     try:
         return text.decode()
     except UnicodeDecodeError:

@@ -42,7 +42,7 @@ def upstream_models() -> ModuleType:
         module = _load_backend_module()
         # Upstream prints where its files are, which would not be true.
         with contextlib.redirect_stdout(io.StringIO()):
-            database = importlib.import_module("sotopia.database")
+            database: Any = importlib.import_module("sotopia.database")
         database.storage_backend = module
     return sys.modules["sotopia.database"]
 
@@ -74,19 +74,16 @@ def typed_profile(store: Store, kind: ProfileKind, pk: str) -> Any:
         raise UserError(f"{store.url}: {name} {pk}: {first_reason(err)}; import it again") from err
 
 
-def _load_backend_module() -> ModuleType:
+def _load_backend_module() -> Any:
     """Load upstream's backend module before its package, and put our backend in it."""
     package = importlib.util.find_spec("sotopia")
-    folders = list(package.submodule_search_locations or []) if package else []
-    path = next(
-        (found for folder in folders if (found := Path(folder) / "database/storage_backend.py").exists()), None
-    )
-    if path is None:
-        raise RuntimeError(
-            "sotopia/database/storage_backend.py is not in the installed sotopia; expected sotopia 0.1.5"
-        )
-    spec = importlib.util.spec_from_file_location(BACKEND_MODULE, path)
-    module = importlib.util.module_from_spec(spec)
+    folders = (package and package.submodule_search_locations) or []
+    paths = (Path(folder) / "database" / "storage_backend.py" for folder in folders)
+    path = next(filter(Path.exists, paths), None)
+    spec = importlib.util.spec_from_file_location(BACKEND_MODULE, path) if path else None
+    if spec is None or spec.loader is None:
+        raise RuntimeError(f"{BACKEND_MODULE} is not in the installed sotopia; expected sotopia 0.1.5")
+    module: Any = importlib.util.module_from_spec(spec)
     sys.modules[BACKEND_MODULE] = module
     spec.loader.exec_module(module)
     if not hasattr(module, "_storage_backend") or not hasattr(module, "LocalJSONBackend"):

@@ -25,7 +25,7 @@ NO_KEY = "sdpo:no-such-key"
 class ForeignDocuments:
     """Upstream's documents of one server."""
 
-    def __init__(self, connection: redis.Redis) -> None:
+    def __init__(self, connection: "redis.Redis[str]") -> None:
         self._connection = connection
         self._has_json = _has_json(connection)
         self._heads: dict[str, EpisodeHead] = {}
@@ -85,7 +85,7 @@ class ForeignDocuments:
     def _documents(self, kind: str, keys: list[str]) -> Iterator[tuple[str, Any]]:
         """Read documents by key, in a store's form."""
         for page in pages(keys, PAGE_DOCUMENTS):
-            pipeline = self._connection.pipeline(transaction=False)
+            pipeline: Any = self._connection.pipeline(transaction=False)
             for key in page:
                 pipeline.execute_command("JSON.GET", key)
             for key, text in zip(page, pipeline.execute(), strict=True):
@@ -108,7 +108,7 @@ MODULE_OF = {
 }
 
 
-def _has_json(connection: redis.Redis) -> bool:
+def _has_json(connection: "redis.Redis[str]") -> bool:
     """Ask whether the server knows the JSON commands."""
     try:
         connection.execute_command("JSON.GET", NO_KEY)

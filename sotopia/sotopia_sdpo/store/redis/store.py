@@ -190,10 +190,11 @@ class RedisStore(Store):
 
     def _pipelined(self, commands: Iterable[tuple[str, ...]]) -> list[Any]:
         """Send commands together and return their answers in order."""
+        pipeline: Any
         with self._redis.pipeline(transaction=False) as pipeline:
             for command in commands:
                 pipeline.execute_command(*command)
-            return pipeline.execute()
+            return list(pipeline.execute())
 
     def _known(self, pks: Iterable[str]) -> set[str]:
         """Say which of these episodes are ours."""
@@ -213,7 +214,7 @@ class RedisStore(Store):
             raise UserError(f"{self.url}: the server answered: {err}") from err
 
 
-def _connect(url: str) -> redis.Redis:
+def _connect(url: str) -> "redis.Redis[str]":
     """Connect, and see that somebody answers."""
     parts = urlsplit(url)
     # redis-py would take database 0 for a path that is no number, and localhost for no host.
