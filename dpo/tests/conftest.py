@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from sotopia_sdpo.store import open_store
-from sotopia_sdpo.store.documents import to_record
+from sotopia_sdpo.store.documents import to_entry
 
 
 DPO = Path(__file__).resolve().parents[1]
@@ -97,7 +97,7 @@ def inside(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: 
 def tiny(home: Path) -> Path:
     """A data folder whose database holds the dozen episodes of tiny_run."""
     with open_store(f"sqlite:///{home / 'sotopia.db'}") as store:
-        store.put_records(map(to_record, tiny_run.episodes()))
+        store.put_entries(map(to_entry, tiny_run.episodes()))
     return home
 
 

@@ -9,7 +9,7 @@ import tiny_run
 from running import Command
 
 from sotopia_sdpo.store import open_store
-from sotopia_sdpo.store.documents import to_record
+from sotopia_sdpo.store.documents import to_entry
 
 
 GOALS = {"sft": {"e1": 2, "e2": 4, "e3": 6}, "sdpo": {"e1": 5, "e2": 6, "e3": 10}, "other": {"e9": 1}}
@@ -27,7 +27,7 @@ def arms(home: Path) -> Path:
         for env, goal in goals.items()
     ]
     with open_store(f"sqlite:///{home / 'sotopia.db'}") as store:
-        store.put_records(map(to_record, episodes))
+        store.put_entries(map(to_entry, episodes))
     return home
 
 

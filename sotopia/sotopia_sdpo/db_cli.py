@@ -102,11 +102,11 @@ def _import(sources: list[str], db: str | None, data_dir: Path | None) -> None:
         before = store.counts()
         summaries = import_sources(store, sources)
         after = store.counts()
-    kinds = [kind for kind in KINDS if any(summary.records[kind] for summary in summaries)]
+    kinds = [kind for kind in KINDS if any(summary.entries[kind] for summary in summaries)]
     rows = []
     for summary in summaries:
         skipped = ", ".join(f"{number} {name}" for name, number in sorted(summary.skipped.items()))
-        rows.append([summary.source, *(str(summary.records[kind]) for kind in kinds), skipped])
+        rows.append([summary.source, *(str(summary.entries[kind]) for kind in kinds), skipped])
     has_skipped = any(row[-1] for row in rows)
     _print_table(["source", *kinds, "not ours"][: None if has_skipped else -1], rows)
     profiles = sum(after.profiles.values()) - sum(before.profiles.values())

@@ -16,11 +16,11 @@ EXIT_INTERRUPTED = 130
 
 
 class UserError(ValueError):
-    """The input is wrong: one line that says where, what was expected, what was found and what to do."""
+    """The input is wrong: one line with the place, what was expected, what was found and what to do."""
 
 
 def run_at_edge(command: Callable[[], int | None]) -> int:
-    """Run a command and return its exit code; what is a user's to mend becomes one line on stderr.
+    """Run a command and return its exit code; a UserError becomes one line on stderr.
 
     Args:
         command: returns an exit code, or None for 0; any other exception leaves as it is (exit code 1, a bug).
@@ -36,7 +36,7 @@ def run_at_edge(command: Callable[[], int | None]) -> int:
 
 
 def first_reason(err: "ValidationError") -> str:
-    """Say in one line what is wrong with an object first."""
+    """Return in one line the first thing that is wrong with an object."""
     first = err.errors(include_url=False, include_context=False)[0]
     place = ".".join(map(str, first["loc"]))
     text = first["msg"].removeprefix("Value error, ")
@@ -46,6 +46,6 @@ def first_reason(err: "ValidationError") -> str:
 
 
 def _short(value: Any) -> str:
-    """Show a value in a few characters."""
+    """Return a value in at most 60 characters."""
     text = repr(value)
     return text if len(text) <= 60 else f"{text[:57]}..."

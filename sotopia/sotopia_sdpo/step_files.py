@@ -1,4 +1,4 @@
-"""The files between the steps: their names, who writes them, and reading and writing them whole.
+"""The files between the steps: their names and writers, and reading and writing them whole.
 
 Comes in: a path. Goes out: a list of records, or one line that says which file is wrong and which script writes it.
 Invariant: a file is written in one step, so a reader finds the old one or the new one, never a part.
@@ -16,7 +16,7 @@ from sotopia_sdpo.text import whole_text
 
 
 class StepFile(NamedTuple):
-    """One of them."""
+    """A file between two steps."""
 
     name: str
     writer: str
@@ -54,7 +54,7 @@ def read_list(path: Path, writer: str) -> list[Any]:
 
 
 def wrong_record(path: Path, number: int, reason: object, writer: str) -> UserError:
-    """Say which record of a file is wrong; records count from 0."""
+    """Return the error of one record of a file; records count from 0."""
     return UserError(f"{path} record {number}: {reason}; fix it or rerun {writer}")
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 
 def whole_text(value: Any) -> Any:
-    """Put U+FFFD for halves of surrogate pairs, which a model's broken JSON may hold and no database takes."""
+    """Return a value with U+FFFD for halves of surrogate pairs, which broken JSON may hold and no database takes."""
     if isinstance(value, str):
         if value.isascii() or not any("\ud800" <= character <= "\udfff" for character in value):
             return value

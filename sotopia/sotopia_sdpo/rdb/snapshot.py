@@ -22,7 +22,7 @@ __all__ = ["RdbDocument", "RdbError", "read_rdb"]
 
 MAGIC = b"REDIS"
 NEWEST_VERSION = 15
-"""Redis 8. From 13 on there are new kinds of values and records; those are refused where they stand."""
+"""Redis 8. From 13 on there are new kinds of values and opcodes; those are refused where they stand."""
 FIRST_VERSION_WITH_CHECKSUM = 5
 
 EOF, SELECT_DB, EXPIRE_S, EXPIRE_MS = 255, 254, 253, 252
@@ -47,7 +47,7 @@ class RdbDocument(NamedTuple):
     expires_ms: int | None
     """Since 1970; None where it does not expire."""
     offset: int
-    """The byte at which the value's record begins."""
+    """The byte at which its entry of the file begins."""
 
 
 def read_rdb(path: Path) -> Iterator[RdbDocument]:
@@ -116,7 +116,7 @@ def _check_end(source: RdbSource, version: int) -> None:
 
 
 def _skip_opcode(source: RdbSource, code: int, start: int) -> None:
-    """Step over a record that is no value."""
+    """Step over an opcode that is not a value."""
     if code == MODULE_AUX:
         source.length()
         skip_module(source)
@@ -161,13 +161,13 @@ def _parse(source: RdbSource, start: int) -> Any:
 
 
 def module_name(number: int) -> tuple[str, int]:
-    """Take a module id apart: nine characters of six bits, then ten bits of encoding version."""
+    """Return a module's name, nine characters of six bits, and the ten bits of its encoding version."""
     places = (10 + 6 * place for place in reversed(range(9)))
     return "".join(MODULE_NAME_CHARACTERS[number >> place & 63] for place in places), number & 1023
 
 
 def _text(source: RdbSource, key: bytes, start: int) -> str:
-    """Give a key as text."""
+    """Return a key as text."""
     try:
         return key.decode()
     except UnicodeDecodeError:

@@ -47,16 +47,16 @@ class RdbSource:
 
     @property
     def offset(self) -> int:
-        """Say how many bytes have been read."""
+        """How many bytes have been read."""
         return self._start + self._place
 
     @property
     def left(self) -> int:
-        """Say how many bytes are left."""
+        """How many bytes are left."""
         return self._size - self.offset
 
     def error(self, what: str, offset: int | None = None) -> RdbError:
-        """Make the one line: where, what is wrong, and how to go on."""
+        """Return the error of one line: the file, the byte and what is wrong there."""
         place = self.offset if offset is None else offset
         return RdbError(f"{self.path} byte {place}: {what}; nothing was imported from it")
 
@@ -74,7 +74,7 @@ class RdbSource:
             )
 
     def checksum(self) -> int:
-        """Give the CRC64 of everything read so far."""
+        """Return the CRC64 of everything read so far."""
         return self._codecs.crc64(memoryview(self._chunk)[: self._place], self._crc)
 
     def read(self, count: int) -> bytes:

@@ -18,7 +18,7 @@ TEXT_SCORE_SPECIAL = 253
 
 
 def _strings(per_element: int) -> Callable[[RdbSource], None]:
-    """Make the step over a counted list whose elements are so many strings."""
+    """Return the step over a counted list whose elements are so many strings."""
 
     def skip(source: RdbSource) -> None:
         for _ in range(source.length() * per_element):
@@ -65,7 +65,7 @@ def _skip_packed_hash_with_expiry(source: RdbSource) -> None:
 
 
 def _stream(kind: int) -> Callable[[RdbSource], None]:
-    """Make the step over a stream, whose form has grown twice."""
+    """Return the step over a stream, whose form has grown twice."""
 
     def skip(source: RdbSource) -> None:
         _strings(2)(source)

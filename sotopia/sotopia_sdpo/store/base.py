@@ -17,8 +17,8 @@ from sotopia_sdpo.store.keys import EpisodeKey
 ProfileKind = Literal["environments", "agents", "relationships", "combos"]
 PROFILE_KINDS: tuple[ProfileKind, ...] = get_args(ProfileKind)
 Profile = dict[str, Any]
-Record = tuple[Literal["episodes"], Episode] | tuple[ProfileKind, Profile]
-"""Something to store, and what it is."""
+Entry = tuple[Literal["episodes"], Episode] | tuple[ProfileKind, Profile]
+"""What a store takes: an episode or a profile, after its kind."""
 
 
 class StoreCounts(NamedTuple):
@@ -50,7 +50,7 @@ class Store(ABC):
         """
 
     @abstractmethod
-    def put_records(self, records: Iterable[Record]) -> None:
+    def put_entries(self, entries: Iterable[Entry]) -> None:
         """Write many at once, all or none, replacing what has the same pk; the iterable may stream and may raise."""
 
     @abstractmethod
@@ -103,11 +103,11 @@ class Store(ABC):
 
     @abstractmethod
     def release(self, keys: Collection[EpisodeKey], owner: str) -> None:
-        """Give claims up; keys that are not the owner's are left as they are."""
+        """Release claims; keys that are not the owner's are left as they are."""
 
     @abstractmethod
     def close(self) -> None:
-        """Let go of files and connections."""
+        """Close files and connections."""
 
     def __enter__(self) -> Self:
         return self

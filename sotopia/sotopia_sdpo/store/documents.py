@@ -1,7 +1,7 @@
 """What a JSON object holds: an episode or a profile of some kind, in which spelling, and its form in a store.
 
-Comes in: an object of a file, or a document of a snapshot with its class. Goes out: a record for Store.put_records.
-Invariant: the same object always becomes the same record, so importing twice changes nothing.
+Comes in: an object of a file, or a document of a snapshot with its class. Goes out: an entry for
+Store.put_entries. Invariant: the same object always becomes the same entry, so importing twice changes nothing.
 """
 
 import json
@@ -10,7 +10,7 @@ from typing import Any, cast
 from pydantic import ValidationError
 
 from sotopia_sdpo.errors import first_reason
-from sotopia_sdpo.store.base import ProfileKind, Record
+from sotopia_sdpo.store.base import Entry, ProfileKind
 from sotopia_sdpo.store.episode import Episode, has_verdicts
 from sotopia_sdpo.store.keys import pk_of
 from sotopia_sdpo.store.profiles import to_profile
@@ -34,7 +34,7 @@ MARKS: tuple[tuple[str, frozenset[str]], ...] = (
     ("relationships", frozenset({"agent1_id", "agent2_id", "relationship"})),
     ("combos", frozenset({"env_id", "agent_ids"})),
 )
-"""Fields that tell what an object is, the most telling first."""
+"""Fields by which an object is recognised, the most specific first."""
 PUBLISHED_EPISODE = {
     "episode_id": "pk",
     "environment_id": "environment",
@@ -51,40 +51,40 @@ IMPORTED = "imported"
 """The entry of an episode's settings with what was in the file and has no field here."""
 
 
-class NotARecord(ValueError):
-    """An object that is neither an episode nor a profile, or lacks what one needs."""
+class NotAnEntry(ValueError):
+    """An object is neither an episode nor a profile, or a field is missing or wrong."""
 
 
 def kind_of(data: dict[str, Any]) -> str:
-    """Say what an object is by its fields."""
+    """Return what an object is, by its fields."""
     for kind, marks in MARKS:
         if marks <= data.keys():
             return kind
     found = ", ".join(sorted(data)[:6]) or "nothing"
-    raise NotARecord(f"expected an episode, scenario, character, relationship or combo, found the fields {found}")
+    raise NotAnEntry(f"expected an episode, scenario, character, relationship or combo, found the fields {found}")
 
 
-def to_record(data: Any, kind: str | None = None) -> Record:
-    """Bring an object into a store's form.
+def to_entry(data: Any, kind: str | None = None) -> Entry:
+    """Return the entry for an object.
 
     Args:
         data: the object.
-        kind: what it is, where that is known; otherwise its fields tell.
+        kind: what it is, where that is known; otherwise its fields decide.
 
     Raises:
-        NotARecord: if it is none of ours, or a field is missing or of the wrong kind.
+        NotAnEntry: if it is none of ours, or a field is missing or of the wrong kind.
     """
     if not isinstance(data, dict):
-        raise NotARecord(f"expected an object, found {type(data).__name__}")
+        raise NotAnEntry(f"expected an object, found {type(data).__name__}")
     kind = kind or kind_of(data)
     try:
         if kind == "episodes":
             return "episodes", to_episode(data)
         return cast(ProfileKind, kind), to_profile(cast(ProfileKind, kind), data)
     except ValidationError as err:
-        raise NotARecord(f"{kind.removesuffix('s')} {first_reason(err)}") from err
+        raise NotAnEntry(f"{kind.removesuffix('s')} {first_reason(err)}") from err
     except RecursionError as err:
-        raise NotARecord("the object is nested too deeply") from err
+        raise NotAnEntry("the object is nested too deeply") from err
 
 
 def to_episode(data: dict[str, Any]) -> Episode:

@@ -70,7 +70,7 @@ class Episode(BaseModel):
     settings: dict[str, Any] = Field(default_factory=dict)
     usage: dict[str, Any] = Field(default_factory=dict)
     created: datetime | None = Field(default_factory=lambda: datetime.now(UTC))
-    """None where an imported episode does not tell."""
+    """None where an imported episode does not say."""
 
     @model_validator(mode="before")
     @classmethod
@@ -105,13 +105,13 @@ class Episode(BaseModel):
 
     @property
     def key(self) -> EpisodeKey:
-        """Say which piece of work this is."""
+        """The piece of work that this is."""
         combo = combo_key(self.environment, self.agents, self.source_episode, self.location)
         return EpisodeKey(self.tag, combo, self.position, self.trial)
 
     @property
     def position(self) -> int:
-        """Say where the target agent sits: as recorded, else by the tag's and the models' order, else 0."""
+        """Where the target agent sits: as recorded, else by the order in the tag and in the models, else 0."""
         if self.agent_position is not None:
             return self.agent_position
         if len(self.models) != 3 or self.models[1] == self.models[2]:
@@ -119,7 +119,7 @@ class Episode(BaseModel):
         return int(self.tag.startswith(f"benchmark_{self.models[2]}_{self.models[1]}_"))
 
     def players_from(self, position: int) -> tuple[str, str] | None:
-        """Name the model at a position and the one at the other, without addresses; None where it does not tell."""
+        """Return the model at a position and the one at the other, without addresses; None where they are unknown."""
         if len(self.models) != 3:
             return None
         sides = [without_address(model) for model in self.models[1:]]
@@ -127,7 +127,7 @@ class Episode(BaseModel):
 
     @property
     def head(self) -> EpisodeHead:
-        """Give the episode without its text."""
+        """The episode without its text."""
         return EpisodeHead(
             self.pk,
             self.key,
@@ -142,14 +142,14 @@ class Episode(BaseModel):
 
 
 def has_verdicts(rewards: Any, agents: Any) -> bool:
-    """Tell whether every agent has an overall score with its dimensions, not upstream's bare 0.0 for "no answer"."""
+    """Return whether every agent has an overall score with its dimensions, not upstream's bare 0.0 for "no answer"."""
     if not isinstance(rewards, list | tuple) or not isinstance(agents, list | tuple) or not agents:
         return False
     return len(rewards) == len(agents) and all(map(is_verdict, rewards))
 
 
 def is_verdict(reward: Any) -> bool:
-    """Tell whether one agent's reward is an overall score with at least one dimension, all of them finite."""
+    """Return whether one agent's reward is an overall score with at least one dimension, all of them finite."""
     if not isinstance(reward, list | tuple) or len(reward) != 2 or not isinstance(reward[1], dict) or not reward[1]:
         return False
     return all(isinstance(score, int | float) and isfinite(score) for score in (reward[0], *reward[1].values()))

@@ -1,4 +1,4 @@
-"""How a piece of work is named, so that it is found again whoever did it and wherever it came from.
+"""Keys of episodes: the same work is found again whoever did it and wherever it came from.
 
 Comes in: a tag, a scenario, its agents and, for a replayed session, where it starts. Goes out: an EpisodeKey and
 the primary key that belongs to it. Invariant: the same work always has the same key and the same primary key.
@@ -25,12 +25,12 @@ class EpisodeKey(NamedTuple):
 
     @property
     def pk(self) -> str:
-        """Give the primary key of the episode of this key, always the same one."""
+        """The primary key of the episode of this key."""
         return pk_of("\x1f".join(map(str, self)))
 
 
 def pk_of(text: str) -> str:
-    """Make a primary key out of what it stands for: 26 characters in the alphabet of an ULID."""
+    """Return the primary key for a text: 26 characters in the alphabet of a ULID."""
     number = int.from_bytes(hashlib.sha256(text.encode()).digest()[:16], "big")
     return "".join(PK_ALPHABET[number >> 5 * place & 31] for place in reversed(range(PK_LENGTH)))
 
@@ -38,7 +38,7 @@ def pk_of(text: str) -> str:
 def combo_key(
     environment: str, agents: Sequence[str], source_episode: str | None = None, location: int | None = None
 ) -> str:
-    """Name a combo by what it is made of, so that episodes of a published database are found too."""
+    """Return the key of a combo: what it is made of, so that episodes of a published database are found too."""
     origin = [] if source_episode is None else [source_episode]
     place = [] if location is None else [f"@{location}"]
     return "/".join([environment, *agents, *origin, *place])

@@ -1,4 +1,4 @@
-"""Cut what streams into pages, so that it can be written and read a few records at a time."""
+"""Cut a stream into pages, so that it can be read and written a few items at a time."""
 
 from collections.abc import Iterable, Iterator
 from itertools import islice

@@ -1,7 +1,7 @@
 """Profiles as they come in, in any of the published spellings, and as they are kept: upstream's fields and types.
 
 Comes in: a scenario, a character, a relationship or a combo as a dict. Goes out: the same with upstream's names.
-Invariants: what the sources call "nan" or "none" is absent here; fields that nobody here knows are kept as they are;
+Invariants: what the sources call "nan" or "none" is absent here; unknown fields are kept as they are;
 reading what was written gives the same again.
 """
 
@@ -53,7 +53,7 @@ class _Profile(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _drop_absent(cls, data: Any) -> Any:
-        """Leave out what says that it is absent, so that its default stands."""
+        """Leave out absent values, so that their defaults stand."""
         return {name: value for name, value in data.items() if not is_absent(name, value)}
 
 
@@ -134,14 +134,14 @@ PUBLISHED_NAMES: dict[ProfileKind, dict[str, str]] = {
 
 
 def is_absent(name: str, value: Any) -> bool:
-    """Tell whether a field says in one of the sources' ways that it has no value."""
+    """Return whether a value is one of the sources' ways to write that there is none."""
     if isinstance(value, float):
         return math.isnan(value)
     return value is None or value == ABSENT_TEXT or (name == "agent_constraint" and value == NO_CONSTRAINT)
 
 
 def to_profile(kind: ProfileKind, data: dict[str, Any]) -> Profile:
-    """Bring a profile into upstream's shape.
+    """Return a profile in upstream's shape.
 
     Raises:
         pydantic.ValidationError: if a field is missing or of the wrong kind.
@@ -150,7 +150,7 @@ def to_profile(kind: ProfileKind, data: dict[str, Any]) -> Profile:
 
 
 def to_published(kind: ProfileKind, profile: Profile) -> dict[str, Any]:
-    """Bring a profile into the shape of the published files, which upstream's own readers expect."""
+    """Return a profile in the shape of the published files, which upstream's own readers expect."""
     row = {PUBLISHED_NAMES[kind].get(name, name): value for name, value in profile.items()}
     if not row.get("tag"):
         row.pop("tag", None)

@@ -1,7 +1,7 @@
-"""What a file holds, found out by looking, and its records one by one.
+"""Read a file or another database, whatever kind it is, one entry at a time.
 
 Comes in: a Redis snapshot, an SQLite file of ours, JSON lines or JSON; or the URL of another database. Goes out:
-records for Store.put_records, in the order of the file. Invariants: a JSON-lines file and a snapshot stream, whatever
+entries for Store.put_entries, in the order of the file. Invariants: a JSON-lines file and a snapshot stream, whatever
 their size; the first thing that is wrong ends it, and its line names the file and the record.
 """
 
@@ -15,8 +15,8 @@ from typing import Any, TextIO
 from sotopia_sdpo.errors import UserError
 from sotopia_sdpo.rdb.snapshot import MAGIC as RDB_MAGIC
 from sotopia_sdpo.rdb.snapshot import read_rdb
-from sotopia_sdpo.store.base import PROFILE_KINDS, Record, Store
-from sotopia_sdpo.store.documents import DOCUMENT_CLASSES, NotARecord, to_record
+from sotopia_sdpo.store.base import PROFILE_KINDS, Entry, Store
+from sotopia_sdpo.store.documents import DOCUMENT_CLASSES, NotAnEntry, to_entry
 from sotopia_sdpo.store.opening import open_store
 from sotopia_sdpo.store.urls import SQLITE_PREFIX
 
@@ -27,8 +27,8 @@ LONGEST_MAGIC = 16
 SPLITS_HINT = "; it looks like a file of scenario ids by stage, which --splits takes"
 
 
-def read_source(source: str, skipped: Counter[str]) -> Iterator[Record]:
-    """Yield the records of a file or of another database.
+def read_source(source: str, skipped: Counter[str]) -> Iterator[Entry]:
+    """Yield the entries of a file or of another database.
 
     Args:
         source: a path, or a URL as `--db` takes it.
@@ -59,8 +59,8 @@ def read_source(source: str, skipped: Counter[str]) -> Iterator[Record]:
         raise UserError(f"{path}: {err.strerror or err}") from err
 
 
-def _read_store(store: Store) -> Iterator[Record]:
-    """Yield all that another database holds."""
+def _read_store(store: Store) -> Iterator[Entry]:
+    """Yield every entry of another database."""
     for kind in PROFILE_KINDS:
         for profile in store.profiles(kind):
             yield kind, profile
@@ -68,7 +68,7 @@ def _read_store(store: Store) -> Iterator[Record]:
         yield "episodes", episode
 
 
-def _read_snapshot(path: Path, skipped: Counter[str]) -> Iterator[Record]:
+def _read_snapshot(path: Path, skipped: Counter[str]) -> Iterator[Entry]:
     """Yield upstream's documents of a Redis snapshot."""
     found = False
     for entry in read_rdb(path):
@@ -79,23 +79,23 @@ def _read_snapshot(path: Path, skipped: Counter[str]) -> Iterator[Record]:
             continue
         document = {**entry.document, "pk": entry.document.get("pk") or pk}
         try:
-            yield to_record(document, DOCUMENT_CLASSES[name])
-        except NotARecord as err:
+            yield to_entry(document, DOCUMENT_CLASSES[name])
+        except NotAnEntry as err:
             raise UserError(f"{path} byte {entry.offset}, key {entry.key}: {err}") from err
         found = True
     if not found:
         raise UserError(f"{path}: the snapshot holds no documents of SOTOPIA")
 
 
-def _read_text(path: Path) -> Iterator[Record]:
-    """Yield the records of a file of JSON lines or of one JSON list or object."""
+def _read_text(path: Path) -> Iterator[Entry]:
+    """Yield the entries of a file of JSON lines or of one JSON list or object."""
     found = False
     try:
         with path.open(encoding="utf-8-sig") as file:
             for place, data in _objects(path, file):
                 try:
-                    yield to_record(data)
-                except NotARecord as err:
+                    yield to_entry(data)
+                except NotAnEntry as err:
                     raise UserError(f"{path} {place}: {err}{_hint(data)}") from err
                 found = True
     except UnicodeDecodeError as err:
@@ -107,7 +107,7 @@ def _read_text(path: Path) -> Iterator[Record]:
 
 
 def _objects(path: Path, file: TextIO) -> Iterator[tuple[str, Any]]:
-    """Yield each object and where it stands: line by line if the first line is a whole object, else all at once."""
+    """Yield each object and its place: line by line if the first line is a whole object, else all at once."""
     lines = ((number, line) for number, line in enumerate(file, 1) if line.strip())
     first_line, first = next(lines, (1, ""))
     try:
@@ -129,7 +129,7 @@ def _whole(path: Path, text: str, first_line: int) -> Iterator[tuple[str, Any]]:
 
 
 def _parse(path: Path, text: str, first_line: int) -> Any:
-    """Parse JSON; what is wrong is told with its line in the file."""
+    """Parse JSON; a UserError names the line of the file that is wrong."""
     try:
         return json.loads(text)
     except json.JSONDecodeError as err:
@@ -140,6 +140,6 @@ def _parse(path: Path, text: str, first_line: int) -> Any:
 
 
 def _hint(data: Any) -> str:
-    """Say what a file looks like that is often taken for another."""
+    """Return a hint if the object is from a file that is often taken for another."""
     lists = isinstance(data, dict) and data and all(isinstance(value, list) for value in data.values())
     return SPLITS_HINT if lists else ""

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from sotopia_sdpo.errors import UserError
-from sotopia_sdpo.store.base import Profile, ProfileKind, Record, Store, StoreCounts
+from sotopia_sdpo.store.base import Entry, Profile, ProfileKind, Store, StoreCounts
 from sotopia_sdpo.store.episode import Episode, EpisodeHead, Status
 from sotopia_sdpo.store.keys import EpisodeKey
 from sotopia_sdpo.store.paging import pages
@@ -36,8 +36,8 @@ from sotopia_sdpo.store.sqlite_schema import (
 
 PAGE_EPISODES = 50
 """How many episodes an iteration reads at once."""
-PAGE_RECORDS = 500
-"""How many records an import collects before it writes them aside."""
+PAGE_ENTRIES = 500
+"""How many entries an import collects before it writes them aside."""
 
 
 class SqliteStore(Store):
@@ -66,11 +66,11 @@ class SqliteStore(Store):
             connection.execute("INSERT OR REPLACE INTO texts VALUES (?, ?)", (head.pk, episode.model_dump_json()))
         return True
 
-    def put_records(self, records: Iterable[Record]) -> None:
-        """Collect the records in a temporary table, then copy them over in one transaction."""
+    def put_entries(self, entries: Iterable[Entry]) -> None:
+        """Collect the entries in a temporary table, then copy them over in one transaction."""
         with self._explained(), closing(self._connect()) as connection:
             connection.executescript(STAGING)
-            for page in pages(records, PAGE_RECORDS):
+            for page in pages(entries, PAGE_ENTRIES):
                 stage(connection, page)
             with self._transaction(connection):
                 for statement in COPY_STAGED:
@@ -171,7 +171,7 @@ class SqliteStore(Store):
         return kept
 
     def release(self, keys: Collection[EpisodeKey], owner: str) -> None:
-        """Give claims up."""
+        """Release claims."""
         with self._change() as connection:
             self._delete_claims(connection, keys, owner)
 
@@ -197,7 +197,7 @@ class SqliteStore(Store):
         return connection
 
     def _is_new(self, connection: sqlite3.Connection, begin: str) -> bool:
-        """Tell whether the file has no tables yet; a transaction stays open if it has none and was begun to write."""
+        """Return whether the file has no tables yet; if so, a transaction that was begun to write stays open."""
         connection.execute(begin)
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         is_empty = connection.execute("SELECT 1 FROM sqlite_master").fetchone() is None
@@ -247,7 +247,7 @@ class SqliteStore(Store):
 
     @contextmanager
     def _change(self) -> Iterator[sqlite3.Connection]:
-        """Make one transaction of what is done inside."""
+        """Run what is done inside as one transaction."""
         with self._explained(), self._lock, self._transaction(self._connection):
             yield self._connection
 
@@ -264,7 +264,7 @@ class SqliteStore(Store):
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
-        """Turn what is wrong with the file or its folder into one line."""
+        """Raise an error of the file or its folder as a UserError of one line."""
         try:
             yield
         except (sqlite3.ProgrammingError, sqlite3.IntegrityError):

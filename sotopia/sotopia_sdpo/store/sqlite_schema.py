@@ -1,6 +1,6 @@
-"""The tables of a SQLite store, and how a record becomes rows and a row a head.
+"""The tables of a SQLite store, and how an entry becomes rows and a row a head.
 
-Comes in and goes out: records, heads and rows. Invariant: the columns of the table `episodes` are HEAD_COLUMNS, in
+Comes in and goes out: entries, heads and rows. Invariant: the columns of the table `episodes` are HEAD_COLUMNS, in
 this order, and every query on keys is served by an index.
 """
 
@@ -8,7 +8,7 @@ import json
 import sqlite3
 from typing import Any
 
-from sotopia_sdpo.store.base import Record
+from sotopia_sdpo.store.base import Entry
 from sotopia_sdpo.store.episode import Episode, EpisodeHead
 from sotopia_sdpo.store.keys import EpisodeKey
 
@@ -53,7 +53,7 @@ BEST_FIRST = "CASE status WHEN 'scored' THEN 0 WHEN 'unscored' THEN 1 ELSE 2 END
 
 
 def row_of_head(head: EpisodeHead) -> tuple[object, ...]:
-    """Write a head as a row."""
+    """Return a head as a row."""
     return (
         head.pk,
         *head.key,
@@ -68,7 +68,7 @@ def row_of_head(head: EpisodeHead) -> tuple[object, ...]:
 
 
 def head_of_row(row: tuple[Any, ...]) -> EpisodeHead:
-    """Read a head from a row."""
+    """Return a head from a row."""
     pk, tag, combo, position, trial, status, environment, agents, models, agent_position, source, failure = row
     return EpisodeHead(
         pk,
@@ -83,15 +83,15 @@ def head_of_row(row: tuple[Any, ...]) -> EpisodeHead:
     )
 
 
-def stage(connection: sqlite3.Connection, page: list[Record]) -> None:
-    """Write a page of records aside."""
+def stage(connection: sqlite3.Connection, entries: list[Entry]) -> None:
+    """Write some entries aside."""
     heads, texts, profiles = [], [], []
-    for kind, record in page:
-        if isinstance(record, Episode):
-            heads.append(row_of_head(record.head))
-            texts.append((record.pk, record.model_dump_json()))
+    for kind, content in entries:
+        if isinstance(content, Episode):
+            heads.append(row_of_head(content.head))
+            texts.append((content.pk, content.model_dump_json()))
         else:
-            profiles.append((kind, record["pk"], json.dumps(record)))
+            profiles.append((kind, content["pk"], json.dumps(content)))
     connection.execute("BEGIN")
     columns = ", ".join("?" * len(HEAD_COLUMNS))
     connection.executemany(f"INSERT OR REPLACE INTO new_episodes VALUES ({columns})", heads)

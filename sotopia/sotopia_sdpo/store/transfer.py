@@ -2,7 +2,7 @@
 
 Comes in: files, or the URLs of other databases. Goes out: what was read, counted; files of JSON lines. Invariants:
 all files of one import are written or none; an exported file appears whole or not at all; an import of an export
-gives the same records again.
+gives the same entries again.
 """
 
 import json
@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple, TextIO
 
 from sotopia_sdpo.errors import UserError
-from sotopia_sdpo.store.base import PROFILE_KINDS, Record, Store
+from sotopia_sdpo.store.base import PROFILE_KINDS, Entry, Store
 from sotopia_sdpo.store.episode import Status
 from sotopia_sdpo.store.profiles import PUBLISHED_FILES, to_published
 from sotopia_sdpo.store.reading import read_source
@@ -27,29 +27,29 @@ class SourceSummary(NamedTuple):
     """What one file or database held."""
 
     source: str
-    records: Counter[str]
+    entries: Counter[str]
     """By kind."""
     skipped: Counter[str]
     """What is not ours, by what it is."""
 
 
 def import_sources(store: Store, sources: Sequence[str]) -> list[SourceSummary]:
-    """Write all records of all sources, or none.
+    """Write all entries of all sources, or none.
 
     Raises:
         UserError: if one of them cannot be read to its end; nothing was written then.
     """
     summaries = [SourceSummary(source, Counter(), Counter()) for source in sources]
-    store.put_records(_counted(summaries))
+    store.put_entries(_counted(summaries))
     return summaries
 
 
-def _counted(summaries: Iterable[SourceSummary]) -> Iterator[Record]:
-    """Yield the records of each source and count them."""
+def _counted(summaries: Iterable[SourceSummary]) -> Iterator[Entry]:
+    """Yield the entries of each source and count them."""
     for summary in summaries:
-        for record in read_source(summary.source, summary.skipped):
-            summary.records[record[0]] += 1
-            yield record
+        for entry in read_source(summary.source, summary.skipped):
+            summary.entries[entry[0]] += 1
+            yield entry
 
 
 def export_episodes(store: Store, path: Path, tags: Sequence[str] = (), status: Status | None = None) -> int:
@@ -86,7 +86,7 @@ def export_profiles(store: Store, folder: Path) -> dict[str, int]:
 
 @contextmanager
 def replaced_file(path: Path) -> Iterator[TextIO]:
-    """Open a file that takes the place of another once it is written whole."""
+    """Open a draft that replaces a file once it is written whole."""
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

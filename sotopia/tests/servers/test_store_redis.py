@@ -25,7 +25,7 @@ from test_store_transfer import AGENT, COMBO, LOG, content  # noqa: E402
 from sotopia_sdpo.errors import UserError  # noqa: E402
 from sotopia_sdpo.rdb.snapshot import RdbError, read_rdb  # noqa: E402
 from sotopia_sdpo.store import open_store
-from sotopia_sdpo.store.documents import to_record  # noqa: E402
+from sotopia_sdpo.store.documents import to_entry  # noqa: E402
 from sotopia_sdpo.store.keys import EpisodeKey  # noqa: E402
 from sotopia_sdpo.store.redis import documents as redis_om  # noqa: E402
 from sotopia_sdpo.store.transfer import import_sources  # noqa: E402
@@ -98,7 +98,7 @@ class TestRedis(StoreContract):
 
 def test_only_plain_types_under_one_prefix(url, raw):
     with open_store(url) as store:
-        store.put_records([to_record(AGENT | {"secret": ""}), ("episodes", make_episode())])
+        store.put_entries([to_entry(AGENT | {"secret": ""}), ("episodes", make_episode())])
         store.claim(make_episode(1).key, "me", TTL_S)
         assert sorted({raw.type(key) for key in raw.keys("*")}) == ["hash", "set", "string"]
         assert all(key.startswith("sdpo:") for key in raw.keys("*"))
@@ -158,7 +158,7 @@ def test_an_import_that_dies_is_forgotten(url, raw):
 
     with open_store(url) as store:
         with pytest.raises(KeyboardInterrupt):
-            store.put_records(dies())
+            store.put_entries(dies())
         assert raw.keys("*") == []
 
 
@@ -169,7 +169,7 @@ def test_records_that_got_lost_on_the_way_are_noticed(url, raw):
         raw.delete(*raw.keys("sdpo:staged:*"))
 
     with open_store(url) as store, pytest.raises(UserError, match="of 300 records arrived, nothing was written"):
-        store.put_records(loses())
+        store.put_entries(loses())
 
 
 @pytest.fixture
@@ -217,7 +217,7 @@ def test_a_password_is_needed_and_never_shown(own_server):
 
 def test_from_redis_to_sqlite_and_back(url, tmp_path):
     with open_store(url) as here, open_store(f"sqlite:///{tmp_path}/s.db") as there:
-        here.put_records([to_record(COMBO), to_record(LOG), ("episodes", make_episode(status="failed"))])
+        here.put_entries([to_entry(COMBO), to_entry(LOG), ("episodes", make_episode(status="failed"))])
         import_sources(there, [url])
         assert content(there) == content(here)
         before = content(here)
@@ -270,7 +270,7 @@ class JsonRedis(redis.Redis):
 @pytest.fixture
 def stack(url, raw, monkeypatch):
     """A store on what looks like a redis-stack with upstream's documents in it."""
-    kind, episode = to_record(LOG)
+    kind, episode = to_entry(LOG)
     raw.set(PREFIX + "01LOG", episode.model_dump_json(include=set(LOG)))
     raw.set(PREFIX + "index:hash", "not a document")
     raw.set(
@@ -282,7 +282,7 @@ def stack(url, raw, monkeypatch):
 
 
 def test_documents_of_redis_om_are_read(stack):
-    episode = to_record(LOG)[1]
+    episode = to_entry(LOG)[1]
     assert stack.get_episode("01LOG") == episode
     assert stack.heads() == stack.heads([LOG["tag"]]) == [episode.head]
     assert stack.heads(["other"]) == []
@@ -295,9 +295,9 @@ def test_documents_of_redis_om_are_read(stack):
 
 
 def test_ours_go_before_theirs(stack, raw):
-    episode = to_record(LOG)[1].model_copy(update={"tag": "moved"})
+    episode = to_entry(LOG)[1].model_copy(update={"tag": "moved"})
     stack.put_episode(episode)
-    stack.put_records([("agents", {"pk": "a1", "first_name": "Mine", "last_name": "B"})])
+    stack.put_entries([("agents", {"pk": "a1", "first_name": "Mine", "last_name": "B"})])
     assert [head.key.tag for head in stack.heads()] == ["moved"]
     assert stack.heads([LOG["tag"]]) == []
     assert [profile["first_name"] for profile in stack.profiles("agents")] == ["Mine"]

@@ -20,12 +20,12 @@ VERDICT = {"goal": 7.0, "relationship": 2.0, "overall_score": 1.0}
 def small_store(folder: Path, scenarios: int = 3, combos: int = 4) -> Store:
     """Make a store: scenarios e0, e1, …, each with this many combos."""
     store = open_store(f"sqlite:///{folder}/small.db")
-    store.put_records(("agents", {"pk": pk, "first_name": pk, "last_name": "Lee"}) for pk in PEOPLE)
+    store.put_entries(("agents", {"pk": pk, "first_name": pk, "last_name": "Lee"}) for pk in PEOPLE)
     envs = [f"e{i}" for i in range(scenarios)]
-    store.put_records(("environments", {"pk": e, "scenario": "s", "agent_goals": ["a", "b"]}) for e in envs)
+    store.put_entries(("environments", {"pk": e, "scenario": "s", "agent_goals": ["a", "b"]}) for e in envs)
     pairs = [(a, b) for a in PEOPLE for b in PEOPLE if a < b][:combos]
     rows = [{"pk": f"{e}-{i}", "env_id": e, "agent_ids": list(p)} for e in envs for i, p in enumerate(pairs)]
-    store.put_records(("combos", row) for row in rows)
+    store.put_entries(("combos", row) for row in rows)
     return store
 
 

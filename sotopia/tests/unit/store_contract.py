@@ -31,7 +31,7 @@ def make_episode(number=0, tag=TAG, status="scored", **fields):
 
 def put_all(store, episodes):
     """Write episodes at once."""
-    store.put_records(("episodes", episode) for episode in episodes)
+    store.put_entries(("episodes", episode) for episode in episodes)
 
 
 class StoreContract:
@@ -108,8 +108,8 @@ class StoreContract:
 
     def test_profiles(self, store):
         agents = [{"pk": f"a{n}", "first_name": "Ann", "last_name": "\u00fc", "age": n} for n in (2, 1)]
-        store.put_records(("agents", agent) for agent in agents)
-        store.put_records([("agents", {**agents[0], "age": 9})])
+        store.put_entries(("agents", agent) for agent in agents)
+        store.put_entries([("agents", {**agents[0], "age": 9})])
         assert store.get_profile("agents", "a2")["age"] == 9
         assert store.get_profile("agents", "nobody") is None
         assert store.get_profile("environments", "a2") is None
@@ -127,7 +127,7 @@ class StoreContract:
 
         store.put_episode(make_episode(5, status="failed"))
         with pytest.raises(LookupError):
-            store.put_records(broken())
+            store.put_entries(broken())
         assert store.counts().profiles == {}
         assert store.counts().episodes == {TAG: {"failed": 1}}
 

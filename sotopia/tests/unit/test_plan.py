@@ -37,7 +37,7 @@ def test_combos_come_round_by_round_and_by_seed(tmp_path: Path) -> None:
 
 def test_a_combo_that_is_stored_twice_counts_once(tmp_path: Path) -> None:
     store = small_store(tmp_path)
-    store.put_records([("combos", {"pk": "again", "env_id": "e0", "agent_ids": ["p0", "p1"]})])
+    store.put_entries([("combos", {"pk": "again", "env_id": "e0", "agent_ids": ["p0", "p1"]})])
     assert len(choose(store, TASKS["sft"], SPLITS, None, 0).combos) == 8
 
 
@@ -67,7 +67,7 @@ def test_profiles_that_are_not_there_are_found_before_anything_starts(
 
 def test_a_scenario_without_two_goals_is_refused(tmp_path: Path) -> None:
     store = small_store(tmp_path)
-    store.put_records([("environments", {"pk": "e0", "scenario": "s", "agent_goals": ["a"]})])
+    store.put_entries([("environments", {"pk": "e0", "scenario": "s", "agent_goals": ["a"]})])
     with pytest.raises(UserError, match="scenario e0 has 1 goals"):
         check_profiles(store, [Combo("e0", ("p0", "p1"))])
 

@@ -14,7 +14,7 @@ from store_contract import TAG, VERDICT, make_episode, put_all
 
 from sotopia_sdpo.errors import UserError
 from sotopia_sdpo.store import open_store
-from sotopia_sdpo.store.documents import NotARecord, to_record
+from sotopia_sdpo.store.documents import NotAnEntry, to_entry
 from sotopia_sdpo.store.episode import Episode
 from sotopia_sdpo.store.profiles import PUBLISHED_FILES, to_profile, to_published
 from sotopia_sdpo.store.transfer import export_episodes, export_profiles, import_sources
@@ -92,46 +92,46 @@ def content(store):
 
 def test_a_plain_log_and_the_published_shape_are_the_same_episode():
     """Upstream's model, its export, and the Redis document tell the same."""
-    kind, episode = to_record(LOG)
+    kind, episode = to_entry(LOG)
     assert kind == "episodes"
-    assert episode == to_record(PUBLISHED)[1]
+    assert episode == to_entry(PUBLISHED)[1]
     assert (episode.pk, episode.status, episode.trial, episode.created) == ("01LOG", "scored", 2, None)
-    assert episode == to_record({name: value for name, value in PUBLISHED.items() if name != "raw_rewards"})[1]
+    assert episode == to_entry({name: value for name, value in PUBLISHED.items() if name != "raw_rewards"})[1]
 
 
 def test_what_has_no_field_is_kept_aside():
     """An unknown field, and a verdict for one agent only, go into the settings."""
-    episode = to_record({**LOG, "epilog": "x", "rewards": [[3.5, {"goal": 8.0}], 0.0]})[1]
+    episode = to_entry({**LOG, "epilog": "x", "rewards": [[3.5, {"goal": 8.0}], 0.0]})[1]
     assert episode.status == "unscored" and episode.rewards == []
     assert episode.settings == {"imported": {"epilog": "x", "rewards": [[3.5, {"goal": 8.0}], 0.0]}}
 
 
 def test_a_log_without_a_pk_is_named_by_its_content():
     plain = {name: value for name, value in LOG.items() if name != "pk"}
-    first, again, other = (to_record(row)[1] for row in (plain, {**plain, "pk": ""}, {**plain, "reasoning": "x"}))
+    first, again, other = (to_entry(row)[1] for row in (plain, {**plain, "pk": ""}, {**plain, "reasoning": "x"}))
     assert first.pk != other.pk
-    assert first.pk == to_record(dict(plain))[1].pk
+    assert first.pk == to_entry(dict(plain))[1].pk
     assert len(again.pk) == 26
 
 
 def test_profiles_get_upstreams_names_and_types():
-    environment = to_record(ENVIRONMENT)[1]
+    environment = to_entry(ENVIRONMENT)[1]
     assert (environment["pk"], environment["relationship"]) == ("e1", 3)
     assert environment["occupation_constraint"] is None and environment["agent_constraint"] is None
-    agent = to_record(AGENT)[1]
+    agent = to_entry(AGENT)[1]
     assert (agent["pk"], agent["model_id"], agent["secret"]) == ("a1", "", "")
-    assert to_record({**RELATIONSHIP, "relationship": "friend"})[1]["relationship"] == 3
-    assert to_record({**ENVIRONMENT, "agent_constraint": "[['a1'], ['a2']]"})[1]["agent_constraint"] == [
+    assert to_entry({**RELATIONSHIP, "relationship": "friend"})[1]["relationship"] == 3
+    assert to_entry({**ENVIRONMENT, "agent_constraint": "[['a1'], ['a2']]"})[1]["agent_constraint"] == [
         ["a1"],
         ["a2"],
     ]
-    assert to_record({**COMBO, "note": 1})[1] == {"pk": "c1", "env_id": "e1", "agent_ids": ["a1", "a2"], "note": 1}
+    assert to_entry({**COMBO, "note": 1})[1] == {"pk": "c1", "env_id": "e1", "agent_ids": ["a1", "a2"], "note": 1}
 
 
 @pytest.mark.parametrize("row", [ENVIRONMENT, AGENT, RELATIONSHIP, COMBO])
 def test_profiles_round_trip(row):
     """A profile in upstream's shape, and in the published one, is read as itself."""
-    kind, profile = to_record(row)
+    kind, profile = to_entry(row)
     assert to_profile(kind, profile) == profile
     assert to_profile(kind, to_published(kind, profile)) == profile
 
@@ -151,8 +151,8 @@ def test_profiles_round_trip(row):
     ],
 )
 def test_what_is_not_a_record_is_told(row, message):
-    with pytest.raises(NotARecord, match=message):
-        to_record(row)
+    with pytest.raises(NotAnEntry, match=message):
+        to_entry(row)
 
 
 @pytest.mark.parametrize("form", ["lines", "list", "pretty list", "object", "windows"])
@@ -169,7 +169,7 @@ def test_json_in_any_form(store, tmp_path, form):
     path = tmp_path / "file.json"
     path.write_bytes(text.encode())
     (summary,) = import_sources(store, [str(path)])
-    assert sum(summary.records.values()) == len(rows)
+    assert sum(summary.entries.values()) == len(rows)
     assert store.get_profile("environments", "e1")["relationship"] == 3
 
 
@@ -283,9 +283,9 @@ def test_import_of_a_snapshot(store, tmp_path):
         )
     )
     (summary,) = import_sources(store, [str(path)])
-    assert summary.records == {"episodes": 1, "agents": 1, "combos": 1}
+    assert summary.entries == {"episodes": 1, "agents": 1, "combos": 1}
     assert summary.skipped == {"AnnotationForEpisode": 1, "unnamed JSON": 1}
-    assert store.get_episode("01LOG") == to_record(LOG)[1]
+    assert store.get_episode("01LOG") == to_entry(LOG)[1]
 
 
 def test_a_snapshot_that_breaks_at_its_end_is_not_imported(store, tmp_path):
@@ -312,7 +312,7 @@ def test_upstream_reads_what_we_export(store, tmp_path, monkeypatch):
     # Upstream's reader takes "nan" for an occupation, so there has to be one here.
     scenario = ENVIRONMENT | {"occupation_constraint": "[actor, actor]"}
     rows = [scenario, AGENT, AGENT | {"agent_id": "a2"}, RELATIONSHIP, COMBO, LOG]
-    store.put_records(map(to_record, rows))
+    store.put_entries(map(to_entry, rows))
     assert environment(store, "e1").relationship == database.RelationshipType.friend
     assert agent(store, "a2").first_name == "Ann"
     combo, relationship = typed_profile(store, "combos", "c1"), typed_profile(store, "relationships", "r1")
@@ -362,8 +362,8 @@ def test_hard_combos_are_among_the_450(store):
 def test_snapshots_come_in_whole_and_again(store):
     snapshots = [str(SHARED / "rdb" / name) for name in ("sotopia_pi.rdb", "redis_stack_7_4.rdb")]
     pi, stack = import_sources(store, snapshots)
-    assert pi.records == {"environments": 386, "agents": 40, "combos": 2510, "relationships": 120}
-    assert stack.records == {"environments": 32, "agents": 6}
+    assert pi.entries == {"environments": 386, "agents": 40, "combos": 2510, "relationships": 120}
+    assert stack.entries == {"environments": 32, "agents": 6}
     first = content(store)
     import_sources(store, snapshots)
     assert content(store) == first

@@ -1,6 +1,6 @@
 """The documents that upstream wrote into a redis-stack through redis-om, read in place.
 
-Comes in: a connection. Goes out: their episodes and profiles in a store's form. Invariant: they are only read, or
+Comes in: a connection. Goes out: their episodes and profiles. Invariant: they are only read, or
 deleted where the user asks for it; a server without the JSON commands simply has none.
 """
 
@@ -12,7 +12,7 @@ import redis
 
 from sotopia_sdpo.errors import UserError
 from sotopia_sdpo.store.base import Profile, ProfileKind
-from sotopia_sdpo.store.documents import CLASS_OF, NotARecord, to_record
+from sotopia_sdpo.store.documents import CLASS_OF, NotAnEntry, to_entry
 from sotopia_sdpo.store.episode import Episode, EpisodeHead
 from sotopia_sdpo.store.paging import pages
 
@@ -32,13 +32,13 @@ class ForeignDocuments:
 
     def episode(self, pk: str) -> Episode | None:
         """Read one episode."""
-        return next((record for _, record in self._read("episodes", pk)), None)
+        return next(self._read("episodes", pk), None)
 
     def episodes(self, pks: Iterable[str]) -> Iterator[Episode]:
         """Read these episodes, as far as they are there."""
         keys = self._keys("episodes") if self._has_json else {}
         for page in pages((keys[pk] for pk in pks if pk in keys), PAGE_DOCUMENTS):
-            yield from (record for _, record in self._documents("episodes", page))
+            yield from self._documents("episodes", page)
 
     def heads(self) -> dict[str, EpisodeHead]:
         """Read the heads by pk; a document is read once, since upstream writes each once."""
@@ -50,18 +50,18 @@ class ForeignDocuments:
 
     def profile(self, kind: ProfileKind, pk: str) -> Profile | None:
         """Read one profile."""
-        return next((record for _, record in self._read(kind, pk)), None)
+        return next(self._read(kind, pk), None)
 
     def profiles(self, kind: ProfileKind) -> dict[str, Profile]:
         """Read all profiles of a kind by pk."""
-        return {record["pk"]: record for _, record in self._documents(kind, list(self._keys(kind).values()))}
+        return {profile["pk"]: profile for profile in self._documents(kind, list(self._keys(kind).values()))}
 
     def profile_pks(self, kind: ProfileKind) -> set[str]:
-        """Say which profiles of a kind there are."""
+        """Return the pks of all profiles of a kind."""
         return set(self._keys(kind))
 
     def delete(self, pks: Iterable[str]) -> set[str]:
-        """Delete episodes and say which there were."""
+        """Delete episodes and return those that were there."""
         keys = self._keys("episodes")
         return {pk for pk in pks if pk in keys and self._connection.delete(keys[pk])}
 
@@ -74,7 +74,7 @@ class ForeignDocuments:
         parted = (key.rpartition(ending) for key in found)
         return {pk: f"{before}{ending}{pk}" for before, _, pk in parted if pk and ":" not in pk}
 
-    def _read(self, kind: str, pk: str) -> Iterator[tuple[str, Any]]:
+    def _read(self, kind: str, pk: str) -> Iterator[Any]:
         """Read the document of a pk, if there is one."""
         if self._has_json:
             # A server holds tens of thousands of keys; the usual name saves looking through all.
@@ -82,8 +82,8 @@ class ForeignDocuments:
             key = usual if self._connection.exists(usual) else self._keys(kind).get(pk)
             yield from self._documents(kind, [key] if key else [])
 
-    def _documents(self, kind: str, keys: list[str]) -> Iterator[tuple[str, Any]]:
-        """Read documents by key, in a store's form."""
+    def _documents(self, kind: str, keys: list[str]) -> Iterator[Any]:
+        """Read documents by key as episodes or profiles."""
         for page in pages(keys, PAGE_DOCUMENTS):
             pipeline: Any = self._connection.pipeline(transaction=False)
             for key in page:
@@ -94,8 +94,8 @@ class ForeignDocuments:
                 data = json.loads(text)
                 data["pk"] = data.get("pk") or key.rpartition(":")[2]
                 try:
-                    yield to_record(data, kind)
-                except NotARecord as err:
+                    yield to_entry(data, kind)[1]
+                except NotAnEntry as err:
                     raise UserError(f"redis key {key}: {err}; mend or delete the document") from err
 
 
@@ -109,7 +109,7 @@ MODULE_OF = {
 
 
 def _has_json(connection: "redis.Redis[str]") -> bool:
-    """Ask whether the server knows the JSON commands."""
+    """Return whether the server has the JSON commands."""
     try:
         connection.execute_command("JSON.GET", NO_KEY)
     except redis.ResponseError:

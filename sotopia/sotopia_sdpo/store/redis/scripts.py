@@ -8,10 +8,10 @@ Everything stands under PREFIX in plain strings, sets, hashes and lists, so any 
     sdpo:at:KEY            hash of pk -> status, the episodes of one key
     sdpo:profiles:KIND     hash of pk -> profile as JSON
     sdpo:claim:KEY         string "UNTIL_MS OWNER"
-    sdpo:staged:ID         list of records of an import that is under way
+    sdpo:staged:ID         list of the entries of an import that is under way
     sdpo:done:ID           string, for ten minutes: an import that was taken over
 
-Invariant: only these scripts write, so the first four always tell the same. A claim that ran out stays for a day,
+Invariant: only these scripts write, so the first four always agree. A claim that ran out stays for a day,
 so that an owner who only slept finds it again as long as nobody else took it.
 """
 
@@ -95,7 +95,7 @@ redis.call('SET', done, count, 'EX', 600)
 return count
 """
 )
-"""ARGV: the import's id, how many records were staged; each is [kind, pk, text] or what put takes."""
+"""ARGV: the import's id, how many entries were staged; each is [kind, pk, text] or what put takes."""
 
 CLAIM = (
     _COMMON
@@ -125,7 +125,7 @@ end
 return kept
 """
 )
-"""ARGV: owner, ttl_ms, then each at; gives back those that are still the owner's."""
+"""ARGV: owner, ttl_ms, then each at; returns those that are still the owner's."""
 
 RELEASE = (
     _COMMON
@@ -146,4 +146,4 @@ for _, pk in ipairs(ARGV) do count = count + forget(pk) end
 return count
 """
 )
-"""ARGV: each pk; gives back how many there were."""
+"""ARGV: each pk; returns how many there were."""

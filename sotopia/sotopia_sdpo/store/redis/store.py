@@ -1,7 +1,7 @@
 """Episodes, profiles and claims in any Redis, for any number of processes on any number of hosts.
 
-What may not be interrupted is a Lua script (redis_scripts, which also lists the keys). A redis-stack's documents that
-redis-om wrote are read as well (redis_om); ours go before theirs where both have one pk. How durable an episode is
+What may not be interrupted is a Lua script (scripts, which also lists the keys). A redis-stack's documents that
+redis-om wrote are read as well (documents); ours go before theirs where both have one pk. How durable an episode is
 against the death of the server is the server's setting (`appendonly yes`).
 """
 
@@ -18,7 +18,7 @@ from redis.backoff import ExponentialBackoff
 from redis.retry import Retry
 
 from sotopia_sdpo.errors import UserError
-from sotopia_sdpo.store.base import PROFILE_KINDS, Profile, ProfileKind, Record, Store, StoreCounts
+from sotopia_sdpo.store.base import PROFILE_KINDS, Entry, Profile, ProfileKind, Store, StoreCounts
 from sotopia_sdpo.store.episode import Episode, EpisodeHead, Status
 from sotopia_sdpo.store.keys import EpisodeKey
 from sotopia_sdpo.store.paging import pages
@@ -31,10 +31,10 @@ CONNECT_TIMEOUT_S = 5
 ANSWER_TIMEOUT_S = 120
 RETRIES = 3
 PAGE_EPISODES = 50
-PAGE_RECORDS = 200
+PAGE_ENTRIES = 200
 PAGE_COMMANDS = 1000
 STAGED_FOR_S = 3600
-"""How long the records of an import that died are kept."""
+"""How long the entries of an import that died are kept."""
 RANK: dict[Status, int] = {"scored": 0, "unscored": 1, "failed": 2}
 
 
@@ -55,12 +55,12 @@ class RedisStore(Store):
         """Write one episode, replacing the one of its pk; with an owner, only while it holds the claim."""
         return bool(self._run("PUT", owner or "", *_put_arguments(episode)))
 
-    def put_records(self, records: Iterable[Record]) -> None:
-        """Collect the records in a list of their own on the server, then have them taken over in one step."""
+    def put_entries(self, entries: Iterable[Entry]) -> None:
+        """Collect the entries in a list of their own on the server, then have them taken over in one step."""
         number = uuid.uuid4().hex
         staged, count = f"{scripts.PREFIX}staged:{number}", 0
         try:
-            for page in pages(records, PAGE_RECORDS):
+            for page in pages(entries, PAGE_ENTRIES):
                 count += len(page)
                 with self._explained(), self._redis.pipeline() as pipeline:
                     pipeline.rpush(staged, *map(_staged, page))
@@ -175,7 +175,7 @@ class RedisStore(Store):
         return kept
 
     def release(self, keys: Collection[EpisodeKey], owner: str) -> None:
-        """Give claims up."""
+        """Release claims."""
         for page in pages(map(_at, keys), PAGE_COMMANDS):
             self._run("RELEASE", owner, *page)
 
@@ -197,14 +197,14 @@ class RedisStore(Store):
             return list(pipeline.execute())
 
     def _known(self, pks: Iterable[str]) -> set[str]:
-        """Say which of these episodes are ours."""
+        """Return which of these episodes are ours."""
         listed = list(pks)
         found = self._pipelined(("EXISTS", _name("episode", pk)) for pk in listed)
         return {pk for pk, there in zip(listed, found, strict=True) if there}
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
-        """Turn what is wrong with the server into one line."""
+        """Raise an error of the server as a UserError of one line."""
         try:
             yield
         except (redis.ConnectionError, redis.TimeoutError) as err:
@@ -215,7 +215,7 @@ class RedisStore(Store):
 
 
 def _connect(url: str) -> "redis.Redis[str]":
-    """Connect, and see that somebody answers."""
+    """Connect, and check that the server answers."""
     parts = urlsplit(url)
     # redis-py would take database 0 for a path that is no number, and localhost for no host.
     if not parts.hostname or not re.fullmatch(r"/?\d*", parts.path):
@@ -236,36 +236,36 @@ def _connect(url: str) -> "redis.Redis[str]":
 
 
 def _name(*parts: str) -> str:
-    """Name one of our keys."""
+    """Return one of our keys by its parts."""
     return scripts.PREFIX + ":".join(parts)
 
 
 def _at(key: EpisodeKey) -> str:
-    """Write an episode's key as text."""
+    """Return an episode's key as text."""
     return json.dumps(key, ensure_ascii=False, separators=(",", ":"))
 
 
 def _best(tries: dict[str, Status]) -> str:
-    """Choose the pk to show among the episodes of one key."""
+    """Return the pk to show among the episodes of one key."""
     return min(tries, key=lambda pk: (RANK[tries[pk]], pk))
 
 
 def _put_arguments(episode: Episode) -> list[str]:
-    """Give what the script needs to write an episode: pk, tag, at, status, head, text."""
+    """Return what the script needs to write an episode: pk, tag, at, status, head, text."""
     head = episode.head
     return [head.pk, episode.tag, _at(head.key), head.status, json.dumps(head), episode.model_dump_json()]
 
 
-def _staged(record: Record) -> str:
-    """Pack a record for the script that takes an import over."""
-    kind, content = record
+def _staged(entry: Entry) -> str:
+    """Return an entry as text for the script that takes an import over."""
+    kind, content = entry
     if isinstance(content, Episode):
         return json.dumps(_put_arguments(content))
     return json.dumps([kind, content["pk"], json.dumps(content)])
 
 
 def _head(text: str) -> EpisodeHead:
-    """Read a head from its JSON."""
+    """Return a head from its JSON."""
     pk, key, status, environment, agents, models, agent_position, source, failure = json.loads(text)
     return EpisodeHead(
         pk, EpisodeKey(*key), status, environment, tuple(agents), tuple(models), agent_position, source, failure
