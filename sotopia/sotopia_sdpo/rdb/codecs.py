@@ -24,7 +24,7 @@ class Codecs(NamedTuple):
 
 
 def load_codecs(path: Path) -> Codecs:
-    """Import the packages, which read a snapshot at this path."""
+    """Import the packages; the path is that of the snapshot, for the error."""
     try:
         import lzf
         from anycrc import Model
