@@ -27,7 +27,8 @@ from sotopia_sdpo.pairs.tally import Tally, mean
 from sotopia_sdpo.step_files import NEGATIVE_COMBOS, NEGATIVES, write_json
 from sotopia_sdpo.store import database_url
 from sotopia_sdpo.store import open_store
-from sotopia_sdpo.store.base import TRIAL_IN_TAG, Store
+from sotopia_sdpo.store.base import Store
+from sotopia_sdpo.store.tag import without_trial
 
 
 class Preset(StrEnum):
@@ -118,7 +119,7 @@ def bad_sides(store: Store, runs: list[StoredRun], template: Template, bounds: T
 
 def role_of(side: Side) -> tuple[str, str, int]:
     """Say what the cap counts together."""
-    return TRIAL_IN_TAG.sub("", side.episode.tag), side.record.env, side.record.agent_position
+    return without_trial(side.episode.tag), side.record.env, side.record.agent_position
 
 
 def combo_of(record: Negative) -> dict[str, Any]:

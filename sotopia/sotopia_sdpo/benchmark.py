@@ -28,9 +28,10 @@ from sotopia_sdpo.run.plan import Plan, Run, WorkItem, items_of_combos, items_of
 from sotopia_sdpo.run.runner import Outcome
 from sotopia_sdpo.store import data_home, database_url, open_store
 from sotopia_sdpo.store.base import Store
+from sotopia_sdpo.store.tag import tag_of
 from sotopia_sdpo.store.urls import SQLITE_PREFIX
 from sotopia_sdpo.world.combos import Splits, check_profiles, choose, load_splits
-from sotopia_sdpo.world.tasks import TEMPERATURE, tag_of, task_of
+from sotopia_sdpo.world.tasks import TEMPERATURE, task_of
 
 
 @dataclass(frozen=True)

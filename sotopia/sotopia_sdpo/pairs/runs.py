@@ -4,17 +4,16 @@ Comes in: a store and what was typed. Goes out: the tags that are meant. Nothing
 long as they have one agent and one evaluator, since scores of two evaluators cannot be compared.
 """
 
-import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
 from sotopia_sdpo.errors import UserError
 from sotopia_sdpo.llm.spec import name_of, without_address
 from sotopia_sdpo.store.base import Episode, Store
+from sotopia_sdpo.store.tag import task_in
 from sotopia_sdpo.world.tasks import TASK_NAMES
 
 
-TASK_IN_TAG = re.compile(rf"_({'|'.join(TASK_NAMES)})_trial\d+$")
 UNKNOWN = "unknown"
 
 
@@ -42,8 +41,8 @@ class StoredRun(NamedTuple):
 
 def task_of_episode(episode: Episode) -> str:
     """Say which task an episode was sampled for: as recorded, else by its tag."""
-    found = TASK_IN_TAG.search(episode.tag)
-    return str(episode.settings.get("task") or (found[1] if found else ""))
+    in_tag = task_in(episode.tag)
+    return str(episode.settings.get("task") or (in_tag if in_tag in TASK_NAMES else ""))
 
 
 def stored_runs(store: Store) -> list[StoredRun]:

@@ -53,9 +53,7 @@ def sides_of(
 
 def target_positions(episode: Episode) -> tuple[int, ...]:
     """Say which sides are the target's: its own, or both in self-chat."""
-    if episode.agent_position is None and len(set(episode.models[1:])) == 1:
-        return 0, 1
-    return (episode.position,)
+    return (0, 1) if episode.is_self_chat else (episode.position,)
 
 
 def _check_template(episode: Episode, template: Template) -> None:

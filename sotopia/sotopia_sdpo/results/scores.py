@@ -50,14 +50,13 @@ def score_of(episode: Episode) -> Score:
     verdicts = [dict(reward[1]) for reward in episode.rewards if not isinstance(reward, float)]
     for overall, verdict in zip((r[0] for r in episode.rewards if not isinstance(r, float)), verdicts, strict=True):
         verdict.setdefault(OVERALL, overall)
-    is_self_chat = episode.agent_position is None and len(set(episode.models[1:])) == 1
-    if is_self_chat:
+    if episode.is_self_chat:
         names = set.intersection(*(set(verdict) for verdict in verdicts))
         values = {name: sum(verdict[name] for verdict in verdicts) / len(verdicts) for name in names}
     else:
         values = verdicts[episode.position]
     is_simulated = bool(episode.settings.get(SIMULATED))
-    return Score(episode.environment, episode.key.combo, episode.position, values, is_self_chat, is_simulated)
+    return Score(episode.environment, episode.key.combo, episode.position, values, episode.is_self_chat, is_simulated)
 
 
 def scores_of(store: Store, tags: Iterable[str]) -> list[Score]:

@@ -6,7 +6,6 @@ Invariant: every method that writes is one atomic step, so a process killed betw
 is right; an episode that is being run is claimed by one owner, and a dead owner's claim runs out.
 """
 
-import re
 from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Iterator
 from datetime import UTC, datetime
@@ -18,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from sotopia_sdpo.llm.spec import without_address
 from sotopia_sdpo.store.keys import EpisodeKey, combo_key, whole_text
+from sotopia_sdpo.store.tag import is_of_players, trial_in
 
 
 if TYPE_CHECKING:
@@ -30,8 +30,6 @@ PROFILE_KINDS: tuple[ProfileKind, ...] = get_args(ProfileKind)
 # One agent's verdict as upstream keeps it: the overall score and the seven dimensions by name.
 Reward = tuple[float, dict[str, float]]
 Profile = dict[str, Any]
-
-TRIAL_IN_TAG = re.compile(r"_trial(\d+)$")
 
 
 class EpisodeHead(NamedTuple):
@@ -94,9 +92,8 @@ class Episode(BaseModel):
         if data.get("status") is None:
             data["status"] = "scored" if has_verdicts(data.get("rewards"), data.get("agents")) else "unscored"
             data["rewards"] = data["rewards"] if data["status"] == "scored" else []
-        trial = TRIAL_IN_TAG.search(str(data["tag"]))
         if data.get("trial") is None:
-            data["trial"] = int(trial[1]) if trial else 0
+            data["trial"] = trial_in(str(data["tag"]))
         return data
 
     @model_validator(mode="after")
@@ -127,7 +124,12 @@ class Episode(BaseModel):
             return self.agent_position
         if len(self.models) != 3 or self.models[1] == self.models[2]:
             return 0
-        return int(self.tag.startswith(f"benchmark_{self.models[2]}_{self.models[1]}_"))
+        return int(is_of_players(self.tag, self.models[2], self.models[1]))
+
+    @property
+    def is_self_chat(self) -> bool:
+        """Whether both sides are the target: one model on both, and no role recorded."""
+        return self.agent_position is None and len(set(self.models[1:])) == 1
 
     def players_from(self, position: int) -> tuple[str, str] | None:
         """Name the model at a position and the one at the other, without addresses; None where it does not tell."""

@@ -1,4 +1,4 @@
-"""What each `--task` runs: which scenarios, how many combos of each, in which roles, how warm, how often.
+"""What each `--task` runs: which scenarios, how many combos of each, in which roles, at which temperature, how often.
 
 The one table of the tasks; names of tasks, splits and files are fixed, since users type them.
 """
@@ -54,8 +54,3 @@ def task_of(name: str) -> Task:
     if name not in TASKS:
         raise UserError(f"--task {name!r} is not a task; expected one of {', '.join(TASK_NAMES)}")
     return TASKS[name]
-
-
-def tag_of(model: str, partner: str, evaluator: str, task: str, trial: int) -> str:
-    """Name a run, as published databases do; the models by the name that ModelSpec.name gives."""
-    return f"benchmark_{model}_{partner}_{evaluator}_{task}_trial{trial}"
