@@ -16,14 +16,8 @@ from sotopia_sdpo.errors import EXIT_DONE, EXIT_INCOMPLETE, UserError
 from sotopia_sdpo.llm.spec import name_of, parse_model, short_name, without_address
 from sotopia_sdpo.play.dialogue import load_template
 from sotopia_sdpo.play.replay import Origin, load_origins
-from sotopia_sdpo.results.scores import (
-    results_of,
-    results_table,
-    scores_of,
-    simulation_note,
-    upstream_row,
-    write_jsonl,
-)
+from sotopia_sdpo.results.scores import results_of, scores_of
+from sotopia_sdpo.results.tables import results_table, simulation_note, upstream_row, write_jsonl
 from sotopia_sdpo.run.plan import Plan, Run, WorkItem, items_of_combos, items_of_origins, plan
 from sotopia_sdpo.run.runner import Outcome
 from sotopia_sdpo.store import data_home, database_url, open_store
@@ -178,7 +172,7 @@ def _plan(options: Options, runs: Sequence[Run], store: Store) -> Plan:
         path = data_home(options.data_dir) / task.file.name
         origins, repeated = load_origins(path, task, store)
         if repeated:
-            print(f"{path.name}: {repeated} records say the same as an earlier one and are left out", file=sys.stderr)
+            print(f"{path.name}: {repeated} duplicate records are skipped", file=sys.stderr)
         by_run = [items_of_origins(run, _with_partner(path, run, origins)) for run in runs]
     else:
         choice = choose(store, task, _splits(options), options.combos_per_env, options.seed)

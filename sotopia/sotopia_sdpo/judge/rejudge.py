@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING
 
 from sotopia_sdpo.errors import EXIT_DONE, EXIT_INCOMPLETE, UserError
 from sotopia_sdpo.llm.spec import ModelSpec, parse_model
-from sotopia_sdpo.results.scores import results_of, results_table, scores_of, simulation_note
+from sotopia_sdpo.results.scores import results_of, scores_of
+from sotopia_sdpo.results.tables import results_table, simulation_note
 from sotopia_sdpo.run.runner import Outcome
 from sotopia_sdpo.store import database_url, open_store
 from sotopia_sdpo.store.base import EpisodeHead, Store
