@@ -1,4 +1,4 @@
-"""`sotopia benchmark`: plan, probe, run, and show what came out.
+"""`sotopia benchmark`: plan, probe, run, and print the results.
 
 Comes in: the options as typed. Goes out: episodes in the store, results on stdout, progress on stderr, an exit code.
 Invariant: whatever is wrong with the input is found before the first episode starts, and nothing is written then.
@@ -78,7 +78,7 @@ def benchmark(options: Options) -> int:
 
 
 def dry_run(options: Options) -> int:
-    """Say what would run and what it would take; nothing is called or written."""
+    """Print what would run and what it would take; nothing is called or written."""
     from sotopia_sdpo.run.forecast import estimate_lines
 
     runs = _runs(options)
@@ -123,7 +123,7 @@ def _readable(options: Options) -> Iterator[Store]:
 
 
 def _runs(options: Options) -> list[Run]:
-    """Make one run of every model."""
+    """Return one run for each model."""
     from sotopia_sdpo.judge.verdict import template_hash
 
     task = task_of(options.task)
@@ -200,7 +200,7 @@ def _with_partner(path: Path, run: Run, origins: Sequence[Origin]) -> list[Origi
 
 
 def _plan_line(work: Plan, options: Options) -> str:
-    """Say in one line what is to be done."""
+    """Describe the work in one line."""
     total = len(work.items) + work.scored
     parts = [f"task {options.task}, seed {options.seed}: {total} episodes, {work.scored} done before"]
     if work.failed:
@@ -211,7 +211,7 @@ def _plan_line(work: Plan, options: Options) -> str:
 
 
 def _show(options: Options, runs: Sequence[tuple[str, list[str]]], store: Store) -> bool:
-    """Print the tables, and write them if asked for; tell whether there was anything."""
+    """Print the tables, and write them if asked for; return whether there was anything."""
     from sotopia_sdpo.world.cast import hard_subset
 
     hard = hard_subset(_splits(options))

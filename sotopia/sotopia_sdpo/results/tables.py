@@ -31,7 +31,7 @@ def results_table(title: str, results: Sequence[Result]) -> str:
 
 
 def simulation_note(scores: Iterable[Score]) -> list[str]:
-    """Give the line that stands under figures which come from a scripted server."""
+    """Return the note for figures that come from a scripted server; empty for others."""
     return [SIMULATION_NOTE] if any(score.is_simulated for score in scores) else []
 
 
@@ -44,7 +44,7 @@ def upstream_row(model: str, result: Result) -> dict[str, Any]:
 
 
 def write_jsonl(folder: Path, partner: str, rows: dict[str, list[dict[str, Any]]]) -> list[Path]:
-    """Write one file for each subset, as upstream names them, and say which."""
+    """Write one file for each subset, named as upstream names them, and return their paths."""
     folder.mkdir(parents=True, exist_ok=True)
     written = []
     for subset, items in rows.items():

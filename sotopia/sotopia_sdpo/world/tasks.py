@@ -23,7 +23,7 @@ class Task(NamedTuple):
 
     name: TaskName
     splits: tuple[str, ...] = ()
-    """Where its scenarios stand in the split file; empty where a file names the combos."""
+    """Its splits in the split file; empty where a file names the combos."""
     combos_per_env: int | None = None
     """How many combos of a scenario are taken; None: all."""
     target_temperature: float = TEMPERATURE
