@@ -11,7 +11,7 @@ from sotopia_sdpo.errors import UserError
 from sotopia_sdpo.llm.spec import name_of, without_address
 from sotopia_sdpo.store.base import Episode, Store
 from sotopia_sdpo.store.tag import task_in
-from sotopia_sdpo.world.tasks import TASK_NAMES
+from sotopia_sdpo.world.tasks import TASKS
 
 
 UNKNOWN = "unknown"
@@ -42,7 +42,7 @@ class StoredRun(NamedTuple):
 def task_of_episode(episode: Episode) -> str:
     """Say which task an episode was sampled for: as recorded, else by its tag."""
     in_tag = task_in(episode.tag)
-    return str(episode.settings.get("task") or (in_tag if in_tag in TASK_NAMES else ""))
+    return str(episode.settings.get("task") or (in_tag if in_tag in TASKS else ""))
 
 
 def stored_runs(store: Store) -> list[StoredRun]:
