@@ -1,8 +1,12 @@
 """Count what a step keeps and what it drops, by reason, so that the numbers add up to what came in."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import TypeVar
+
+
+T = TypeVar("T")
 
 
 class Tally:
@@ -19,9 +23,17 @@ class Tally:
         self.kept += count
 
     def drop(self, reason: str, count: int = 1) -> None:
-        """Count what is not."""
+        """Count what is dropped."""
         if count:
             self.dropped[reason] += count
+
+    def only(self, items: Iterable[T], fits: Callable[[T], bool], reason: str) -> Iterator[T]:
+        """Pass on the items that fit, and count the others as dropped."""
+        for item in items:
+            if fits(item):
+                yield item
+            else:
+                self.drop(reason)
 
     @property
     def total(self) -> int:
@@ -29,7 +41,7 @@ class Tally:
         return self.kept + self.dropped.total()
 
     def line(self, paths: Sequence[Path] | None = None) -> str:
-        """Sum up on one line: kept, dropped by reason, written where if that is to be said."""
+        """Sum up on one line: kept, dropped by reason, and the files written, if any are given."""
         reasons = ", ".join(f"{count} {reason}" for reason, count in self.dropped.most_common())
         left = f" ({reasons})" if reasons else ""
         written = "" if paths is None else f" -> {', '.join(map(str, paths)) or 'nothing written'}"
@@ -37,5 +49,5 @@ class Tally:
 
 
 def mean(values: Sequence[float]) -> str:
-    """Write a mean, or that there is none."""
+    """Write a mean, or `-` if there are no values."""
     return f"{sum(values) / len(values):.2f}" if values else "-"

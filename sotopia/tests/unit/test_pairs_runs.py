@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from preference_world import episode
+from pairs_world import episode
 from small_world import small_store
 
 from sotopia_sdpo.errors import UserError

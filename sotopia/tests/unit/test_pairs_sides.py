@@ -4,19 +4,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from preference_world import TEMPLATE, episode, messages_of, turns
+from pairs_world import TEMPLATE, episode, messages_of, turns
 from small_world import small_store
 
 from sotopia_sdpo.errors import UserError
 from sotopia_sdpo.pairs.runs import stored_runs
-from sotopia_sdpo.pairs.sides import Side, record_of, sides_of, target_positions
+from sotopia_sdpo.pairs.sides import EpisodeSide, record_of, sides_of, target_positions
 from sotopia_sdpo.pairs.tally import Tally
 from sotopia_sdpo.play.dialogue import Template
 
 
 def rendered(
     folder: Path, *changes: dict[str, Any], both: bool = False, template: Template = TEMPLATE
-) -> tuple[list[Side], Tally]:
+) -> tuple[list[EpisodeSide], Tally]:
     """Put episodes E0, E1, … and take their sides."""
     tally = Tally("sides")
     with small_store(folder) as store:
