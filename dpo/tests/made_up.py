@@ -172,7 +172,7 @@ def gpt(text):
 
 
 def pairs_of(found):
-    """Put records into pairs, as reading a file does."""
+    """Group records into pairs, as reading a file does."""
     sides = [ShownSide.model_validate(record) for record in found]
     return [PreferencePair(*both) for both in zip(sides[::2], sides[1::2], strict=True)]
 

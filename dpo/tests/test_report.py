@@ -139,7 +139,7 @@ def test_it_runs_as_a_script(tmp_path):
 
 
 def changed(number, **fields):
-    """Give a change of one record of three pairs; None takes the field out."""
+    """Return a change of one record of three pairs; None takes the field out."""
 
     def change(found):
         found[number] = {k: v for k, v in (found[number] | fields).items() if v is not None}
@@ -240,7 +240,7 @@ def test_the_page_never_replaces_the_pairs_or_a_folder(call, tmp_path):
 
 
 def dom_of(page, profile, **filters):
-    """Let a real browser open the page with these filters in its address, and read back what it made of it."""
+    """Open the page in a real browser, with these filters in its address, and read back what it made of it."""
     address = f"{page.as_uri()}#{urlencode(filters)}"
     command = [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={profile}"]
     command += ["--virtual-time-budget=5000", "--dump-dom", address]

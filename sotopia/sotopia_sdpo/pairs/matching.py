@@ -158,4 +158,4 @@ def check_negatives(
             raise wrong_record(path, number, f"its episode {negative.episode} cannot be used ({err})", writer) from err
         for name in ("conversations", "env", "agents", "goal", "relationship"):
             if getattr(stored, name) != getattr(negative, name):
-                raise wrong_record(path, number, f"{name} is not that of its episode {negative.episode}", writer)
+                raise wrong_record(path, number, f"{name} differs from its episode {negative.episode}", writer)

@@ -19,29 +19,29 @@ DEFAULT_ANNOTATOR = "gpt-4o"
 
 Models = Annotated[
     list[str] | None,
-    typer.Option(show_default=False, help="The agent whose episodes are meant, as given to `sotopia benchmark`."),
+    typer.Option(show_default=False, help="The agent whose episodes to use, as typed for `sotopia benchmark`."),
 ]
 Partner = Annotated[str, typer.Option(show_default=False, help="Only episodes with this partner. (default: any)")]
 Evaluator = Annotated[str, typer.Option(show_default=False, help="Only episodes judged by this evaluator.")]
 Tags = Annotated[
-    list[str] | None, typer.Option("--tag", show_default=False, help="The tag of a run instead; may be repeated.")
+    list[str] | None, typer.Option("--tag", show_default=False, help="A run by its tag instead; may be repeated.")
 ]
 Input = Annotated[
     Path | None,
-    typer.Option("--input", show_default=False, help="The file that is read. (default: in the data folder)"),
+    typer.Option("--input", show_default=False, help="The file to read. (default: in the data folder)"),
 ]
 Output = Annotated[
     Path | None,
-    typer.Option("--output", show_default=False, help="The file that is written. (default: in the data folder)"),
+    typer.Option("--output", show_default=False, help="The file to write. (default: in the data folder)"),
 ]
 Limit = Annotated[int | None, typer.Option(show_default=False, min=1, help="Take at most this many.")]
 Seed = Annotated[int, typer.Option(help="The seed of the sample that is drawn.")]
 
-Annotator = Annotated[str, typer.Option(help="The model that is asked: a litellm name or custom/NAME@URL.")]
+Annotator = Annotated[str, typer.Option(help="The model to ask: a litellm name or custom/NAME@URL.")]
 Concurrency = Annotated[int, typer.Option(min=1, help="Questions in flight at any time.")]
 AskSeed = Annotated[int, typer.Option("--seed", help="The seed of the model's answers; another one asks afresh.")]
 Budget = Annotated[
-    float | None, typer.Option(show_default=False, min=0.0, help="US dollars that this run may spend at most.")
+    float | None, typer.Option(show_default=False, min=0.0, help="The most that this run may spend, in US dollars.")
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Print what would be asked and what it takes; call nothing.")]
 

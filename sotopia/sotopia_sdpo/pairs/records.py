@@ -220,5 +220,5 @@ def check_unique(path: Path, keys: Sequence[str], writer: str) -> None:
     seen: dict[str, int] = {}
     for number, key in enumerate(keys):
         if key in seen:
-            raise wrong_record(path, number, f"{key} is record {seen[key]} again", writer)
+            raise wrong_record(path, number, f"{key} repeats record {seen[key]}", writer)
         seen[key] = number

@@ -76,7 +76,7 @@ def choose_runs(store: Store, task: str, wanted: Wanted, mixed_agents: bool = Fa
     if wanted.tags:
         by_tag = {run.tag: run for run in runs}
         if missing := [tag for tag in wanted.tags if tag not in by_tag]:
-            raise UserError(f"--tag {missing[0]}: {store.url} has no episodes of it; it has {_listed(by_tag)}")
+            raise UserError(f"--tag {missing[0]}: {store.url} has no episodes with this tag; it has {_listed(by_tag)}")
         return [by_tag[tag] for tag in dict.fromkeys(wanted.tags)]
     of_task = [run for run in runs if run.task == task]
     if not of_task:
@@ -90,7 +90,7 @@ def choose_runs(store: Store, task: str, wanted: Wanted, mixed_agents: bool = Fa
         if len(names) > 1 and not mixed_agents:
             option = "--models" if what == "agent" else "--evaluator-model"
             raise UserError(
-                f"the episodes of task {task} are of {len(names)} {what}s: {_listed(names)}; give {option}"
+                f"the episodes of task {task} are of {len(names)} {what}s: {_listed(names)}; choose one with {option}"
             )
     return found
 

@@ -63,8 +63,8 @@ def _check_template(episode: Episode, template: Template) -> None:
     sampled, given = episode.settings.get("prompt_template"), template.fingerprint
     if sampled not in (None, given):
         raise UserError(
-            f"tag {episode.tag}: its episodes were sampled with prompt template {sampled}, this one is {given}; "
-            "give that one (--prompt-template), since agents are trained on what they are prompted with"
+            f"tag {episode.tag}: its episodes were sampled with prompt template {sampled}, found {given}; "
+            "pass theirs with --prompt-template, since agents are trained on what they are prompted with"
         )
 
 

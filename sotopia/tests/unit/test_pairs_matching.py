@@ -200,16 +200,16 @@ def test_a_negative_may_hold_fields_of_a_pair() -> None:
         ({}, {"pk": "F"}, "its episode E is not in {url}"),
         ({}, {"scores": ()}, "its episode E cannot be used (unscored episode)"),
         ({}, {"scores": (), "status": "failed", "failure": "f"}, "its episode E cannot be used (failed episode)"),
-        ({}, {"said": ("a", "b", "x")}, "conversations is not that of its episode E"),
-        ({"env": "e1"}, {}, "env is not that of its episode E"),
-        ({"agents": ["p1", "p0"]}, {}, "agents is not that of its episode E"),
-        ({"goal": 6}, {}, "goal is not that of its episode E"),
-        ({"relationship": 0}, {}, "relationship is not that of its episode E"),
-        ({"agent_position": 1}, {}, "conversations is not that of its episode E"),
+        ({}, {"said": ("a", "b", "x")}, "conversations differs from its episode E"),
+        ({"env": "e1"}, {}, "env differs from its episode E"),
+        ({"agents": ["p1", "p0"]}, {}, "agents differs from its episode E"),
+        ({"goal": 6}, {}, "goal differs from its episode E"),
+        ({"relationship": 0}, {}, "relationship differs from its episode E"),
+        ({"agent_position": 1}, {}, "conversations differs from its episode E"),
         ({}, {"messages": []}, "its episode E cannot be used (turn 0: expected an observation for each of two agents, found 0)"),
     ],
 )  # fmt: skip
-def test_negatives_are_held_against_their_episodes(
+def test_negatives_are_checked_against_their_episodes(
     tmp_path: Path, changes: dict[str, Any], stored: dict[str, Any], fault: str | None
 ) -> None:
     with small_store(tmp_path) as store:

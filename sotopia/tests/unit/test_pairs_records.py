@@ -117,7 +117,7 @@ def test_a_wrong_field(tmp_path: Path, record: Any, fault: str, model: type[Dial
         ([side(0), side(2), side(3)], "1: side is 'negative', expected 'positive' here"),
         ([side(0), side(1), side(2)], "2: it has no positive after it, expected pairs of a negative and its positive"),
         ([side(0), side(3), side(2), side(1)], "1: pair is 'E1/0@1', expected 'E0/0@1' here"),
-        ([side(0), side(1)] * 2, "2: E0/0@1 (negative) is record 0 again"),
+        ([side(0), side(1)] * 2, "2: E0/0@1 (negative) repeats record 0"),
         ([side(1), side(0)], "0: side is 'positive', expected 'negative' here"),
         ([side(0), row()], "1: side: Field required"),
         ([row(), side(1)], "0: side: Field required"),
@@ -164,9 +164,9 @@ def test_a_location_beyond_a_cut_side_is_fine() -> None:
     assert PairedSide.model_validate(side(0, location=9)).location == 9
 
 
-def test_a_record_that_says_the_same_again() -> None:
+def test_a_record_that_repeats_another() -> None:
     check_unique(Path("f"), ["a", "b"], "w.py")
-    with pytest.raises(UserError, match=re.escape("f record 2: a is record 0 again; fix it or rerun w.py")):
+    with pytest.raises(UserError, match=re.escape("f record 2: a repeats record 0; fix it or rerun w.py")):
         check_unique(Path("f"), ["a", "b", "a", "b"], "w.py")
 
 

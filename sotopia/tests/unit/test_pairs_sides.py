@@ -17,7 +17,7 @@ from sotopia_sdpo.play.dialogue import Template
 def rendered(
     folder: Path, *changes: dict[str, Any], both: bool = False, template: Template = TEMPLATE
 ) -> tuple[list[EpisodeSide], Tally]:
-    """Put episodes E0, E1, … and take their sides."""
+    """Store episodes E0, E1, … and return their sides."""
     tally = Tally("sides")
     with small_store(folder) as store:
         for number, change in enumerate(changes):
@@ -92,8 +92,8 @@ def test_another_template_is_refused(tmp_path: Path) -> None:
     other = Template("Now: {{background}}", "o.txt")
     settings = {"prompt_template": other.fingerprint}
     fault = (
-        f"tag t_neg_trial0: its episodes were sampled with prompt template {other.fingerprint}, this one is "
-        f"{TEMPLATE.fingerprint}; give that one \\(--prompt-template\\), since agents are trained on what they are prompted with"
+        f"tag t_neg_trial0: its episodes were sampled with prompt template {other.fingerprint}, found "
+        f"{TEMPLATE.fingerprint}; pass theirs with --prompt-template, since agents are trained on what they are prompted with"
     )
     with pytest.raises(UserError, match=f"^{fault}$"):
         rendered(tmp_path, {}, {"settings": settings})

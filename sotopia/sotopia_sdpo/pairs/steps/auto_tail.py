@@ -64,7 +64,7 @@ def main(
     fallback = messages_of("--fallback-length", fallback_length)
     fixed = messages_of("--length", length)
     if fixed is not None and (dry_run or fallback is not None):
-        raise UserError("--length asks no model: leave --dry-run and --fallback-length out")
+        raise UserError("--length asks no model: it takes neither --dry-run nor --fallback-length")
     tally, path = Tally("pairs"), options.place(output, SEGMENT_PAIRS, data_dir)
     pairs = read_pairs(options.place(input, PAIRS, data_dir), PAIRS.writer)[:limit]
     parted = parted_pairs(pairs, tally)

@@ -1,7 +1,7 @@
 """Keep the sides of episodes that went badly: the scored episodes of task `neg` -> negative_data.json and its combos.
 
-A side is a negative if its goal is at most a bound, or its relationship at most another one. At most so many sides of
-one scenario, role and run are drawn.
+A side is a negative if its goal is at most a bound, or its relationship at most another one. A limited
+number of sides of one scenario, role and run is drawn.
 """
 
 from collections.abc import Sequence
@@ -53,7 +53,9 @@ MaxRelationship = Annotated[
 ]
 MaxPerRole = Annotated[
     int | None,
-    typer.Option(show_default=False, min=1, help="Sides of one scenario, role and run at most. (default: 3)"),
+    typer.Option(
+        show_default=False, min=1, help="At most this many of one scenario, role and run. (default: 3)"
+    ),
 ]
 Presets = Annotated[Preset, typer.Option(help="Thresholds of the published code, or of the paper: goal under 7.")]
 CombosOutput = Annotated[
