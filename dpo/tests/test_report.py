@@ -211,11 +211,7 @@ def test_a_mistake_is_one_line_and_nothing_is_written(call, tmp_path, change, ex
     ],
 )
 def test_a_missing_file_names_the_script_that_writes_it(call, name, writer):
-    assert call(name) == (
-        2,
-        "",
-        f"error: {name} is not there; {writer} writes it\n",
-    )
+    assert call(name) == (2, "", f"error: {name} is not there; {writer} writes it\n")
 
 
 @pytest.mark.parametrize("text", ['[{"conversations": [', "", "[" * 100_000, "\udcff"])

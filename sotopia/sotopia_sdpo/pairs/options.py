@@ -27,12 +27,10 @@ Tags = Annotated[
     list[str] | None, typer.Option("--tag", show_default=False, help="A run by its tag instead; may be repeated.")
 ]
 Input = Annotated[
-    Path | None,
-    typer.Option("--input", show_default=False, help="The file to read. (default: in the data folder)"),
+    Path | None, typer.Option("--input", show_default=False, help="The file to read. (default: in the data folder)")
 ]
 Output = Annotated[
-    Path | None,
-    typer.Option("--output", show_default=False, help="The file to write. (default: in the data folder)"),
+    Path | None, typer.Option("--output", show_default=False, help="The file to write. (default: in the data folder)")
 ]
 Limit = Annotated[int | None, typer.Option(show_default=False, min=1, help="Take at most this many.")]
 Seed = Annotated[int, typer.Option(help="The seed of the sample that is drawn.")]

@@ -3,7 +3,10 @@
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
+
+from sotopia_sdpo.errors import UserError
+from sotopia_sdpo.step_files import write_json
 
 
 T = TypeVar("T")
@@ -46,6 +49,24 @@ class Tally:
         left = f" ({reasons})" if reasons else ""
         written = "" if paths is None else f" -> {', '.join(map(str, paths)) or 'nothing written'}"
         return f"kept {self.kept} of {self.total} {self.unit}{left}{written}"
+
+
+def write_kept(tally: Tally, what: str, files: Sequence[tuple[Path, list[Any]]], remedy: str = "") -> None:
+    """Write what a step kept, and print the line.
+
+    Args:
+        tally: the counts of the step.
+        what: the name of one of the things that it keeps.
+        files: the paths and their records.
+        remedy: what helps if there is none.
+
+    Raises:
+        UserError: if nothing was kept; then nothing is written.
+    """
+    if not tally.kept:
+        raise UserError(f"no {what} is left: {tally.line()}{remedy}")
+    write_json(files)
+    print(tally.line([path for path, _ in files]))
 
 
 def mean(values: Sequence[float]) -> str:

@@ -19,8 +19,7 @@ from sotopia_sdpo.pairs.forecast import estimate
 from sotopia_sdpo.pairs.published import SEGMENT_LENGTHS, shares_table
 from sotopia_sdpo.pairs.records import read_pairs
 from sotopia_sdpo.pairs.segments import PartedPair, Segment, parted_pairs
-from sotopia_sdpo.pairs.steps.output import write_kept
-from sotopia_sdpo.pairs.tally import Tally
+from sotopia_sdpo.pairs.tally import Tally, write_kept
 from sotopia_sdpo.step_files import PAIRS, SEGMENT_PAIRS
 from sotopia_sdpo.store import data_home
 

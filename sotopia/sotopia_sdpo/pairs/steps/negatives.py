@@ -16,8 +16,7 @@ from sotopia_sdpo.pairs.draw import draw
 from sotopia_sdpo.pairs.records import PlayedSide
 from sotopia_sdpo.pairs.runs import choose_runs
 from sotopia_sdpo.pairs.sides import EpisodeSide, sample_of, sides_of
-from sotopia_sdpo.pairs.steps.output import write_kept
-from sotopia_sdpo.pairs.tally import Tally, mean
+from sotopia_sdpo.pairs.tally import Tally, mean, write_kept
 from sotopia_sdpo.play.dialogue import load_template
 from sotopia_sdpo.step_files import NEGATIVE_COMBOS, NEGATIVES
 from sotopia_sdpo.store import database_url, open_store
@@ -53,9 +52,7 @@ MaxRelationship = Annotated[
 ]
 MaxPerRole = Annotated[
     int | None,
-    typer.Option(
-        show_default=False, min=1, help="At most this many of one scenario, role and run. (default: 3)"
-    ),
+    typer.Option(show_default=False, min=1, help="At most this many of one scenario, role and run. (default: 3)"),
 ]
 Presets = Annotated[Preset, typer.Option(help="Thresholds of the published code, or of the paper: goal under 7.")]
 CombosOutput = Annotated[

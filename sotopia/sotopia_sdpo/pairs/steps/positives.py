@@ -17,8 +17,7 @@ from sotopia_sdpo.pairs.published import PUBLISHED_PAIRS
 from sotopia_sdpo.pairs.records import LocatedSide, PairedSide, PlayedSide, read_sides
 from sotopia_sdpo.pairs.runs import choose_runs
 from sotopia_sdpo.pairs.sides import sides_of
-from sotopia_sdpo.pairs.steps.output import write_kept
-from sotopia_sdpo.pairs.tally import Tally, mean
+from sotopia_sdpo.pairs.tally import Tally, mean, write_kept
 from sotopia_sdpo.play.dialogue import load_template
 from sotopia_sdpo.step_files import ETO_PAIRS, LOCATED, NEGATIVES, PAIRS, POSITIVES, StepFile
 from sotopia_sdpo.store import database_url, open_store

@@ -7,8 +7,7 @@ import typer
 from sotopia_sdpo.pairs import options
 from sotopia_sdpo.pairs.runs import choose_runs
 from sotopia_sdpo.pairs.sides import sample_of, sides_of
-from sotopia_sdpo.pairs.steps.output import write_kept
-from sotopia_sdpo.pairs.tally import Tally, mean
+from sotopia_sdpo.pairs.tally import Tally, mean, write_kept
 from sotopia_sdpo.play.dialogue import load_template
 from sotopia_sdpo.step_files import SFT_DATA
 from sotopia_sdpo.store import database_url, open_store
