@@ -10,90 +10,9 @@ data folder, so a run that was stopped goes on where it was, and no call is paid
 
 import environment  # noqa: F401, I001 (first: it finds the packages)
 
-from sotopia_sdpo.play.actions import AnswerError
-from sotopia_sdpo.play.dialogue import check_location
-from sotopia_sdpo.pairs import options
-from sotopia_sdpo.pairs import verdicts
-from sotopia_sdpo.pairs.annotating import annotate, finish
-from sotopia_sdpo.pairs.annotation import AskOptions
-from sotopia_sdpo.llm.ask import Question
-from sotopia_sdpo.pairs.blocks import choices, fill, instructions, numbered
-from sotopia_sdpo.pairs.forecast import estimate
-from sotopia_sdpo.pairs.published import LOCATED_TURNS, shares_table
-from sotopia_sdpo.pairs.records import Located, Negative, check_unique, read_records, starts_at
-from sotopia_sdpo.pairs.tally import Tally
-from sotopia_sdpo.pairs.verdicts import Verdict
-from sotopia_sdpo.step_files import LOCATED, NEGATIVES
-from sotopia_sdpo.store import data_home
-
-
-PROMPT = "locate.txt"
-INDEX = "index"
-
-
-def main(
-    model: options.Annotator = options.DEFAULT_ANNOTATOR,
-    concurrency: options.Concurrency = 15,
-    budget: options.Budget = None,
-    dry_run: options.DryRun = False,
-    limit: options.Limit = None,
-    seed: options.AskSeed = 0,
-    input: options.Input = None,  # noqa: A002 (what users type)
-    output: options.Output = None,
-    data_dir: options.DataDir = None,
-    max_attempts: options.Attempts = 8,
-    timeout: options.Timeout = 180.0,
-) -> None:
-    """Have a model name the turn with which each negative went wrong."""
-    asked = AskOptions(model, concurrency, seed, budget, max_attempts, timeout)
-    folder = data_home(data_dir)
-
-    def step() -> int | None:
-        source = options.place(input, NEGATIVES, data_dir)
-        negatives = read_records(source, Negative, NEGATIVES.writer)
-        check_unique(source, [negative.name for negative in negatives], NEGATIVES.writer)
-        negatives = negatives[:limit]
-        questions = [question_about(negative) for negative in negatives]
-        if dry_run:
-            print(estimate(questions, asked, folder))
-            return None
-        annotation = annotate(questions, asked, folder, "negatives")
-        found = [located(negative, verdict) for negative, verdict in annotation.answered(negatives)]
-        path = options.place(output, LOCATED, data_dir)
-        code = finish(annotation, Tally("negatives"), path, [record.dump() for record in found], folder)
-        print(shares_table(LOCATED_TURNS, [record.location for record in found]))
-        return code
-
-    options.end_with(step)
-
-
-def question_about(negative: Negative) -> Question[Verdict]:
-    """Ask for the turn that went wrong."""
-    turns = negative.conversations
-    start = starts_at(turns)
-    values = {
-        "goal": f"{negative.goal:g}",
-        "relationship": f"{negative.relationship:g}",
-        "instructions": instructions(turns[start]),
-        "dialogue": numbered(turns, start + 1),
-        "choices": choices(turns, start + 1, len(turns)),
-    }
-
-    def read(text: str) -> Verdict:
-        verdict = verdicts.read(text, INDEX)
-        try:
-            check_location(turns, verdict.indices[0])
-        except ValueError as err:
-            raise AnswerError(f"{err}; choose one of {values['choices']}") from err
-        return verdict
-
-    return Question(fill(PROMPT, values), "location", verdicts.schema(INDEX), read)
-
-
-def located(negative: Negative, verdict: Verdict) -> Located:
-    """Add the answer to a negative."""
-    return Located(**{**negative.dump(), "location": verdict.indices[0], "reason": verdict.reason})
+from sotopia_sdpo.pairs.options import script
+from sotopia_sdpo.pairs.steps.locate import main
 
 
 if __name__ == "__main__":
-    options.script(main)
+    script(main)

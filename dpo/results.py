@@ -15,7 +15,9 @@ import typer
 
 from sotopia_sdpo.errors import UserError
 from sotopia_sdpo.pairs import options
-from sotopia_sdpo.results.scores import Score, compare, results_of, scores_of, simulation_note
+from sotopia_sdpo.results.compare import compare
+from sotopia_sdpo.results.scores import Score, results_of, scores_of
+from sotopia_sdpo.results.tables import simulation_note
 from sotopia_sdpo.results.stats import Estimate, decimals
 from sotopia_sdpo.step_files import write_json
 from sotopia_sdpo.store import database_url
@@ -103,7 +105,7 @@ def table(arms: Sequence[Arm]) -> str:
     for arm in arms:
         cells = "".join(_cells(arm, name) for name in SHOWN)
         runs = "  " + " ".join(map(decimals, arm.runs)) if by_run else ""
-        lines.append(f"{arm.name:{width}}{cells}  {arm.estimates[SHOWN[0]].count:8}{runs}")
+        lines.append(f"{arm.name:{width}}{cells}  {arm.estimates[SHOWN[0]].values:8}{runs}")
     return "\n".join(lines)
 
 

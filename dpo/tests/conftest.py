@@ -28,7 +28,7 @@ from running import CLEARED, TIMEOUT_S, Command, Result, environment  # noqa: E4
 
 @pytest.fixture(autouse=True, scope="session")
 def interruptible() -> None:
-    """Let what the tests start be interrupted, also where the tests are a shell's background job, which ignores it."""
+    """Make what the tests start interruptible, also where the tests are a shell's background job, which ignores it."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 

@@ -8,9 +8,10 @@ import random
 import sys
 from pathlib import Path
 
+from sotopia_sdpo.pairs.records import PreferencePair
 from sotopia_sdpo.play.actions import Action
 from sotopia_sdpo.play.dialogue import Session, load_template, sharegpt_of
-from sotopia_sdpo.report.reading import Shown, ShownPair
+from sotopia_sdpo.report.reading import ShownSide
 
 
 THINGS = [
@@ -171,9 +172,9 @@ def gpt(text):
 
 
 def pairs_of(found):
-    """Put records into pairs, as reading a file does."""
-    sides = [Shown.model_validate(record) for record in found]
-    return [ShownPair(*both) for both in zip(sides[::2], sides[1::2], strict=True)]
+    """Group records into pairs, as reading a file does."""
+    sides = [ShownSide.model_validate(record) for record in found]
+    return [PreferencePair(*both) for both in zip(sides[::2], sides[1::2], strict=True)]
 
 
 def bare(found):

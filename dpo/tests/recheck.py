@@ -48,12 +48,12 @@ def recheck(folder: str | Path, episodes_path: str | Path, **rules: Any) -> Repo
 
 
 def check(folder: str | Path, episodes_path: str | Path, **rules: Any) -> list[str]:
-    """Give every violation as a line; none: an empty list."""
+    """Return every violation as a line; an empty list if there is none."""
     return recheck(folder, episodes_path, **rules).violations
 
 
 def main() -> int:
-    """Check, print, and say by the exit code whether all is well."""
+    """Check and print; return exit code 1 if there is a violation."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("episodes", type=Path)

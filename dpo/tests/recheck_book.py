@@ -33,7 +33,7 @@ class Rules:
     sft_min_goal: float | None = None
     """Sides below are not in sft_data.json, those above are, those at it may be."""
     eto_any_difference: bool = False
-    """Let eto pairs differ first in a turn of the partner too."""
+    """Allow eto pairs to differ first in a turn of the partner too."""
     runs: tuple[str, ...] = ()
     """Tags without their trial: no other episodes are looked at. Empty: all, and the negatives' own runs."""
 

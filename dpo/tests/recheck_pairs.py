@@ -21,7 +21,7 @@ def trials(book: Book, negative: Record, task: str) -> list[Side]:
 
 
 def is_usable(book: Book, negative: Record, trial: Side) -> bool:
-    """Tell whether the first difference is an agent's turn that both have, not before the located one."""
+    """Return whether the first difference is an agent's turn that both have, not before the located one."""
     index = book.sides[side_key(negative)].difference(trial)
     if index is None or index < negative.get("location", 0):
         return False
@@ -29,7 +29,7 @@ def is_usable(book: Book, negative: Record, trial: Side) -> bool:
 
 
 def best_of(book: Book, negative: Record, task: str) -> tuple[float, float] | None:
-    """Give the best scores among the usable trials, where they are better than the negative's."""
+    """Return the best scores among the usable trials, where they are better than the negative's."""
     if side_key(negative) not in book.sides:
         return None
     scores = [trial.scores for trial in trials(book, negative, task) if is_usable(book, negative, trial)]

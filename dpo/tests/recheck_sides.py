@@ -102,7 +102,7 @@ def sft(book: Book) -> None:
 
 
 def tells(record: Record, side: Side) -> bool:
-    """Tell whether what a record says of its origin, where it does, is right."""
+    """Return whether what a record says of its origin, where it does, is right."""
     said = (record.get("episode", side.key[0]), record.get("agent_position", side.key[1]))
     scores = (record.get("goal", side.scores[0]), record.get("relationship", side.scores[1]))
     return said == side.key and scores == side.scores

@@ -58,7 +58,7 @@ class Side:
 
     @property
     def scores(self) -> tuple[float, float]:
-        """Give the stored goal and relationship."""
+        """Return the stored goal and relationship."""
         dimensions = self.episode["rewards"][self.position][1]
         return dimensions["goal"], dimensions["relationship"]
 
@@ -88,7 +88,7 @@ class Side:
 
 
 def who(index: int) -> str:
-    """Say whose turn an index is."""
+    """Return whose turn an index is."""
     return "gpt" if index % 2 else "human"
 
 
@@ -107,7 +107,7 @@ def run_of(episode: Record) -> str:
 
 
 def task_of(episode: Record) -> str | None:
-    """Say for which task it was played: as its settings tell, else its tag."""
+    """Return the task it was played for: as in its settings, else its tag."""
     in_tag = TASK_IN_TAG.search(episode["tag"])
     return (episode.get("settings") or {}).get("task") or (in_tag and in_tag[1])
 

@@ -93,7 +93,7 @@ def interrupted(
 
 
 def numbers_add_up(out: str) -> None:
-    """Hold the counts of every summary line against their sum."""
+    """Check the counts of every summary line against their sum."""
     for line in out.splitlines():
         words = line.removeprefix("sessions: ").split()
         if words[:1] == ["kept"]:

@@ -139,7 +139,7 @@ def test_it_runs_as_a_script(tmp_path):
 
 
 def changed(number, **fields):
-    """Give a change of one record of three pairs; None takes the field out."""
+    """Return a change of one record of three pairs; None takes the field out."""
 
     def change(found):
         found[number] = {k: v for k, v in (found[number] | fields).items() if v is not None}
@@ -211,11 +211,7 @@ def test_a_mistake_is_one_line_and_nothing_is_written(call, tmp_path, change, ex
     ],
 )
 def test_a_missing_file_names_the_script_that_writes_it(call, name, writer):
-    assert call(name) == (
-        2,
-        "",
-        f"error: {name} is not there; {writer} writes it\n",
-    )
+    assert call(name) == (2, "", f"error: {name} is not there; {writer} writes it\n")
 
 
 @pytest.mark.parametrize("text", ['[{"conversations": [', "", "[" * 100_000, "\udcff"])
@@ -240,7 +236,7 @@ def test_the_page_never_replaces_the_pairs_or_a_folder(call, tmp_path):
 
 
 def dom_of(page, profile, **filters):
-    """Let a real browser open the page with these filters in its address, and read back what it made of it."""
+    """Open the page in a real browser, with these filters in its address, and read back what it made of it."""
     address = f"{page.as_uri()}#{urlencode(filters)}"
     command = [BROWSER, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={profile}"]
     command += ["--virtual-time-budget=5000", "--dump-dom", address]

@@ -96,7 +96,7 @@ def test_every_turn_is_shown_once_at_its_index(step, strip):
             conversations = found[2 * i + side]["conversations"]
             first = [0] if found[2 * i]["agent_position"] == 1 else []
             lines = [*view["shared"], *view["sides"][side]]
-            assert [line.index for line in lines] == first + list(range(1, len(conversations)))
+            assert [line.at for line in lines] == first + list(range(1, len(conversations)))
             spoken = json.loads(conversations[-1]["value"])
             assert lines[-1][2:] == (spoken["action_type"], spoken["argument"])
 
@@ -106,10 +106,10 @@ def test_shared_history_ends_where_the_sides_part_and_never_inside_a_segment():
     for i, view in enumerate(report_of(pairs_of(found))["pairs"]):
         sides = [record["conversations"] for record in found[2 * i : 2 * i + 2]]
         parted = next(k for k, (a, b) in enumerate(zip(*sides, strict=False)) if a != b)
-        assert [side[0].index for side in view["sides"]] == [parted, parted]
+        assert [side[0].at for side in view["sides"]] == [parted, parted]
         assert view["segments"][0][0] == parted
     found[0]["segment"] = [1, 4]
-    assert report_of(pairs_of(found))["pairs"][0]["sides"][0][0].index == 1
+    assert report_of(pairs_of(found))["pairs"][0]["sides"][0][0].at == 1
 
 
 def test_partners_that_begin_differently_are_both_shown():
@@ -145,18 +145,20 @@ def test_counts_stand_in_the_published_bins():
 def test_gains_have_open_ends_and_no_gap():
     found = of_gains("t", [-8, 0, 1, 1.0, 9])
     assert [bar.label for bar in found.bars] == "≤ −3|−2|−1|0|+1|+2|+3|+4|+5|+6|≥ +7".split("|")
-    assert [bar.count for bar in found.bars] == [1, 0, 0, 1, 2, 0, 0, 0, 0, 0, 1]
+    assert [bar.height for bar in found.bars] == [1, 0, 0, 1, 2, 0, 0, 0, 0, 0, 1]
     assert not found.note and of_gains("t", [0.5]).note
 
 
 @given(st.lists(st.floats(-10, 10)))
 def test_no_gain_is_lost(gains):
-    assert sum(bar.count for bar in of_gains("t", gains).bars) == len(gains)
+    assert sum(bar.height for bar in of_gains("t", gains).bars) == len(gains)
 
 
 def test_histograms_count_what_the_records_say():
     found = records(120)
-    shown = {h["title"]: {b["label"]: b["count"] for b in h["bars"]} for h in report_of(pairs_of(found))["histograms"]}
+    shown = {
+        h["title"]: {b["label"]: b["height"] for b in h["bars"]} for h in report_of(pairs_of(found))["histograms"]
+    }
     lengths = Counter(r["segment"][1] - r["segment"][0] for r in found[1::2])
     locations = Counter(r["location"] for r in found[::2])
     for title, counts in (("Segment length", lengths), ("Located turn", locations)):

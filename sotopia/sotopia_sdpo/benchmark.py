@@ -1,4 +1,4 @@
-"""`sotopia benchmark`: plan, probe, run, and show what came out.
+"""`sotopia benchmark`: plan, probe, run, and print the results.
 
 Comes in: the options as typed. Goes out: episodes in the store, results on stdout, progress on stderr, an exit code.
 Invariant: whatever is wrong with the input is found before the first episode starts, and nothing is written then.
@@ -16,21 +16,16 @@ from sotopia_sdpo.errors import EXIT_DONE, EXIT_INCOMPLETE, UserError
 from sotopia_sdpo.llm.spec import name_of, parse_model, short_name, without_address
 from sotopia_sdpo.play.dialogue import load_template
 from sotopia_sdpo.play.replay import Origin, load_origins
-from sotopia_sdpo.results.scores import (
-    results_of,
-    results_table,
-    scores_of,
-    simulation_note,
-    upstream_row,
-    write_jsonl,
-)
+from sotopia_sdpo.results.scores import results_of, scores_of
+from sotopia_sdpo.results.tables import results_table, simulation_note, upstream_row, write_jsonl
 from sotopia_sdpo.run.plan import Plan, Run, WorkItem, items_of_combos, items_of_origins, plan
 from sotopia_sdpo.run.runner import Outcome
 from sotopia_sdpo.store import data_home, database_url, open_store
 from sotopia_sdpo.store.base import Store
+from sotopia_sdpo.store.tag import tag_of
 from sotopia_sdpo.store.urls import SQLITE_PREFIX
 from sotopia_sdpo.world.combos import Splits, check_profiles, choose, load_splits
-from sotopia_sdpo.world.tasks import TEMPERATURE, tag_of, task_of
+from sotopia_sdpo.world.tasks import TEMPERATURE, task_of
 
 
 @dataclass(frozen=True)
@@ -83,7 +78,7 @@ def benchmark(options: Options) -> int:
 
 
 def dry_run(options: Options) -> int:
-    """Say what would run and what it would take; nothing is called or written."""
+    """Print what would run and what it would take; nothing is called or written."""
     from sotopia_sdpo.run.forecast import estimate_lines
 
     runs = _runs(options)
@@ -128,7 +123,7 @@ def _readable(options: Options) -> Iterator[Store]:
 
 
 def _runs(options: Options) -> list[Run]:
-    """Make one run of every model."""
+    """Return one run for each model."""
     from sotopia_sdpo.judge.verdict import template_hash
 
     task = task_of(options.task)
@@ -177,7 +172,7 @@ def _plan(options: Options, runs: Sequence[Run], store: Store) -> Plan:
         path = data_home(options.data_dir) / task.file.name
         origins, repeated = load_origins(path, task, store)
         if repeated:
-            print(f"{path.name}: {repeated} records say the same as an earlier one and are left out", file=sys.stderr)
+            print(f"{path.name}: {repeated} duplicate records are skipped", file=sys.stderr)
         by_run = [items_of_origins(run, _with_partner(path, run, origins)) for run in runs]
     else:
         choice = choose(store, task, _splits(options), options.combos_per_env, options.seed)
@@ -205,7 +200,7 @@ def _with_partner(path: Path, run: Run, origins: Sequence[Origin]) -> list[Origi
 
 
 def _plan_line(work: Plan, options: Options) -> str:
-    """Say in one line what is to be done."""
+    """Describe the work in one line."""
     total = len(work.items) + work.scored
     parts = [f"task {options.task}, seed {options.seed}: {total} episodes, {work.scored} done before"]
     if work.failed:
@@ -216,7 +211,7 @@ def _plan_line(work: Plan, options: Options) -> str:
 
 
 def _show(options: Options, runs: Sequence[tuple[str, list[str]]], store: Store) -> bool:
-    """Print the tables, and write them if asked for; tell whether there was anything."""
+    """Print the tables, and write them if asked for; return whether there was anything."""
     from sotopia_sdpo.world.cast import hard_subset
 
     hard = hard_subset(_splits(options))

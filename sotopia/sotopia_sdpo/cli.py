@@ -126,19 +126,21 @@ def simulate(
     seed: options.ServerSeed = 0,
     host: options.HostOption = "127.0.0.1",
     latency_ms: Annotated[float, typer.Option(min=0.0, help="Mean latency of an answer.")] = 0.0,
-    exponential: Annotated[bool, typer.Option("--exponential", help="Draw latencies, with that mean.")] = False,
+    exponential: Annotated[
+        bool, typer.Option("--exponential", help="Draw latencies from an exponential distribution with that mean.")
+    ] = False,
     rate_429: options.Rate = 0.0,
     retry_after: Annotated[float, typer.Option(min=0.0, help="Retry-After of a 429, in seconds; 0: none.")] = 0.0,
     rate_500: options.Rate = 0.0,
     rate_timeout: options.Rate = 0.0,
-    hang: Annotated[float, typer.Option(min=0.0, help="Seconds that a request which times out is kept.")] = 600.0,
+    hang: Annotated[float, typer.Option(min=0.0, help="Seconds to hold a request that is to time out.")] = 600.0,
     rate_drop: options.Rate = 0.0,
     rate_broken_json: options.Rate = 0.0,
     rate_out_of_range: options.Rate = 0.0,
     rate_annotation: options.AnnotationRate = 0.0,
-    api_key: Annotated[str, typer.Option(help="Let in this key only.")] = "",
+    api_key: Annotated[str, typer.Option(help="Accept only this key.")] = "",
     only_model: Annotated[
-        list[str] | None, typer.Option(show_default=False, help="Have this model only; may be repeated.")
+        list[str] | None, typer.Option(show_default=False, help="Serve only this model; may be repeated.")
     ] = None,
     refuse_response_format: Annotated[
         bool, typer.Option("--refuse-response-format", help="As old servers do.")

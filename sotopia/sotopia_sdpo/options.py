@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from sotopia_sdpo.world.tasks import TASK_NAMES
+from sotopia_sdpo.world.tasks import TASKS
 
 
 Database = Annotated[
@@ -37,7 +37,7 @@ Models = Annotated[
 Partner = Annotated[str, typer.Option(help="The model on the other side.")]
 Evaluator = Annotated[str, typer.Option(help="The model that judges.")]
 BatchSize = Annotated[int, typer.Option(min=1, help="Episodes in flight at any time.")]
-TaskOption = Annotated[str, typer.Option(help=f"One of {', '.join(TASK_NAMES)}.")]
+TaskOption = Annotated[str, typer.Option(help=f"One of {', '.join(TASKS)}.")]
 Trials = Annotated[
     int | None, typer.Option(show_default=False, min=1, help="Episodes of each combo. (default: 1; pos, hpos: 5)")
 ]

@@ -12,11 +12,13 @@ from typing import TYPE_CHECKING
 
 from sotopia_sdpo.errors import EXIT_DONE, EXIT_INCOMPLETE, UserError
 from sotopia_sdpo.llm.spec import ModelSpec, parse_model
-from sotopia_sdpo.results.scores import results_of, results_table, scores_of, simulation_note
+from sotopia_sdpo.results.scores import results_of, scores_of
+from sotopia_sdpo.results.tables import results_table, simulation_note
 from sotopia_sdpo.run.runner import Outcome
 from sotopia_sdpo.store import database_url, open_store
 from sotopia_sdpo.store.base import Store
 from sotopia_sdpo.store.episode import EpisodeHead
+from sotopia_sdpo.store.tag import with_evaluator
 from sotopia_sdpo.world.cast import hard_subset
 from sotopia_sdpo.world.combos import load_splits
 
@@ -27,11 +29,7 @@ if TYPE_CHECKING:
 
 def new_tag(head: EpisodeHead, evaluator: str) -> str:
     """Name the run that holds an episode's new scores: the evaluator's place in the tag, where it has one."""
-    tag = head.key.tag
-    if head.models and f"_{head.models[0]}_" in tag:
-        start, _, end = tag.rpartition(f"_{head.models[0]}_")
-        return f"{start}_{evaluator}_{end}"
-    return f"{tag}_by_{evaluator}"
+    return with_evaluator(head.key.tag, head.models[0] if head.models else "", evaluator)
 
 
 def rescore(

@@ -5,18 +5,16 @@ every dimension, or an Unscored error that says what the evaluator's answers lac
 Invariant: a judge's failure is never a score.
 """
 
-import hashlib
-from functools import cache
-from importlib.resources import files
 from typing import Any, NamedTuple
 
+from sotopia_sdpo import prompts
 from sotopia_sdpo.judge.dimensions import DIMENSIONS, OVERALL, Dimension
 from sotopia_sdpo.llm.backends import CallError
 from sotopia_sdpo.llm.client import LLMClient, Sampling, reason_of
 from sotopia_sdpo.llm.spec import ModelSpec
 from sotopia_sdpo.llm.usage import Usage
 from sotopia_sdpo.play.actions import NONE, AnswerError, find_object
-from sotopia_sdpo.play.dialogue import PLACEHOLDER, Session
+from sotopia_sdpo.play.dialogue import Session
 from sotopia_sdpo.play.stage import describe
 
 
@@ -25,6 +23,7 @@ EVALUATOR_TEMPERATURE = 0.0
 EVALUATOR_MAX_TOKENS = 4096
 EVALUATOR_ATTEMPTS = 4
 SCHEMA_NAME = "evaluation"
+PROMPT = "evaluator.txt"
 HIDDEN = "Unknown"
 ASK_AGAIN = "This cannot be used: {fault}. Reply again with the whole JSON object, in the form that was asked for."
 
@@ -86,17 +85,12 @@ def evaluation_prompt(session: Session) -> str:
         "dimensions": "\n".join(listed),
         "names": ", ".join(f'"{d.name}"' for d in DIMENSIONS),
     }
-    return PLACEHOLDER.sub(lambda match: values[match[1]], _template())
+    return prompts.fill(prompts.read(PROMPT), values)
 
 
 def template_hash() -> str:
     """Name the evaluator's wording, so that runs with different ones are not mixed."""
-    return hashlib.sha256(_template().encode()).hexdigest()[:8]
-
-
-@cache
-def _template() -> str:
-    return files("sotopia_sdpo").joinpath("prompts", "evaluator.txt").read_text("utf-8").strip()
+    return prompts.fingerprint(prompts.read(PROMPT))
 
 
 def history(session: Session) -> str:

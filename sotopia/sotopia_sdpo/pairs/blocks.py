@@ -1,4 +1,4 @@
-"""Write what an annotator is shown: the wording from a file, dialogues as blocks of numbered turns.
+"""Write dialogues as an annotator is shown them: blocks of numbered turns.
 
 A turn is one JSON object a line, `{"index": 3, "who": "agent", "turn": {...}}`, where the index counts the turns of
 `conversations` from 0. Invariant: nothing that was said can end a block or look like another turn.
@@ -6,28 +6,21 @@ A turn is one JSON object a line, `{"index": 3, "who": "agent", "turn": {...}}`,
 
 import json
 from collections.abc import Sequence
-from importlib.resources import files
 
-from sotopia_sdpo.play.dialogue import PLACEHOLDER, Message
+from sotopia_sdpo.play.dialogue import Message
 from sotopia_sdpo.text import whole_text
 
 
 SPEAKERS = {"gpt": "agent", "human": "partner", "system": "system"}
 
 
-def fill(name: str, values: dict[str, str]) -> str:
-    """Fill the placeholders of one of the package's prompts, in one pass: what is filled in is not looked at again."""
-    text = files("sotopia_sdpo").joinpath("prompts", name).read_text("utf-8").strip()
-    return PLACEHOLDER.sub(lambda match: values[match[1]], text)
-
-
 def instructions(first_turn: Message) -> str:
-    """Show what the agent was told, so that it cannot end the block it stands in."""
+    """Write what the agent was told, so that it cannot end the block it stands in."""
     return first_turn["value"].replace("</", "< /")
 
 
 def numbered(conversations: Sequence[Message], start: int, end: int | None = None) -> str:
-    """Show the turns from `start` to before `end`, a line each."""
+    """Write the turns from `start` to before `end`, a line each."""
     return "\n".join(
         json.dumps(
             {"index": index, "who": SPEAKERS[turn["from"]], "turn": _content(turn["value"])}, ensure_ascii=False
@@ -42,7 +35,7 @@ def choices(conversations: Sequence[Message], start: int, end: int) -> str:
 
 
 def _content(value: str) -> object:
-    """Show an action as the object it is."""
+    """Return an action as the object it is, and any other text as it is."""
     try:
         found = whole_text(json.loads(value))
     except (ValueError, RecursionError):

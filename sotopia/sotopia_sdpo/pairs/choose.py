@@ -1,4 +1,4 @@
-"""Ask a model which turns of a pair are its key segment.
+"""Ask an annotator which turns of a pair are its key segment.
 
 Comes in: a pair whose sides part in a turn of the agent's. Goes out: the question, with what reads its answer.
 Invariant: a segment that was chosen starts where the sides part and ends on a turn of the agent's.
@@ -6,28 +6,28 @@ Invariant: a segment that was chosen starts where the sides part and ends on a t
 
 from typing import NamedTuple
 
+from sotopia_sdpo import prompts
 from sotopia_sdpo.llm.ask import Question
-from sotopia_sdpo.pairs import verdicts
-from sotopia_sdpo.pairs.blocks import choices, fill, instructions, numbered
-from sotopia_sdpo.pairs.records import Bare, Negative, starts_at
-from sotopia_sdpo.pairs.segments import Parted, Segment
+from sotopia_sdpo.pairs.blocks import choices, instructions, numbered
+from sotopia_sdpo.pairs.indexed_answer import answer_schema, read_answer
+from sotopia_sdpo.pairs.records import SCORES, DialogueRecord, PlayedSide, starts_at
+from sotopia_sdpo.pairs.segments import PartedPair, Segment
 from sotopia_sdpo.play.actions import AnswerError
 
 
 PROMPT = "segment.txt"
 START, END = "start_index", "end_index"
-SCORES = ("goal", "relationship")
 
 
-class Choice(NamedTuple):
+class KeySegment(NamedTuple):
     """A segment, and why it was chosen."""
 
     segment: Segment
     reason: str
 
 
-def question_about(parted: Parted) -> Question[Choice]:
-    """Ask for the segment of a pair."""
+def segment_question(parted: PartedPair) -> Question[KeySegment]:
+    """Return the question for the key segment of a pair."""
     positive, start = parted.positive, parted.start
     first = starts_at(positive)
     values = {
@@ -41,17 +41,17 @@ def question_about(parted: Parted) -> Question[Choice]:
         "choices": choices(positive, start, len(positive)),
     }
 
-    def read(text: str) -> Choice:
-        (begins, ends), reason = verdicts.read(text, START, END)
+    def read(text: str) -> KeySegment:
+        (begins, ends), reason = read_answer(text, START, END)
         if begins != start:
             raise AnswerError(f"{START} is {begins}, expected {start}, where the two continuations part")
         if not start <= ends < len(positive) or positive[ends]["from"] != "gpt":
             raise AnswerError(f"{END} is {ends}, expected a turn of the agent's: one of {values['choices']}")
-        return Choice(parted.segment(ends + 1 - start), reason)
+        return KeySegment(parted.segment(ends + 1 - start), reason)
 
-    return Question(fill(PROMPT, values), "segment", verdicts.schema(START, END), read)
+    return Question(prompts.fill(prompts.read(PROMPT), values), "segment", answer_schema(START, END), read)
 
 
-def score_of(side: Bare, name: str) -> str:
+def score_of(side: DialogueRecord, name: str) -> str:
     """Write a score, where it is known."""
-    return f"{getattr(side, name):g}" if isinstance(side, Negative) else "an unknown score"
+    return f"{getattr(side, name):g}" if isinstance(side, PlayedSide) else "an unknown score"

@@ -1,4 +1,4 @@
-"""Take some of many by lot, always the same ones for a seed, whatever else is there and in whatever order."""
+"""Draw a seeded random sample: the same items for a seed, whatever else is there and in whatever order."""
 
 import hashlib
 from collections import defaultdict
@@ -16,20 +16,20 @@ def draw(
     name: Callable[[T], str],
     group: Callable[[T], Hashable] = lambda _: None,
 ) -> list[T]:
-    """Take at most `limit` items of every group, and keep their order.
+    """Draw at most `limit` items of every group, in their order.
 
     Args:
-        items: out of which.
-        limit: how many; None takes all.
-        seed: another one takes others.
-        name: what an item is called; its lot depends on this and the seed only.
-        group: what an item belongs to, by default all to one.
+        items: the population.
+        limit: the number of items; None takes all.
+        seed: another seed draws other items.
+        name: the name of an item; its rank depends on this and the seed only.
+        group: the group of an item, by default one for all.
     """
     if limit is None:
         return list(items)
     groups: dict[Hashable, list[int]] = defaultdict(list)
     for index, item in enumerate(items):
         groups[group(item)].append(index)
-    lots = [hashlib.sha256(f"{seed}/{name(item)}".encode()).digest() for item in items]
-    taken = {index for members in groups.values() for index in sorted(members, key=lots.__getitem__)[:limit]}
-    return [item for index, item in enumerate(items) if index in taken]
+    ranks = [hashlib.sha256(f"{seed}/{name(item)}".encode()).digest() for item in items]
+    drawn = {index for members in groups.values() for index in sorted(members, key=ranks.__getitem__)[:limit]}
+    return [item for index, item in enumerate(items) if index in drawn]

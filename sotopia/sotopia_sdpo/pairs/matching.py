@@ -1,16 +1,16 @@
 """Find, for every negative, the session that went better from the same point.
 
 Comes in: negatives and the sides of new sessions. Goes out: for each negative the best session of those that can be
-compared with it, or the reason why there is none. A session says itself which negative it comes from (episode, role,
-located turn), and is held against it turn by turn; places in a list mean nothing.
+compared with it, or the reason why there is none. A session itself names the negative that it comes from (episode,
+role, located turn), and is compared with it turn by turn; places in a list mean nothing.
 """
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from sotopia_sdpo.pairs.records import Located, Negative, Sided
+from sotopia_sdpo.pairs.records import LocatedSide, PairedSide, PlayedSide, PreferencePair
 from sotopia_sdpo.pairs.segments import NoSegment, parting
-from sotopia_sdpo.pairs.sides import Side, record_of
+from sotopia_sdpo.pairs.sides import EpisodeSide, record_of
 from sotopia_sdpo.pairs.tally import Tally
 from sotopia_sdpo.play.dialogue import Template
 from sotopia_sdpo.step_files import wrong_record
@@ -18,45 +18,67 @@ from sotopia_sdpo.store.base import Store
 from sotopia_sdpo.store.episode import Episode
 
 
-Origin = tuple[str, str, tuple[str, ...], int, int | None]
+StartingPoint = tuple[str, str, tuple[str, ...], int, int | None]
 """Where a session starts: the negative's episode, scenario, characters and role, and the located turn if any."""
 
 
 class NoPositive(ValueError):
-    """A negative without a better session; the text says why, in the same words for all of a kind."""
+    """A negative has no better session; the text says why, in the same words for all of a kind."""
 
 
-def origin_of_negative(negative: Negative) -> Origin:
-    """Say where the sessions that belong to a negative start."""
-    location = negative.location if isinstance(negative, Located) else None
-    return negative.episode, negative.env, tuple(negative.agents), negative.agent_position, location
+def start_of_negative(negative: PlayedSide) -> StartingPoint:
+    """Return where the sessions that belong to a negative start."""
+    return negative.episode, negative.env, tuple(negative.agents), negative.agent_position, location_of(negative)
 
 
-def origin_of_session(episode: Episode) -> Origin | None:
-    """Say where a session started; None for one that starts from no negative."""
+def start_of_session(episode: Episode) -> StartingPoint | None:
+    """Return where a session started; None for one that starts from no negative."""
     if episode.source_episode is None or episode.agent_position is None:
         return None
     agents = tuple(episode.agents)
     return episode.source_episode, episode.environment, agents, episode.agent_position, episode.location
 
 
-def by_origin(sides: Iterable[Side], negatives: Iterable[Negative], tally: Tally) -> dict[Origin, list[Side]]:
-    """Sort sessions by where they started, and count those that start from none of the negatives."""
-    found: dict[Origin, list[Side]] = {origin_of_negative(negative): [] for negative in negatives}
+def location_of(negative: PlayedSide) -> int | None:
+    """Return the located turn, where there is one."""
+    return negative.location if isinstance(negative, LocatedSide) else None
+
+
+def by_start(
+    sides: Iterable[EpisodeSide], negatives: Iterable[PlayedSide], tally: Tally
+) -> dict[StartingPoint, list[EpisodeSide]]:
+    """Group sessions by where they started, and count those that start from none of the negatives."""
+    found: dict[StartingPoint, list[EpisodeSide]] = {start_of_negative(negative): [] for negative in negatives}
     for side in sides:
-        origin = origin_of_session(side.episode)
-        if origin is None:
+        start = start_of_session(side.episode)
+        if start is None:
             tally.drop("that do not say which negative they start from")
-        elif origin not in found:
+        elif start not in found:
             tally.drop("that start from another negative")
         else:
             tally.keep()
-            found[origin].append(side)
+            found[start].append(side)
     return found
 
 
-def best_of(negative: Negative, sessions: Sequence[Side]) -> Side:
-    """Take the best session that can be compared with a negative, the earliest trial among equals.
+def better_pairs(
+    negatives: Sequence[PlayedSide], sessions: dict[StartingPoint, list[EpisodeSide]], tally: Tally
+) -> list[PreferencePair[PairedSide]]:
+    """Pair every negative with its best session, and count those without one."""
+    found = []
+    for negative in negatives:
+        try:
+            positive = best_of(negative, sessions[start_of_negative(negative)])
+        except NoPositive as err:
+            tally.drop(str(err))
+            continue
+        tally.keep()
+        found.append(pair_of(negative, positive.record))
+    return found
+
+
+def best_of(negative: PlayedSide, sessions: Sequence[EpisodeSide]) -> EpisodeSide:
+    """Return the best session that can be compared with a negative, the earliest trial among equals.
 
     Sessions with another partner than the negative's count only where there are none with the same.
 
@@ -82,42 +104,46 @@ def best_of(negative: Negative, sessions: Sequence[Side]) -> Side:
     return best
 
 
-def _check_comparable(negative: Negative, session: Negative) -> None:
-    """Make sure that a session parts from the negative in a turn of the agent's, and not before the located one."""
-    if not isinstance(negative, Located):
+def _check_comparable(negative: PlayedSide, session: PlayedSide) -> None:
+    """Check that a session parts from the negative in a turn of the agent's, and not before the located one."""
+    if not isinstance(negative, LocatedSide):
         if negative.conversations == session.conversations:
             raise NoSegment("with no difference")
     elif parting(negative.conversations, session.conversations) < negative.location:
         raise NoPositive("that part before the located turn")
 
 
-def has_same_partner(negative: Negative, session: Negative) -> bool:
-    """Tell whether two sides were played with the same partner, as far as they tell."""
+def has_same_partner(negative: PlayedSide, session: PlayedSide) -> bool:
+    """Return whether two sides were played with the same partner; true where that is not known."""
     return None in (negative.agent_model, session.agent_model) or _partner(negative) == _partner(session)
 
 
-def _partner(record: Negative) -> str | None:
-    """Name the partner; none in self-chat, where the agent may be a newer model by now."""
+def _partner(record: PlayedSide) -> str | None:
+    """Return the partner; None in self-chat, where the agent may be a newer model by now."""
     return None if record.agent_model == record.partner_model else record.partner_model
 
 
-def pair_of(negative: Negative, positive: Negative) -> tuple[Sided, Sided]:
-    """Make the two records of a pair; what is said of the pair stands on both."""
-    location = negative.location if isinstance(negative, Located) else None
+def pair_of(negative: PlayedSide, positive: PlayedSide) -> PreferencePair[PairedSide]:
+    """Make the two records of a pair; the facts about the pair are on both."""
+    location = location_of(negative)
     shared = {
         "pair": negative.name if location is None else f"{negative.name}@{location}",
         "location": location,
-        "location_reason": negative.reason if isinstance(negative, Located) else None,
+        "location_reason": negative.reason if isinstance(negative, LocatedSide) else None,
         "goal_gain": positive.goal - negative.goal,
         "relationship_gain": positive.relationship - negative.relationship,
     }
     plain = {name: value for name, value in negative.dump().items() if name not in ("location", "reason")}
-    negative_side = Sided(**{**plain, **shared, "side": "negative"})
-    return negative_side, Sided(**{**positive.dump(), **shared, "side": "positive"})
+    return PreferencePair(
+        PairedSide(**{**plain, **shared, "side": "negative"}),
+        PairedSide(**{**positive.dump(), **shared, "side": "positive"}),
+    )
 
 
-def check_negatives(path: Path, negatives: Sequence[Negative], store: Store, template: Template, writer: str) -> None:
-    """Hold the negatives of a file against their stored episodes.
+def check_negatives(
+    path: Path, negatives: Sequence[PlayedSide], store: Store, template: Template, writer: str
+) -> None:
+    """Check the negatives of a file against their stored episodes.
 
     Raises:
         UserError: the first one whose episode is not there, or is another dialogue.
@@ -133,4 +159,4 @@ def check_negatives(path: Path, negatives: Sequence[Negative], store: Store, tem
             raise wrong_record(path, number, f"its episode {negative.episode} cannot be used ({err})", writer) from err
         for name in ("conversations", "env", "agents", "goal", "relationship"):
             if getattr(stored, name) != getattr(negative, name):
-                raise wrong_record(path, number, f"{name} is not that of its episode {negative.episode}", writer)
+                raise wrong_record(path, number, f"{name} differs from its episode {negative.episode}", writer)

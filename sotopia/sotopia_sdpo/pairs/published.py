@@ -36,5 +36,5 @@ def shares_table(published: Published, values: Sequence[int]) -> str:
 
 
 def bucket_of(buckets: Sequence[int], value: int) -> int:
-    """Say which bucket a value falls into: the largest one that is not above it."""
+    """Return the bucket of a value: the largest one that is not above it."""
     return max((bucket for bucket in buckets if bucket <= value), default=buckets[0])

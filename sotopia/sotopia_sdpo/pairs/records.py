@@ -1,14 +1,14 @@
 """The records of the step files: an agent's dialogue, where it comes from, and what each step adds.
 
 Comes in: the records of a file. Goes out: models, checked, or one line that names file, record, what was expected and
-the script that writes it. Fields of others are kept. Invariant: a Pair's two records say that they belong together,
-so a record that was lost can never shift the ones after it.
+the script that writes it. Fields of others are kept. Invariant: both records of a pair name the pair, so a record that
+was lost can never shift the ones after it.
 """
 
 from collections.abc import Sequence
 from math import isfinite
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple, Self, TypeVar
+from typing import Annotated, Any, Generic, Literal, NamedTuple, Self, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, ValidationError, model_validator
 
@@ -17,19 +17,24 @@ from sotopia_sdpo.play.dialogue import Message, check_location
 from sotopia_sdpo.step_files import read_list, wrong_record
 
 
-SidesName = Literal["negative", "positive"]
-SIDES: tuple[SidesName, SidesName] = ("negative", "positive")
+Position = Literal[0, 1]
+"""Which of an episode's two agents."""
+SideName = Literal["negative", "positive"]
+SIDES: tuple[SideName, SideName] = ("negative", "positive")
+SCORES = ("goal", "relationship")
+"""What sessions are compared by: first the goal, then the relationship."""
+MOST_SHOWN_VALUE = 60
 
 
 def check_score(score: Any) -> Any:
-    """Make sure that a score is a number.
+    """Check that a score is a finite number.
 
     Raises:
-        ValueError: if it is not, or not a finite one.
+        ValueError: if it is not.
     """
     is_number = isinstance(score, int | float) and not isinstance(score, bool)
     if not is_number or (isinstance(score, float) and not isfinite(score)):
-        raise ValueError(f"expected a number, found {str(score)[:60]!r}")
+        raise ValueError(f"expected a number, found {str(score)[:MOST_SHOWN_VALUE]!r}")
     return score
 
 
@@ -37,7 +42,7 @@ Score = Annotated[int | float, BeforeValidator(check_score)]
 
 
 def check_dialogue(conversations: list[Message]) -> list[Message]:
-    """Make sure that a dialogue starts with a human turn, alternates, and ends on a turn of the agent's.
+    """Check that a dialogue starts with a human turn, alternates, and ends on a turn of the agent's.
 
     Raises:
         ValueError: if it does not; the text says which turn.
@@ -55,32 +60,32 @@ def check_dialogue(conversations: list[Message]) -> list[Message]:
 
 
 def starts_at(conversations: Sequence[Message]) -> int:
-    """Say where the first human turn stands: after a leading system turn."""
+    """Return the index of the first human turn: 0, or 1 after a system turn."""
     return int(bool(conversations) and conversations[0].get("from") == "system")
 
 
 Conversations = Annotated[list[Message], AfterValidator(check_dialogue)]
 
 
-class Bare(BaseModel):
-    """A dialogue in the published form, of which nothing else is known."""
+class DialogueRecord(BaseModel):
+    """One agent's dialogue in the published form, of which nothing else is known."""
 
     model_config = ConfigDict(extra="allow")
 
     conversations: Conversations
 
     def dump(self) -> dict[str, Any]:
-        """Give it as a file holds it: without our fields that are not set, with all of others'."""
+        """Return it as a file has it: our fields that are set, and all fields of others."""
         return {**self.model_dump(exclude_none=True), **(self.model_extra or {})}
 
 
-class Negative(Bare):
-    """An agent's side of an episode, with the scores of that side."""
+class PlayedSide(DialogueRecord):
+    """One agent's side of an episode, with that side's scores: an expert's, a negative or a positive."""
 
     episode: str
     env: str
     agents: tuple[str, str]
-    agent_position: Literal[0, 1]
+    agent_position: Position
     goal: Score
     relationship: Score
     agent_model: str | None = None
@@ -88,16 +93,16 @@ class Negative(Bare):
 
     @property
     def name(self) -> str:
-        """Say which side of which episode it is."""
+        """The episode and the role, which identify a side."""
         return f"{self.episode}/{self.agent_position}"
 
     @property
     def scores(self) -> tuple[Score, Score]:
-        """The order in which sessions are better or worse: by goal, then by relationship."""
+        """What orders sessions from worse to better: the goal, then the relationship."""
         return self.goal, self.relationship
 
 
-class Located(Negative):
+class LocatedSide(PlayedSide):
     """A negative with the turn that went wrong."""
 
     location: int
@@ -109,10 +114,10 @@ class Located(Negative):
         return self
 
 
-class Sided(Negative):
-    """One side of a pair."""
+class PairedSide(PlayedSide):
+    """One of the two sides of a preference pair."""
 
-    side: SidesName
+    side: SideName
     pair: str
     location: int | None = None
     location_reason: str | None = None
@@ -132,14 +137,15 @@ class Sided(Negative):
         return self
 
 
-class Pair(NamedTuple):
-    """Two sides of one beginning."""
-
-    negative: Bare
-    positive: Bare
+R = TypeVar("R", bound=DialogueRecord)
+P = TypeVar("P", bound=PlayedSide)
 
 
-R = TypeVar("R", bound=Bare)
+class PreferencePair(NamedTuple, Generic[R]):
+    """A negative and a positive that start from the same point."""
+
+    negative: R
+    positive: R
 
 
 def read_records(path: Path, model: type[R], writer: str) -> list[R]:
@@ -148,41 +154,57 @@ def read_records(path: Path, model: type[R], writer: str) -> list[R]:
     Raises:
         UserError: the first record that is wrong.
     """
-    return [_read(path, number, row, model, writer) for number, row in enumerate(read_list(path, writer))]
+    return [read_record(path, number, row, model, writer) for number, row in enumerate(read_list(path, writer))]
 
 
-def read_pairs(path: Path, writer: str) -> list[Pair]:
-    """Read a file of pairs: ours, whose records say what they belong to, or one in the published form, which do not.
+def read_sides(path: Path, model: type[P], writer: str) -> list[P]:
+    """Read a step file whose records are sides of episodes.
+
+    Raises:
+        UserError: the first record that is wrong, or is a side again.
+    """
+    sides = read_records(path, model, writer)
+    check_unique(path, [side.name for side in sides], writer)
+    return sides
+
+
+def read_pairs(path: Path, writer: str) -> list[PreferencePair[DialogueRecord]]:
+    """Read a file of pairs: ours, whose records name their pair, or one in the published form, where they do not.
 
     Raises:
         UserError: the first record that is wrong, or that has lost its other side.
     """
     rows = read_list(path, writer)
     is_ours = any(isinstance(row, dict) and ("pair" in row or "side" in row) for row in rows)
-    sides = [_read(path, number, row, Sided if is_ours else Bare, writer) for number, row in enumerate(rows)]
+    model = PairedSide if is_ours else DialogueRecord
+    sides = [read_record(path, number, row, model, writer) for number, row in enumerate(rows)]
     for number, side in enumerate(sides):
-        if isinstance(side, Sided):
+        if isinstance(side, PairedSide):
             _check_adjacent(path, number, side, sides[number - number % 2], writer)
     if len(sides) % 2:
         reason = "it has no positive after it, expected pairs of a negative and its positive"
         raise wrong_record(path, len(sides) - 1, reason, writer)
-    if is_ours:
-        check_unique(path, [f"{side.pair} ({side.side})" for side in sides if isinstance(side, Sided)], writer)
-    return [Pair(negative, positive) for negative, positive in zip(sides[::2], sides[1::2], strict=True)]
+    check_unique(path, [f"{side.pair} ({side.side})" for side in sides if isinstance(side, PairedSide)], writer)
+    return [PreferencePair(*both) for both in zip(sides[::2], sides[1::2], strict=True)]
 
 
-def _check_adjacent(path: Path, number: int, side: Sided, first: Bare, writer: str) -> None:
-    """Hold a record of ours against its place in the file and against the first record of its pair."""
+def _check_adjacent(path: Path, number: int, side: PairedSide, first: DialogueRecord, writer: str) -> None:
+    """Check a record of ours against its place in the file and against the first record of its pair."""
     expected = SIDES[number % 2]
     if side.side != expected:
         raise wrong_record(path, number, f"side is {side.side!r}, expected {expected!r} here", writer)
-    if isinstance(first, Sided) and side.pair != first.pair:
+    if isinstance(first, PairedSide) and side.pair != first.pair:
         raise wrong_record(path, number, f"pair is {side.pair!r}, expected {first.pair!r} here", writer)
 
 
-def _read(path: Path, number: int, row: Any, model: type[R], writer: str) -> R:
+def read_record(path: Path, number: int, row: Any, model: type[R], writer: str) -> R:
+    """Read one record of a file.
+
+    Raises:
+        UserError: if it is wrong.
+    """
     if not isinstance(row, dict):
-        raise wrong_record(path, number, f"expected an object, found {str(row)[:60]!r}", writer)
+        raise wrong_record(path, number, f"expected an object, found {str(row)[:MOST_SHOWN_VALUE]!r}", writer)
     try:
         return model.model_validate(row)
     except ValidationError as err:
@@ -190,13 +212,13 @@ def _read(path: Path, number: int, row: Any, model: type[R], writer: str) -> R:
 
 
 def check_unique(path: Path, keys: Sequence[str], writer: str) -> None:
-    """Make sure that no record says the same as an earlier one.
+    """Check that no key comes twice.
 
     Raises:
-        UserError: the first one that does.
+        UserError: the first record that has the key of an earlier one.
     """
     seen: dict[str, int] = {}
     for number, key in enumerate(keys):
         if key in seen:
-            raise wrong_record(path, number, f"{key} is record {seen[key]} again", writer)
+            raise wrong_record(path, number, f"{key} repeats record {seen[key]}", writer)
         seen[key] = number

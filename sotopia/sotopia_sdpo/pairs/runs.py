@@ -4,7 +4,6 @@ Comes in: a store and what was typed. Goes out: the tags that are meant. Nothing
 long as they have one agent and one evaluator, since scores of two evaluators cannot be compared.
 """
 
-import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -12,10 +11,10 @@ from sotopia_sdpo.errors import UserError
 from sotopia_sdpo.llm.spec import name_of, without_address
 from sotopia_sdpo.store.base import Store
 from sotopia_sdpo.store.episode import Episode
-from sotopia_sdpo.world.tasks import TASK_NAMES
+from sotopia_sdpo.store.tag import task_in
+from sotopia_sdpo.world.tasks import TASKS
 
 
-TASK_IN_TAG = re.compile(rf"_({'|'.join(TASK_NAMES)})_trial\d+$")
 UNKNOWN = "unknown"
 
 
@@ -42,13 +41,13 @@ class StoredRun(NamedTuple):
 
 
 def task_of_episode(episode: Episode) -> str:
-    """Say which task an episode was sampled for: as recorded, else by its tag."""
-    found = TASK_IN_TAG.search(episode.tag)
-    return str(episode.settings.get("task") or (found[1] if found else ""))
+    """Return the task that an episode was sampled for: as recorded, else by its tag."""
+    in_tag = task_in(episode.tag)
+    return str(episode.settings.get("task") or (in_tag if in_tag in TASKS else ""))
 
 
 def stored_runs(store: Store) -> list[StoredRun]:
-    """Look at one episode of every tag."""
+    """Return the runs of a store, by one episode of every tag."""
     firsts = (next(iter(store.episodes(tag)), None) for tag in sorted(store.counts().episodes))
     return [run_of(first) for first in firsts if first is not None]
 
@@ -65,10 +64,10 @@ def choose_runs(store: Store, task: str, wanted: Wanted, mixed_agents: bool = Fa
     """Choose the runs that are meant.
 
     Args:
-        store: where they are.
-        task: which one they were sampled for; tags that are named may be of any.
+        store: the episodes.
+        task: the task they were sampled for; runs named by tag may be of any.
         wanted: what was typed.
-        mixed_agents: let runs of several agents and evaluators through, as experts for SFT.
+        mixed_agents: allow runs of several agents and evaluators, as experts for SFT.
 
     Raises:
         UserError: if there are none, or not of one agent and evaluator; the line lists what there is.
@@ -77,7 +76,7 @@ def choose_runs(store: Store, task: str, wanted: Wanted, mixed_agents: bool = Fa
     if wanted.tags:
         by_tag = {run.tag: run for run in runs}
         if missing := [tag for tag in wanted.tags if tag not in by_tag]:
-            raise UserError(f"--tag {missing[0]}: {store.url} has no episodes of it; it has {_listed(by_tag)}")
+            raise UserError(f"--tag {missing[0]}: {store.url} has no episodes with this tag; it has {_listed(by_tag)}")
         return [by_tag[tag] for tag in dict.fromkeys(wanted.tags)]
     of_task = [run for run in runs if run.task == task]
     if not of_task:
@@ -91,13 +90,13 @@ def choose_runs(store: Store, task: str, wanted: Wanted, mixed_agents: bool = Fa
         if len(names) > 1 and not mixed_agents:
             option = "--models" if what == "agent" else "--evaluator-model"
             raise UserError(
-                f"the episodes of task {task} are of {len(names)} {what}s: {_listed(names)}; give {option}"
+                f"the episodes of task {task} are of {len(names)} {what}s: {_listed(names)}; choose one with {option}"
             )
     return found
 
 
 def _fits(run: StoredRun, wanted: Wanted) -> bool:
-    """Hold a run against what was typed; a model may have moved to another address."""
+    """Check a run against what was typed; a model may have moved to another address."""
     models = {without_address(name_of(model)) for model in wanted.models}
     partner, evaluator = (
         without_address(name_of(name)) if name else "" for name in (wanted.partner, wanted.evaluator)

@@ -9,7 +9,7 @@ have the same number of messages, hence of agent turns, which is what the loss n
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from sotopia_sdpo.pairs.records import Pair, starts_at
+from sotopia_sdpo.pairs.records import DialogueRecord, PreferencePair, starts_at
 from sotopia_sdpo.pairs.tally import Tally
 from sotopia_sdpo.play.dialogue import Message
 
@@ -19,11 +19,11 @@ Segment = tuple[int, int]
 
 
 class NoSegment(ValueError):
-    """Two dialogues that cannot be compared; the text says why, in the same words for all of a kind."""
+    """Two dialogues cannot be compared; the text says why, in the same words for all of a kind."""
 
 
 def parting(negative: Sequence[Message], positive: Sequence[Message]) -> int:
-    """Say at which index the two dialogues part.
+    """Return the index at which two dialogues part.
 
     Raises:
         NoSegment: if they do not, if one is over before the other goes on differently, or if it is the partner who
@@ -41,10 +41,10 @@ def parting(negative: Sequence[Message], positive: Sequence[Message]) -> int:
     return index
 
 
-class Parted(NamedTuple):
+class PartedPair(NamedTuple):
     """A pair whose sides part in a turn of the agent's."""
 
-    pair: Pair
+    pair: PreferencePair[DialogueRecord]
     start: int
     """The index of that turn."""
 
@@ -59,11 +59,11 @@ class Parted(NamedTuple):
         return self.pair.positive.conversations
 
     def segment(self, length: int) -> Segment:
-        """Give the segment of so many messages, or as many as the shorter session has."""
+        """Return the segment of this many messages, or as many as the shorter session has."""
         return self.start, min(self.start + length, len(self.negative), len(self.positive))
 
     def cut(self, segment: Segment, reason: str) -> list[dict[str, Any]]:
-        """Cut both sides at the end of the segment, and say on both why it is this one."""
+        """Cut both sides at the end of the segment, and write on both why it is this one."""
         start, end = segment
         return [
             {**side.dump(), "conversations": side.conversations[:end], "segment": [start, end], "reason": reason}
@@ -71,12 +71,12 @@ class Parted(NamedTuple):
         ]
 
 
-def parted_pairs(pairs: Sequence[Pair], tally: Tally) -> list[Parted]:
-    """Keep the pairs that can be compared, and count the others by reason."""
+def parted_pairs(pairs: Sequence[PreferencePair[DialogueRecord]], tally: Tally) -> list[PartedPair]:
+    """Return the pairs that can be compared, and count the others by reason."""
     found = []
     for pair in pairs:
         try:
-            found.append(Parted(pair, parting(pair.negative.conversations, pair.positive.conversations)))
+            found.append(PartedPair(pair, parting(pair.negative.conversations, pair.positive.conversations)))
         except NoSegment as err:
             tally.drop(str(err))
     return found

@@ -1,14 +1,15 @@
 """Turn episodes into the dialogues of their agents, with the scores of that side.
 
-Comes in: the runs that are meant. Goes out: one Negative record a side (a positive has the same fields), in the order
-of the episodes' keys, and a count of every episode and side that cannot be used, by reason.
+Comes in: the runs that are meant. Goes out: one record a side, in the order of the episodes' keys, and a count of
+every episode and side that cannot be used, by reason.
 """
 
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from sotopia_sdpo.errors import UserError
-from sotopia_sdpo.pairs.records import Negative, Score, check_dialogue
+from sotopia_sdpo.pairs.draw import draw
+from sotopia_sdpo.pairs.records import PlayedSide, Position, Score, check_dialogue
 from sotopia_sdpo.pairs.runs import StoredRun
 from sotopia_sdpo.pairs.tally import Tally
 from sotopia_sdpo.play.dialogue import Template, session_of, sharegpt_of
@@ -16,23 +17,23 @@ from sotopia_sdpo.store.base import Store
 from sotopia_sdpo.store.episode import Episode
 
 
-class Side(NamedTuple):
-    """One agent's side of an episode."""
+class EpisodeSide(NamedTuple):
+    """The record of one agent's side, with the episode it was made from."""
 
     episode: Episode
-    record: Negative
+    record: PlayedSide
 
 
 def sides_of(
     store: Store, runs: Sequence[StoredRun], template: Template, tally: Tally, both: bool = False
-) -> Iterator[Side]:
+) -> Iterator[EpisodeSide]:
     """Render the sides of all scored episodes of some runs.
 
     Args:
-        store: where the episodes are.
-        runs: which are meant.
+        store: the episodes.
+        runs: the runs that are meant.
         template: the wording that the agent was prompted with.
-        tally: is told what is left out.
+        tally: counts what is left out.
         both: take both sides, whoever played them; otherwise the target's, which are both in self-chat.
 
     Raises:
@@ -40,40 +41,40 @@ def sides_of(
     """
     for run in runs:
         for episode in store.episodes(run.tag):
-            positions = (0, 1) if both else target_positions(episode)
+            positions: tuple[Position, ...] = (0, 1) if both else target_positions(episode)
             if episode.status != "scored":
                 tally.drop(f"{episode.status} episode", len(positions))
                 continue
             _check_template(episode, template)
             for position in positions:
                 try:
-                    yield Side(episode, record_of(episode, position, template))
+                    yield EpisodeSide(episode, record_of(episode, position, template))
                 except ValueError as err:
                     tally.drop(f"unusable: {err}")
 
 
-def target_positions(episode: Episode) -> tuple[int, ...]:
-    """Say which sides are the target's: its own, or both in self-chat."""
-    if episode.agent_position is None and len(set(episode.models[1:])) == 1:
+def target_positions(episode: Episode) -> tuple[Position, ...]:
+    """Return which sides are the target's: its own, or both in self-chat."""
+    if episode.is_self_chat:
         return 0, 1
-    return (episode.position,)
+    return (1,) if episode.position else (0,)
 
 
 def _check_template(episode: Episode, template: Template) -> None:
     sampled, given = episode.settings.get("prompt_template"), template.fingerprint
     if sampled not in (None, given):
         raise UserError(
-            f"tag {episode.tag}: its episodes were sampled with prompt template {sampled}, this one is {given}; "
-            "give that one (--prompt-template), since agents are trained on what they are prompted with"
+            f"tag {episode.tag}: its episodes were sampled with prompt template {sampled}, found {given}; "
+            "pass theirs with --prompt-template, since agents are trained on what they are prompted with"
         )
 
 
-def record_of(episode: Episode, position: int, template: Template) -> Negative:
+def record_of(episode: Episode, position: Position, template: Template) -> PlayedSide:
     """Render one side of a scored episode.
 
     Raises:
         ValueError: if the episode has no scores, is no session of two agents who take turns, the agent says nothing,
-            or a score is not there.
+            or a score is missing.
     """
     if episode.status != "scored":
         raise ValueError(f"{episode.status} episode")
@@ -83,7 +84,7 @@ def record_of(episode: Episode, position: int, template: Template) -> Negative:
     if len(dialogue) < 2:
         raise ValueError("the agent never has its turn")
     agent, partner = episode.players_from(position) or (None, None)
-    return Negative(
+    return PlayedSide(
         conversations=check_dialogue(dialogue),
         episode=episode.pk,
         env=episode.environment,
@@ -103,3 +104,11 @@ def _score(episode: Episode, position: int, dimension: str) -> Score:
     if score is None:
         raise ValueError(f"no score of {dimension}")
     return int(score) if score == int(score) else score
+
+
+def sample_of(sides: Sequence[PlayedSide], limit: int | None, seed: int, tally: Tally) -> list[PlayedSide]:
+    """Draw at most `limit` sides; count these as kept and the others as dropped."""
+    drawn = draw(sides, limit, seed, lambda side: side.name)
+    tally.drop("over --limit", len(sides) - len(drawn))
+    tally.keep(len(drawn))
+    return drawn

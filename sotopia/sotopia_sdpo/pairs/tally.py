@@ -1,8 +1,15 @@
 """Count what a step keeps and what it drops, by reason, so that the numbers add up to what came in."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any, TypeVar
+
+from sotopia_sdpo.errors import UserError
+from sotopia_sdpo.step_files import write_json
+
+
+T = TypeVar("T")
 
 
 class Tally:
@@ -19,9 +26,17 @@ class Tally:
         self.kept += count
 
     def drop(self, reason: str, count: int = 1) -> None:
-        """Count what is not."""
+        """Count what is dropped."""
         if count:
             self.dropped[reason] += count
+
+    def only(self, items: Iterable[T], fits: Callable[[T], bool], reason: str) -> Iterator[T]:
+        """Pass on the items that fit, and count the others as dropped."""
+        for item in items:
+            if fits(item):
+                yield item
+            else:
+                self.drop(reason)
 
     @property
     def total(self) -> int:
@@ -29,13 +44,31 @@ class Tally:
         return self.kept + self.dropped.total()
 
     def line(self, paths: Sequence[Path] | None = None) -> str:
-        """Sum up on one line: kept, dropped by reason, written where if that is to be said."""
+        """Sum up on one line: kept, dropped by reason, and the files written, if any are given."""
         reasons = ", ".join(f"{count} {reason}" for reason, count in self.dropped.most_common())
         left = f" ({reasons})" if reasons else ""
         written = "" if paths is None else f" -> {', '.join(map(str, paths)) or 'nothing written'}"
         return f"kept {self.kept} of {self.total} {self.unit}{left}{written}"
 
 
+def write_kept(tally: Tally, what: str, files: Sequence[tuple[Path, list[Any]]], remedy: str = "") -> None:
+    """Write what a step kept, and print the line.
+
+    Args:
+        tally: the counts of the step.
+        what: the name of one of the things that it keeps.
+        files: the paths and their records.
+        remedy: what helps if there is none.
+
+    Raises:
+        UserError: if nothing was kept; then nothing is written.
+    """
+    if not tally.kept:
+        raise UserError(f"no {what} is left: {tally.line()}{remedy}")
+    write_json(files)
+    print(tally.line([path for path, _ in files]))
+
+
 def mean(values: Sequence[float]) -> str:
-    """Write a mean, or that there is none."""
+    """Write a mean, or `-` if there are no values."""
     return f"{sum(values) / len(values):.2f}" if values else "-"

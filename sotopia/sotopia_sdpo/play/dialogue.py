@@ -6,13 +6,11 @@ partner's first action if the agent speaks second; every other turn is one JSON 
 Invariant: the chat only grows at its end, so a server's prefix cache holds for all that was sent before.
 """
 
-import hashlib
-import re
 from collections.abc import Sequence
-from importlib.resources import files
 from pathlib import Path
 from typing import NamedTuple
 
+from sotopia_sdpo import prompts
 from sotopia_sdpo.errors import UserError
 from sotopia_sdpo.play.actions import NONE_TEXT, Action, from_json, from_text
 
@@ -21,8 +19,6 @@ MAX_TURNS = 20
 """Turns of both agents together, as in SOTOPIA."""
 
 TEMPLATE_FILE = "agent.txt"
-FINGERPRINT_LENGTH = 8
-PLACEHOLDER = re.compile(r"\{\{\s*(\w*)\s*\}\}")
 PLACEHOLDERS = ("agent", "partner", "background", "max_turns", "first_action")
 ENVIRONMENT = "Environment"
 STARTS = "Conversation Starts:"
@@ -51,24 +47,26 @@ class Template:
             UserError: if one is unknown, or the background has no place.
         """
         self.text = text.strip()
-        names = PLACEHOLDER.findall(self.text)
-        known = ", ".join(f"{{{{{name}}}}}" for name in PLACEHOLDERS)
-        if unknown := [name for name in names if name not in PLACEHOLDERS]:
-            raise UserError(f"{source}: unknown placeholder {{{{{unknown[0]}}}}}; known are {known}")
+        try:
+            prompts.check(self.text, PLACEHOLDERS)
+        except ValueError as err:
+            raise UserError(f"{source}: {err}") from err
+        names = prompts.PLACEHOLDER.findall(self.text)
         if "background" not in names:
+            known = prompts.listed(PLACEHOLDERS)
             raise UserError(f"{source}: expected the placeholder {{{{background}}}}, found none; known are {known}")
         self.places_first_action = "first_action" in names
 
     @property
     def fingerprint(self) -> str:
         """Name the wording in a few characters, as episodes store it."""
-        return hashlib.sha256(self.text.encode()).hexdigest()[:FINGERPRINT_LENGTH]
+        return prompts.fingerprint(self.text)
 
     def fill(self, agent: str, partner: str, background: str, first_action: str) -> str:
         """Write the first human turn; the partner's first action goes to its placeholder, else to the end."""
         values = dict(agent=agent, partner=partner, background=background, first_action=first_action)
         values["max_turns"] = str(MAX_TURNS)
-        text = PLACEHOLDER.sub(lambda match: values[match[1]], self.text).rstrip()
+        text = prompts.fill(self.text, values).rstrip()
         if not first_action or self.places_first_action:
             return text
         return f"{text}\n\n{first_action}"
@@ -81,7 +79,7 @@ def load_template(path: str | Path | None = None) -> Template:
         UserError: if the file cannot be read, or is no template.
     """
     if path is None:
-        return Template(files("sotopia_sdpo").joinpath("prompts", TEMPLATE_FILE).read_text("utf-8"), TEMPLATE_FILE)
+        return Template(prompts.read(TEMPLATE_FILE), TEMPLATE_FILE)
     try:
         return Template(Path(path).read_text("utf-8"), str(path))
     except (OSError, UnicodeDecodeError) as err:

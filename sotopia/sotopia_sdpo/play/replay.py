@@ -55,7 +55,7 @@ def load_origins(path: Path, task: Task, store: Store) -> tuple[list[Origin], in
     origins = []
     for number, row in enumerate(rows):
         try:
-            origins.append(_origin(row, store, task.name == "hpos"))
+            origins.append(_origin(row, store, task.replays))
         except ValueError as err:
             raise wrong_record(path, number, err, task.file.writer) from err
     unique = list(dict.fromkeys(origins))

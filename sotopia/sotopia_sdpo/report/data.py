@@ -1,6 +1,6 @@
 """Everything a page shows, as one JSON value.
 
-Comes in: pairs as `shown_pairs` gives them. Goes out: totals, histograms, scenarios, and for every pair the shared
+Comes in: pairs as `shown_pairs` reads them. Goes out: totals, histograms, scenarios, and for every pair the shared
 history once and the rest of both sides. Invariant: indices are those of `conversations`, as in the file.
 """
 
@@ -10,17 +10,18 @@ from itertools import takewhile
 from typing import Any
 
 from sotopia_sdpo.pairs.published import LOCATED_TURNS, SEGMENT_LENGTHS
+from sotopia_sdpo.pairs.records import SCORES, PreferencePair
 from sotopia_sdpo.report.histograms import Histogram, counted, of_gains
-from sotopia_sdpo.report.reading import ShownPair
+from sotopia_sdpo.report.reading import ShownSide
 from sotopia_sdpo.report.turns import Line, Opening, lines_of, names_of, opening_of, scenario_of
 
 
-SCORES = ("goal", "relationship")
 BOTH_SPEAKERS = "Messages of both speakers."
 INFERRED = "Not recorded in this file, so counted from the first difference."
 
 View = dict[str, Any]
 """A JSON object of the page."""
+ShownPair = PreferencePair[ShownSide]
 
 
 def report_of(pairs: Sequence[ShownPair]) -> View:
@@ -39,18 +40,18 @@ def report_of(pairs: Sequence[ShownPair]) -> View:
     return {
         "scenarios": _scenarios(texts),
         "means": {score: _means(views, score) for score in SCORES},
-        "histograms": [histogram.record() for histogram in histograms_of(views)],
+        "histograms": [histogram.as_json() for histogram in histograms_of(views)],
         "pairs": views,
     }
 
 
 def _scenario_key(pair: ShownPair, opening: Opening) -> str:
-    """Say what tells a scenario from others: its id, else its text; empty where the file has neither."""
+    """Return what identifies a scenario: its id, else its text; empty where the file has neither."""
     return pair.negative.env or scenario_of(opening.background)
 
 
 def _scenarios(texts: dict[str, str]) -> list[View]:
-    """Name every scenario; those with one text are told apart by their ids."""
+    """Label every scenario; those with the same text also by their ids."""
     counts = Counter(texts.values())
     return [
         {"key": key, "text": text, "label": f"{text} ({key})" if counts[text] > 1 else text}
@@ -88,18 +89,19 @@ def view_of(pair: ShownPair, opening: Opening) -> View:
 
 
 def _shared(dialogues: Sequence[Sequence[Line]], segments: Sequence[tuple[int, int] | None]) -> list[Line]:
-    """Take the lines that both sides begin with, none of them in a segment."""
+    """Return the lines that both sides begin with, none of them in a segment."""
     ends = [segment[0] for segment in segments if segment]
     same = takewhile(lambda both: both[0] == both[1], zip(*dialogues, strict=False))
-    return [line for line, _ in same if all(line.index < end for end in ends)]
+    return [line for line, _ in same if all(line.at < end for end in ends)]
 
 
 def _gain(pair: ShownPair, score: str) -> float | None:
     """Subtract the scores; where they are not in the file, take the gain that is."""
     negative, positive = (getattr(side, score) for side in pair)
     if negative is None or positive is None:
-        return getattr(pair.negative, f"{score}_gain")
-    return positive - negative
+        found: float | None = getattr(pair.negative, f"{score}_gain")
+        return found
+    return float(positive - negative)
 
 
 def _means(views: Sequence[View], score: str) -> list[float] | None:
@@ -133,7 +135,7 @@ def _partly(note: str, count: int, total: int) -> str:
 
 def _inferred(views: Sequence[View]) -> list[Histogram]:
     """Count the same in a bare file of cut pairs, where what differs up to the end is what would be trained on."""
-    starts = [(view["sides"][0][0].index, view["lengths"][0]) for view in views if view["sides"][0]]
+    starts = [(view["sides"][0][0].at, view["lengths"][0]) for view in views if view["sides"][0]]
     lengths = [length - start for start, length in starts]
     return [
         counted("Length of what differs", f"{BOTH_SPEAKERS} {INFERRED}", lengths, SEGMENT_LENGTHS),

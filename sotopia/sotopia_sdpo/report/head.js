@@ -41,8 +41,8 @@ function showTotals() {
 }
 
 function chart({ title, note, bars }) {
-  const total = bars.reduce((sum, bar) => sum + bar.count, 0);
-  const share = (bar) => (total ? bar.count / total : 0);
+  const total = bars.reduce((sum, bar) => sum + bar.height, 0);
+  const share = (bar) => (total ? bar.height / total : 0);
   const largest = Math.max(0.01, ...bars.map((bar) => Math.max(share(bar), bar.published ?? 0)));
   const isCompared = bars.some((bar) => bar.published !== null);
   const rows = bars.map((bar) => {
@@ -54,7 +54,7 @@ function chart({ title, note, bars }) {
       {},
       el("th", { scope: "row" }, bar.label),
       el("td", { class: "track", "aria-hidden": "true" }, el("div", {}, marks)),
-      el("td", {}, bar.count.toLocaleString("en")),
+      el("td", {}, bar.height.toLocaleString("en")),
       el("td", {}, percent(share(bar))),
       published,
     );

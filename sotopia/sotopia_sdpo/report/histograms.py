@@ -20,7 +20,8 @@ class Bar(NamedTuple):
     """One line of a histogram."""
 
     label: str
-    count: int
+    height: int
+    """How many of the numbers are in its bin."""
     published: float | None = None
 
 
@@ -31,8 +32,8 @@ class Histogram(NamedTuple):
     note: str
     bars: list[Bar]
 
-    def record(self) -> dict[str, Any]:
-        """Give it as JSON."""
+    def as_json(self) -> dict[str, Any]:
+        """Return it as the page reads it."""
         return {"title": self.title, "note": self.note, "bars": [bar._asdict() for bar in self.bars]}
 
 

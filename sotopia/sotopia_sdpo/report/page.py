@@ -9,14 +9,14 @@ import base64
 import hashlib
 import html
 import json
-import re
 from importlib.resources import files
 from typing import Any
+
+from sotopia_sdpo.prompts import fill
 
 
 PACKAGE = "sotopia_sdpo.report"
 SCRIPTS = ("head.js", "pair.js", "page.js")
-PLACEHOLDER = re.compile(r"\{\{(\w+)\}\}")
 
 
 def page_of(report: dict[str, Any], name: str) -> str:
@@ -35,8 +35,7 @@ def page_of(report: dict[str, Any], name: str) -> str:
         "script_hash": f"sha256-{digest}",
         "data": json_in_html(report),
     }
-    # One pass, so that a placeholder in a dialogue stays what it is.
-    return PLACEHOLDER.sub(lambda match: values[match[1]], _part("page.html"))
+    return fill(_part("page.html"), values)
 
 
 def json_in_html(value: Any) -> str:

@@ -1,16 +1,15 @@
-"""Read pairs for showing: what is said of them may come from any hand, so all of it is checked.
+"""Read pairs for showing: any hand may have written their optional fields, so all of these are checked.
 
 Comes in: the path of a file of pairs, ours or of others. Goes out: pairs whose optional fields have their form.
 Invariant: scores are finite, a segment and the negative's located turn lie in the dialogue.
 """
 
 from pathlib import Path
-from typing import Annotated, Literal, NamedTuple, Self
+from typing import Annotated, Self
 
-from pydantic import Field, StrictInt, ValidationError, model_validator
+from pydantic import Field, StrictInt, model_validator
 
-from sotopia_sdpo.errors import first_reason
-from sotopia_sdpo.pairs.records import Bare, read_pairs
+from sotopia_sdpo.pairs.records import DialogueRecord, Position, PreferencePair, read_pairs, read_record
 from sotopia_sdpo.play.dialogue import check_location
 from sotopia_sdpo.step_files import wrong_record
 
@@ -18,7 +17,7 @@ from sotopia_sdpo.step_files import wrong_record
 Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 
 
-class Shown(Bare):
+class ShownSide(DialogueRecord):
     """One side of a pair with all that a page can show; published files have none of it."""
 
     pair: str | None = None
@@ -27,7 +26,7 @@ class Shown(Bare):
     agents: list[str] | None = None
     agent_model: str | None = None
     partner_model: str | None = None
-    agent_position: Literal[0, 1] | None = None
+    agent_position: Position | None = None
     goal: Number | None = None
     relationship: Number | None = None
     goal_gain: Number | None = None
@@ -45,14 +44,7 @@ class Shown(Bare):
         return self
 
 
-class ShownPair(NamedTuple):
-    """Two sides of one beginning."""
-
-    negative: Shown
-    positive: Shown
-
-
-def shown_pairs(path: Path, writer: str) -> list[ShownPair]:
+def shown_pairs(path: Path, writer: str) -> list[PreferencePair[ShownSide]]:
     """Read and check all pairs of a file.
 
     Args:
@@ -60,23 +52,22 @@ def shown_pairs(path: Path, writer: str) -> list[ShownPair]:
         writer: the script that writes it, for the messages.
 
     Raises:
-        UserError: if it is not there, not such a list, or a record of it is not in order; one line that says where.
+        UserError: if it is not there, is not such a list, or has a wrong record; one line that says where.
     """
     found = []
     for number, pair in enumerate(read_pairs(path, writer)):
-        sides = [_shown(path, 2 * number + place, side, writer) for place, side in enumerate(pair)]
-        negative = sides[0]
-        if negative.location is not None:
-            try:
-                check_location(negative.conversations, negative.location)
-            except ValueError as err:
-                raise wrong_record(path, 2 * number, err, writer) from err
-        found.append(ShownPair(*sides))
+        first = 2 * number
+        sides = [read_record(path, first + place, side.dump(), ShownSide, writer) for place, side in enumerate(pair)]
+        _check_located(path, first, sides[0], writer)
+        found.append(PreferencePair(*sides))
     return found
 
 
-def _shown(path: Path, number: int, side: Bare, writer: str) -> Shown:
+def _check_located(path: Path, number: int, negative: ShownSide, writer: str) -> None:
+    """Check that a negative's located turn, if it has one, is the agent's."""
+    if negative.location is None:
+        return
     try:
-        return Shown.model_validate(side.dump())
-    except ValidationError as err:
-        raise wrong_record(path, number, first_reason(err).removeprefix("Value error, "), writer) from err
+        check_location(negative.conversations, negative.location)
+    except ValueError as err:
+        raise wrong_record(path, number, err, writer) from err

@@ -8,15 +8,15 @@ import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from sotopia_sdpo.pairs.blocks import SPEAKERS
 from sotopia_sdpo.pairs.records import starts_at
 from sotopia_sdpo.play.actions import Action, from_json
 from sotopia_sdpo.play.dialogue import Message, first_action_of
 
 
-AGENT, PARTNER, SYSTEM = "agent", "partner", "system"
-WHO = {"gpt": AGENT, "human": PARTNER, "system": SYSTEM}
+PARTNER = SPEAKERS["human"]
 PLAIN = "text"
-"""The kind of a turn that is no JSON object."""
+"""The kind of a turn that is not in our form."""
 
 SCENARIO = re.compile(r"^[ \t]*Scenario:[ \t]*(\S.*?)\s*$", re.MULTILINE)
 PARTICIPANTS = re.compile(r"^[ \t]*Participants:[ \t]*(\S.*?) and (\S.*?)\s*$", re.MULTILINE)
@@ -24,8 +24,8 @@ WORD = r"[A-ZÀ-ÖØ-Þ][\w'’-]*"
 YOU_ARE = re.compile(rf"\b[Yy]ou are ({WORD}(?: {WORD})*)")
 
 
-class Turn(NamedTuple):
-    """One line of a dialogue."""
+class ShownTurn(NamedTuple):
+    """Who does what in one turn of a dialogue."""
 
     who: str
     kind: str
@@ -34,21 +34,21 @@ class Turn(NamedTuple):
 
 
 class Line(NamedTuple):
-    """A turn with its place in the conversations."""
+    """A line of the page: a shown turn with the index of its message in the conversations."""
 
-    index: int
+    at: int
     who: str
     kind: str
     text: str
 
 
 class Opening(NamedTuple):
-    """What stands before the dialogue."""
+    """What the first human turn holds."""
 
-    index: int
-    """Of the first human turn."""
+    at: int
+    """The index of that turn."""
     background: str
-    first: Turn | None
+    first: ShownTurn | None
     """The partner's first action, which ends the background of an agent that speaks second."""
 
 
@@ -59,28 +59,28 @@ class Names(NamedTuple):
     partner: str = ""
 
 
-def turn_of(message: Message) -> Turn:
+def turn_of(message: Message) -> ShownTurn:
     """Read one turn after the first."""
-    who, text = WHO[message["from"]], message["value"]
+    who, text = SPEAKERS[message["from"]], message["value"]
     try:
-        return Turn(who, *from_json(text))
+        return ShownTurn(who, *from_json(text))
     except (ValueError, RecursionError):
-        return Turn(who, PLAIN, text)
+        return ShownTurn(who, PLAIN, text)
 
 
 def opening_of(conversations: Sequence[Message], position: int | None) -> Opening:
-    """Take the first human turn apart.
+    """Split the first human turn into the background and the partner's first action.
 
     Args:
         conversations: the dialogue of one agent.
-        position: where the agent sits; None where nobody has written it down, then the text decides.
+        position: the agent's position; None where the file does not have it, then the text decides.
     """
-    index = starts_at(conversations)
-    text = conversations[index]["value"]
+    at = starts_at(conversations)
+    text = conversations[at]["value"]
     first = _first_action(text) if position != 0 else None
     if first is None:
-        return Opening(index, text.strip(), None)
-    return Opening(index, text[: text.rstrip().rfind("\n{") + 1].strip(), Turn(PARTNER, *first))
+        return Opening(at, text.strip(), None)
+    return Opening(at, text[: text.rstrip().rfind("\n{") + 1].strip(), ShownTurn(PARTNER, *first))
 
 
 def lines_of(conversations: Sequence[Message], position: int | None, with_background: bool) -> list[Line]:
@@ -88,13 +88,13 @@ def lines_of(conversations: Sequence[Message], position: int | None, with_backgr
 
     Args:
         conversations: the dialogue of one agent.
-        position: where the agent sits, if it is known.
+        position: the agent's position, if it is known.
         with_background: make the background a line too.
     """
     opening = opening_of(conversations, position)
     lines = []
     for index, message in enumerate(conversations):
-        if index != opening.index:
+        if index != opening.at:
             lines.append(Line(index, *turn_of(message)))
             continue
         if with_background:
@@ -105,7 +105,7 @@ def lines_of(conversations: Sequence[Message], position: int | None, with_backgr
 
 
 def _first_action(text: str) -> Action | None:
-    """Read the partner's first action where it has a line of its own, as it has in what we write."""
+    """Read the partner's first action; None unless it has a line of its own, as in what we write."""
     if "\n{" not in text.rstrip():
         return None
     try:

@@ -8,35 +8,32 @@ degrees of freedom, where C is the number of scenarios.
 import math
 from collections import defaultdict
 from collections.abc import Iterable
-from functools import cache
 from typing import NamedTuple
 
 
 CONFIDENCE = 0.95
-INTEGRATION_STEPS = 2000
-BISECTIONS = 60
-LARGEST_T = 1000.0
 
 
 class Estimate(NamedTuple):
-    """A mean and how sure it is."""
+    """A mean with its 95 % interval."""
 
     mean: float
     low: float
     high: float
-    """Not a number, like low, where one scenario cannot tell."""
-    count: int
+    """NaN, like low, where there is only one cluster."""
+    values: int
+    """How many values there are."""
     clusters: int
 
     @property
     def interval(self) -> str:
-        """Write the interval, or that there is none."""
+        """The interval as text, "-" where there is none."""
         return "-" if math.isnan(self.low) else f"[{decimals(self.low)}, {decimals(self.high)}]"
 
     def record(self) -> dict[str, float | int | None]:
-        """Give it as JSON, which has no NaN."""
+        """Return it as JSON, which has no NaN."""
         low, high = (None if math.isnan(value) else value for value in (self.low, self.high))
-        return {"mean": self.mean, "low": low, "high": high, "episodes": self.count, "scenarios": self.clusters}
+        return {"mean": self.mean, "low": low, "high": high, "episodes": self.values, "scenarios": self.clusters}
 
 
 def decimals(value: float, sign: str = "") -> str:
@@ -65,28 +62,9 @@ def clustered(values: Iterable[tuple[str, float]]) -> Estimate:
     return Estimate(mean, mean - margin, mean + margin, len(items), clusters)
 
 
-@cache
 def t_quantile(probability: float, degrees: int) -> float:
-    """Find Student's t of a probability above one half, by bisection on the integral of its density."""
-    low, high = 0.0, LARGEST_T
-    for _ in range(BISECTIONS):
-        middle = (low + high) / 2
-        if 0.5 + _density_integral(middle, degrees) < probability:
-            low = middle
-        else:
-            high = middle
-    return (low + high) / 2
+    """Return the quantile of Student's t distribution."""
+    # Loaded here: commands without a table need not wait for it.
+    from scipy.special import stdtrit
 
-
-def _density_integral(t: float, degrees: int) -> float:
-    """Integrate Student's density from 0 to t by Simpson's rule, over the angle whose tangent is x / sqrt(degrees).
-
-    In that angle the density is a cosine to the power degrees - 1, which is smooth however long the tail.
-    """
-    end = math.atan(t / math.sqrt(degrees))
-    step = end / INTEGRATION_STEPS
-    total = 1.0 + math.cos(end) ** (degrees - 1)
-    for i in range(1, INTEGRATION_STEPS):
-        total += (4 if i % 2 else 2) * math.cos(i * step) ** (degrees - 1)
-    log_scale = math.lgamma((degrees + 1) / 2) - math.lgamma(degrees / 2) - 0.5 * math.log(math.pi)
-    return math.exp(log_scale) * total * step / 3
+    return float(stdtrit(degrees, probability))

@@ -19,8 +19,9 @@ from sotopia_sdpo.play.replay import Origin
 from sotopia_sdpo.store.base import Store
 from sotopia_sdpo.store.episode import Episode, EpisodeHead
 from sotopia_sdpo.store.keys import EpisodeKey, combo_key
+from sotopia_sdpo.store.tag import tag_of
 from sotopia_sdpo.world.combos import Combo
-from sotopia_sdpo.world.tasks import Task, tag_of
+from sotopia_sdpo.world.tasks import Task
 
 
 COMPARED_SETTINGS = ("temperature", "target_temperature", "prompt_template", "evaluator_template", "max_turns")

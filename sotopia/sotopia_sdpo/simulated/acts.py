@@ -89,7 +89,7 @@ HEARD: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
 
 
 def heard(action: Action) -> str:
-    """Say which act an action is."""
+    """Return the act that an action is."""
     if action.action_type == "leave":
         return LEAVE
     if action.action_type == "none":
@@ -98,7 +98,7 @@ def heard(action: Action) -> str:
 
 
 def say(act: str, pick: float, name: str, thing: str) -> Action:
-    """Put an act into words; `pick` in [0, 1) chooses the phrase."""
+    """Return the words for an act; `pick` in [0, 1) chooses the phrase."""
     if act == LEAVE:
         return Action("leave")
     phrases = PHRASES[act]

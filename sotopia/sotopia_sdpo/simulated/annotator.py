@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from sotopia_sdpo.play.actions import Action, from_json
 from sotopia_sdpo.simulated import acts
-from sotopia_sdpo.simulated.replies import Request, hear, opening_of, seat_of
+from sotopia_sdpo.simulated.replies import ChatRequest, hear, opening_of, seat_of
 from sotopia_sdpo.simulated.rules import RUDE_LIMIT, Event, is_taken, scores, stand
 
 
@@ -31,24 +31,25 @@ FALLBACK_TURNS = 2
 PREFACE = "By the rules of the simulation"
 
 
-class Turn(NamedTuple):
+class BlockLine(NamedTuple):
     """One line of a block."""
 
-    index: int
+    number: int
+    """Its index in the conversations."""
     is_agent: bool
     act: str
 
 
-class Task(NamedTuple):
+class AnnotationJob(NamedTuple):
     """What is to be annotated."""
 
     own: int
     """Where the agent sits."""
     opening: tuple[Event, ...]
     """What the partner did before the first line, where the agent speaks second."""
-    turns: tuple[Turn, ...]
+    turns: tuple[BlockLine, ...]
     """The dialogue, or the better session, history included."""
-    worse: tuple[Turn, ...] = ()
+    worse: tuple[BlockLine, ...] = ()
     """The worse session, history included."""
     start: int | None = None
     """The first differing index; none where a turn is to be located."""
@@ -56,10 +57,10 @@ class Task(NamedTuple):
     @property
     def agent_indices(self) -> list[int]:
         """The agent's turns."""
-        return [turn.index for turn in self.turns if turn.is_agent]
+        return [turn.number for turn in self.turns if turn.is_agent]
 
-    def events(self, turns: Sequence[Turn]) -> list[Event]:
-        """Tell a session as the rules hear it."""
+    def events(self, turns: Sequence[BlockLine]) -> list[Event]:
+        """Return a session as the rules see it."""
         return [*self.opening, *((self.own if turn.is_agent else 1 - self.own, turn.act) for turn in turns)]
 
 
@@ -70,8 +71,8 @@ class Charge(NamedTuple):
     why: str
 
 
-def task_of(request: Request) -> Task | None:
-    """Find out what a request asks to annotate; none if it asks for something else.
+def job_of(request: ChatRequest) -> AnnotationJob | None:
+    """Return what a request asks to annotate; None if it asks for something else.
 
     Raises:
         ValueError: if it is in the form of such a request, but a block is not; the text says what is wrong.
@@ -87,18 +88,18 @@ def task_of(request: Request) -> Task | None:
     own = seat.own if seat else 0
     opening = tuple(opening_of(instructions[1], own))
     if not is_segment:
-        return Task(own, opening, _turns(blocks, "dialogue"))
+        return AnnotationJob(own, opening, _turns(blocks, "dialogue"))
     history, first = _turns(blocks, "history"), _turns(blocks, "first")
     second = _turns(blocks, "second")
-    return Task(own, opening, (*history, *second), (*history, *first), second[0].index)
+    return AnnotationJob(own, opening, (*history, *second), (*history, *first), second[0].number)
 
 
-def annotate(task: Task) -> dict[str, Any]:
-    """Give the right answer."""
-    return _locate(task) if task.start is None else _segment(task, task.start)
+def annotate(job: AnnotationJob) -> dict[str, Any]:
+    """Return the right answer."""
+    return _locate(job) if job.start is None else _segment(job, job.start)
 
 
-def _turns(blocks: dict[str, str], name: str) -> tuple[Turn, ...]:
+def _turns(blocks: dict[str, str], name: str) -> tuple[BlockLine, ...]:
     """Read the lines of a block; one that must hold an agent's turn is checked for it."""
     # Not splitlines(): JSON leaves other line ends, such as U+2028, in its texts.
     found = tuple(_turn(line, name) for line in blocks.get(name, "").split("\n") if line.strip())
@@ -107,7 +108,7 @@ def _turns(blocks: dict[str, str], name: str) -> tuple[Turn, ...]:
     return found
 
 
-def _turn(line: str, name: str) -> Turn:
+def _turn(line: str, name: str) -> BlockLine:
     """Read one line; a turn in no form at all is heard as words."""
     try:
         found = json.loads(line)
@@ -115,12 +116,12 @@ def _turn(line: str, name: str) -> Turn:
     except (ValueError, KeyError, TypeError) as err:
         raise ValueError(f"<{name}>: {line[:80]!r} is not an object with an index and who ({err})") from err
     if "turn" in found:
-        return Turn(index, is_agent, hear(from_json, json.dumps(found["turn"])))
-    return Turn(index, is_agent, acts.heard(Action("speak", str(found.get("text", "")))))
+        return BlockLine(index, is_agent, hear(from_json, json.dumps(found["turn"])))
+    return BlockLine(index, is_agent, acts.heard(Action("speak", str(found.get("text", "")))))
 
 
 def _charge(before: Sequence[Event], side: int, act: str) -> Charge:
-    """Say what an act costs, by the list above."""
+    """Return what an act costs, by the list above."""
     standing = stand(before)
     own, other = standing.sides[side], standing.sides[1 - side]
     offer = standing.open_offer[1] if standing.open_offer and standing.open_offer[0] != side else ""
@@ -138,36 +139,34 @@ def _charge(before: Sequence[Event], side: int, act: str) -> Charge:
     return next((charge for holds, charge in charges if holds), Charge(0, "which costs nothing, as all of them"))
 
 
-def _locate(task: Task) -> dict[str, Any]:
+def _locate(job: AnnotationJob) -> dict[str, Any]:
     """Find the agent's costliest turn."""
-    events, skipped = task.events(task.turns), len(task.opening)
+    events, skipped = job.events(job.turns), len(job.opening)
     charged = [
-        (_charge(events[: skipped + i], task.own, turn.act), turn)
-        for i, turn in enumerate(task.turns)
-        if turn.is_agent
+        (_charge(events[: skipped + i], job.own, turn.act), turn) for i, turn in enumerate(job.turns) if turn.is_agent
     ]
     charge, turn = max(charged, key=lambda item: item[0].cost)
-    return {"reason": f"{PREFACE}, this turn hurt most: {turn.act}, {charge.why}.", "index": turn.index}
+    return {"reason": f"{PREFACE}, this turn hurt most: {turn.act}, {charge.why}.", "index": turn.number}
 
 
-def _segment(task: Task, start: int) -> dict[str, Any]:
+def _segment(job: AnnotationJob, start: int) -> dict[str, Any]:
     """Find where the better session has got most of its lead."""
-    better, worse = task.events(task.turns), task.events(task.worse)
-    lengths = enumerate(task.turns, len(task.opening) + 1)
-    ends = [(length, turn) for length, turn in lengths if turn.is_agent and turn.index >= start]
-    leads = {part: _lead(better, worse, task.own, part) for part in ("goal", "relationship")}
+    better, worse = job.events(job.turns), job.events(job.worse)
+    lengths = enumerate(job.turns, len(job.opening) + 1)
+    ends = [(length, turn) for length, turn in lengths if turn.is_agent and turn.number >= start]
+    leads = {part: _lead(better, worse, job.own, part) for part in ("goal", "relationship")}
     part = next((part for part, lead in leads.items() if lead > 0), "goal")
     ahead = [
         turn
         for length, turn in ends
-        if leads[part] > 0 and 2 * _lead(better[: length + 1], worse[: length + 1], task.own, part) >= leads[part]
+        if leads[part] > 0 and 2 * _lead(better[: length + 1], worse[: length + 1], job.own, part) >= leads[part]
     ]
     short = ends[:FALLBACK_TURNS][-1][1]
     end, why = (ahead[0], "has most of its lead after") if ahead else (short, "is never ahead; up to")
     reason = f"{PREFACE}, the second session {why} this act: {end.act}."
-    return {"reason": reason, "start_index": start, "end_index": end.index}
+    return {"reason": reason, "start_index": start, "end_index": end.number}
 
 
 def _lead(better: Sequence[Event], worse: Sequence[Event], side: int, part: str) -> int:
-    """Say how far the better session is ahead in goal or relationship."""
+    """Return how far the better session is ahead in goal or relationship."""
     return scores(better, side)[part] - scores(worse, side)[part]

@@ -10,7 +10,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Literal
 
-from sotopia_sdpo.simulated.replies import Draw, draws
+from sotopia_sdpo.simulated.draws import Draw, draws
 
 
 MAX_REMEMBERED = 200_000
@@ -73,7 +73,7 @@ class Occasions:
         self._seen: OrderedDict[str, int] = OrderedDict()
 
     def draw_for(self, seed: int, content: str) -> Draw:
-        """Make the source of draws for this occasion of a content."""
+        """Return the source of draws for this request of a content."""
         count = self._seen.pop(content, 0) + 1
         self._seen[content] = count
         if len(self._seen) > MAX_REMEMBERED:
@@ -82,7 +82,7 @@ class Occasions:
 
 
 def break_json(text: str, draw: Draw) -> str:
-    """Spoil an answer in one of the ways that models do."""
+    """Break an answer in one of the ways that models do."""
     ways = (
         text[: max(1, len(text) * 2 // 3)],
         "I would rather not answer in that form.",
@@ -94,7 +94,7 @@ def break_json(text: str, draw: Draw) -> str:
 
 
 def push_out_of_range(text: str, draw: Draw) -> str:
-    """Give one score of an evaluation a value that it must not have; other answers stay as they are."""
+    """Replace one score of an evaluation by an invalid one; other answers stay as they are."""
     try:
         found = json.loads(text)
     except ValueError:

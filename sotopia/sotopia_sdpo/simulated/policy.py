@@ -5,19 +5,17 @@ Goes out: an act. A careful character asks before it offers, shares when asked a
 one pushes, skips the question or is rude, so that its sessions have errors in places.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from sotopia_sdpo.simulated import acts
+from sotopia_sdpo.simulated.draws import Draw
 from sotopia_sdpo.simulated.rules import RUDE_LIMIT, Event, Standing, is_taken, stand
 
 
 WORST_CARE, BEST_CARE = 0.45, 0.95
 SHORTEST_PATIENCE, LONGEST_PATIENCE = 8, 28
 """Events of both sides after which an agent leaves; beyond the limit of a session it never does by itself."""
-
-Draw = Callable[[str], float]
-"""Gives a number in [0, 1) that is always the same for the same request and label."""
 
 
 class Character(NamedTuple):
@@ -32,7 +30,7 @@ class Character(NamedTuple):
 
 
 def character_of(nature: Draw, mood: Draw) -> Character:
-    """Make a character.
+    """Return a character.
 
     Args:
         nature: depends on the seed and the model's name only.

@@ -1,4 +1,4 @@
-"""Answer a chat request: find out who is being played, and play it.
+"""Answer a chat request in the role that its prompt asks for.
 
 Comes in: a request's fields. Goes out: the text of the answer. Agents are recognised by the background they are
 given, in our form (a chat of JSON turns) and in upstream's (one prompt with the history as text); evaluators by the
@@ -6,7 +6,6 @@ dimensions they are asked for. Invariant: the answer is a function of the seed, 
 the request (its `seed` field counts above temperature 0), never of what was asked before.
 """
 
-import hashlib
 import json
 import re
 from collections.abc import Callable
@@ -15,7 +14,8 @@ from typing import Any, NamedTuple
 from sotopia_sdpo.play.actions import Action, from_json, from_text
 from sotopia_sdpo.play.dialogue import first_action_of
 from sotopia_sdpo.simulated import acts
-from sotopia_sdpo.simulated.policy import Draw, character_of, next_act
+from sotopia_sdpo.simulated.draws import draws
+from sotopia_sdpo.simulated.policy import character_of, next_act
 from sotopia_sdpo.simulated.rules import Event, scores
 
 
@@ -30,7 +30,7 @@ FALLBACK_THING = "matter"
 READY = "ready"
 
 
-class Request(NamedTuple):
+class ChatRequest(NamedTuple):
     """The part of a request that an answer depends on."""
 
     model: str
@@ -57,7 +57,7 @@ class Seat(NamedTuple):
     own: int
 
 
-def request_of(body: dict[str, Any]) -> Request:
+def request_of(body: dict[str, Any]) -> ChatRequest:
     """Read a request's body.
 
     Raises:
@@ -67,23 +67,11 @@ def request_of(body: dict[str, Any]) -> Request:
     if not isinstance(body.get("model"), str) or not isinstance(messages, list) or not messages:
         raise ValueError("expected the fields `model` and `messages`")
     chat = [{"role": str(m.get("role")), "content": str(m.get("content") or "")} for m in messages]
-    return Request(body["model"], chat, float(body.get("temperature") or 0.0), body.get("seed"))
+    return ChatRequest(body["model"], chat, float(body.get("temperature") or 0.0), body.get("seed"))
 
 
-def draws(*parts: object) -> Draw:
-    """Make a source of numbers in [0, 1) out of what they shall depend on."""
-    base = hashlib.sha256("\x1f".join(map(str, parts)).encode())
-
-    def draw(label: str) -> float:
-        digest = base.copy()
-        digest.update(b"\x1f" + label.encode())
-        return int.from_bytes(digest.digest()[:7], "big") / 2**56
-
-    return draw
-
-
-def answer(request: Request, seed: int) -> str:
-    """Play the one who is asked."""
+def answer(request: ChatRequest, seed: int) -> str:
+    """Return the answer of the role that is asked for."""
     text = request.text
     if all(word in text for word in EVALUATOR_WORDS):
         return evaluation(request, text, seed)
@@ -110,7 +98,7 @@ def seat_of(text: str) -> Seat | None:
     return Seat(names, 1 if f"{names[0]}'s goal: {HIDDEN}" in text else 0)
 
 
-def evaluation(request: Request, text: str, seed: int) -> str:
+def evaluation(request: ChatRequest, text: str, seed: int) -> str:
     """Score both sides by the rules, in our form or in upstream's."""
     seat = seat_of(text)
     names = seat.names if seat else ("", "")
@@ -134,7 +122,7 @@ def evaluation(request: Request, text: str, seed: int) -> str:
 
 
 def _chat_events(messages: list[dict[str, str]], own: int) -> list[Event]:
-    """Hear the acts of a chat of JSON turns; what cannot be read is heard as nothing in particular."""
+    """Read the acts of a chat of JSON turns; a turn that cannot be read counts as `other`."""
     start = next((i for i, message in enumerate(messages) if message["role"] == "user"), 0)
     events = opening_of(messages[start]["content"], own)
     for message in messages[start + 1 :]:
@@ -144,12 +132,12 @@ def _chat_events(messages: list[dict[str, str]], own: int) -> list[Event]:
 
 
 def opening_of(text: str, own: int) -> list[Event]:
-    """Hear what the partner did first, at the end of the first human turn, if the agent speaks second."""
+    """Read the partner's first act off the end of the first human turn, if the agent speaks second."""
     return [(0, hear(first_action_of, text))] if own == 1 else []
 
 
 def hear(read: Callable[[str], Action], text: str) -> str:
-    """Hear one act in a text that may be in no form at all."""
+    """Read one act; a text in no known form counts as `other`."""
     try:
         return acts.heard(read(text))
     except ValueError:
@@ -157,7 +145,7 @@ def hear(read: Callable[[str], Action], text: str) -> str:
 
 
 def _text_events(text: str, names: tuple[str, str]) -> list[Event]:
-    """Hear the acts of a history told line by line, speech that spans lines included."""
+    """Read the acts of a history written line by line; speech may span lines."""
     starts = "|".join(re.escape(name) for name in names)
     line = re.compile(
         rf"^[^\S\n]*(?:Turn #?\d+:? )?({starts}) "

@@ -27,7 +27,7 @@ Event = tuple[int, str]
 """(side, act)"""
 
 
-class Side(NamedTuple):
+class Conduct(NamedTuple):
     """What one side has done so far."""
 
     done: tuple[str, ...] = ()
@@ -44,7 +44,7 @@ class Side(NamedTuple):
 
     @property
     def trust(self) -> int:
-        """Say how far the other side trusts it."""
+        """How far the other side trusts it."""
         earned = (acts.ASK in self.done) + (acts.SHARE in self.done)
         return earned - 2 * self.unforgiven - self.times(acts.GREEDY)
 
@@ -60,14 +60,14 @@ class Deal(NamedTuple):
 class Standing(NamedTuple):
     """Where a session stands."""
 
-    sides: tuple[Side, Side]
+    sides: tuple[Conduct, Conduct]
     open_offer: Event | None
     """The last offer that is neither taken nor declined."""
     deal: Deal | None
 
 
 def stand(events: Sequence[Event]) -> Standing:
-    """Walk through a session."""
+    """Return where a session stands after these events."""
     done: tuple[list[str], list[str]] = ([], [])
     open_offer: Event | None = None
     deal: Deal | None = None
@@ -79,11 +79,11 @@ def stand(events: Sequence[Event]) -> Standing:
         if act in acts.OFFERS:
             open_offer = (side, act)
         done[side].append(act)
-    return Standing((Side(tuple(done[0])), Side(tuple(done[1]))), open_offer, deal)
+    return Standing((Conduct(tuple(done[0])), Conduct(tuple(done[1]))), open_offer, deal)
 
 
-def is_taken(offer: str, proposer: Side) -> bool:
-    """Say whether the listener takes an offer of this proposer."""
+def is_taken(offer: str, proposer: Conduct) -> bool:
+    """Return whether the listener takes an offer of this proposer."""
     return proposer.trust >= TRUST_NEEDED[offer]
 
 

@@ -18,10 +18,11 @@ from typing import Any, NamedTuple
 from aiohttp import web
 
 from sotopia_sdpo.errors import UserError
-from sotopia_sdpo.simulated.annotator import Task, annotate, task_of
+from sotopia_sdpo.simulated.annotator import AnnotationJob, annotate, job_of
+from sotopia_sdpo.simulated.draws import Draw
 from sotopia_sdpo.simulated.faults import Fault, Faults, Occasions, break_json, push_out_of_range
 from sotopia_sdpo.simulated.misannotations import misannotate
-from sotopia_sdpo.simulated.replies import Draw, Request, answer, request_of
+from sotopia_sdpo.simulated.replies import ChatRequest, answer, request_of
 
 
 SERVER_NAME = "sotopia-simulation"
@@ -31,7 +32,7 @@ MAX_BODY_BYTES = 64 * 2**20
 TRANSPORT_FAULTS = ("429", "500", "timeout", "drop")
 
 
-class Answer(NamedTuple):
+class ScriptedAnswer(NamedTuple):
     """What is said, and the counters that go up once it is delivered."""
 
     text: str
@@ -45,7 +46,7 @@ class SimulatedServer:
     seed: int = 0
     faults: Faults = Faults()
     api_key: str = ""
-    """The only key that is let in; empty lets any in."""
+    """The only key that is accepted; empty accepts any."""
     only_models: tuple[str, ...] = ()
     """The only models that are there; empty: any."""
     refuse_response_format: bool = False
@@ -67,11 +68,11 @@ class SimulatedServer:
         return app
 
     async def health(self, _: web.Request) -> web.Response:
-        """Say that the server is up, and what it is."""
+        """Answer that the server is up, and what it is."""
         return web.json_response({"status": "ok", "server": SERVER_NAME, "simulation": True, "seed": self.seed})
 
     async def models(self, request: web.Request) -> web.Response:
-        """List models; any other name is answered for as well, unless only some are let in."""
+        """List models; any other name is answered too, unless only some are served."""
         if not self._lets_in(request):
             return _error(401, "Incorrect API key provided")
         names = self.only_models or ("simulated",)
@@ -79,19 +80,19 @@ class SimulatedServer:
         return web.json_response({"object": "list", "data": data})
 
     async def stats(self, _: web.Request) -> web.Response:
-        """Give the counters: requests, faults by kind, answers, contents answered more than once, total latency."""
+        """Answer with the counters: requests, faults by kind, answers, repeated answers, total latency."""
         repeated = sum(count - 1 for count in self.answered.values())
         found = {"latency_s": self.latency_s, "repeated_answers": repeated, **self.counts}
         return web.json_response(found)
 
     async def complete(self, http: web.Request) -> web.StreamResponse:
-        """Answer a chat request, or let it go wrong."""
+        """ScriptedAnswer a chat request, or fail as drawn."""
         started = time.monotonic()
         self.counts["requests"] += 1
         try:
             body = await http.json()
             request = request_of(body)
-            task = task_of(request)
+            job = job_of(request)
         except (ValueError, TypeError, AttributeError) as err:
             return _error(400, str(err))
         if (refusal := self._refusal(http, request, body)) is not None:
@@ -102,7 +103,7 @@ class SimulatedServer:
         self.latency_s += latency_s
         if fault:
             self.counts[f"fault {fault}"] += 1
-        given = None if fault in TRANSPORT_FAULTS else self._answer(request, task, fault, draw)
+        given = None if fault in TRANSPORT_FAULTS else self._answer(request, job, fault, draw)
         if latency_s:
             await asyncio.sleep(max(0.0, latency_s - (time.monotonic() - started)))
         if given is None:
@@ -113,8 +114,8 @@ class SimulatedServer:
     def _lets_in(self, http: web.Request) -> bool:
         return not self.api_key or http.headers.get("Authorization") == f"Bearer {self.api_key}"
 
-    def _refusal(self, http: web.Request, request: Request, body: dict[str, Any]) -> web.Response | None:
-        """Refuse what the settings do not let in."""
+    def _refusal(self, http: web.Request, request: ChatRequest, body: dict[str, Any]) -> web.Response | None:
+        """Refuse what the settings do not accept."""
         if not self._lets_in(http):
             return _error(401, "Incorrect API key provided")
         if self.only_models and request.model not in self.only_models:
@@ -124,7 +125,7 @@ class SimulatedServer:
         return None
 
     async def _broken(self, http: web.Request, fault: Fault) -> web.Response:
-        """Let the transport fail in the way that was drawn."""
+        """Fail in the way that was drawn."""
         if fault == "429":
             headers = {"Retry-After": f"{self.faults.retry_after_s:g}"} if self.faults.retry_after_s else None
             return _error(429, "Rate limit reached (simulated)", headers)
@@ -136,18 +137,22 @@ class SimulatedServer:
             http.transport.abort()
         return web.Response()
 
-    def _answer(self, request: Request, task: Task | None, fault: Fault, draw: Draw) -> Answer:
-        """Find the answer and let it go wrong; a wrong annotation is an answer too, which clients keep."""
-        right = json.dumps(annotate(task)) if task else answer(request, self.seed)
-        said = text = misannotate(task, draw) if task and self.faults.is_misannotated(draw) else right
+    def _answer(self, request: ChatRequest, job: AnnotationJob | None, fault: Fault, draw: Draw) -> ScriptedAnswer:
+        """Return the answer, broken as drawn; a wrong annotation is an answer too, which clients keep."""
+        right = json.dumps(annotate(job)) if job else answer(request, self.seed)
+        said = text = misannotate(job, draw) if job and self.faults.is_misannotated(draw) else right
         if fault == "broken-json":
             text = break_json(said, draw)
         elif fault == "out-of-range":
             text = push_out_of_range(said, draw)
-        counted = (("answers", text == said), ("annotations", task), ("annotations wrong", task and text != right))
-        return Answer(text, tuple(name for name, holds in counted if holds))
+        counted = (
+            ("answers", text == said),
+            ("annotations", job),
+            ("annotations wrong", job and text != right),
+        )
+        return ScriptedAnswer(text, tuple(name for name, holds in counted if holds))
 
-    def _completion(self, request: Request, given: Answer) -> dict[str, Any]:
+    def _completion(self, request: ChatRequest, given: ScriptedAnswer) -> dict[str, Any]:
         """Write the answer as a chat completion and count it."""
         text = given.text
         self.counts.update(given.counted)

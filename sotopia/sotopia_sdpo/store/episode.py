@@ -4,7 +4,6 @@ Comes in: the fields of an EpisodeLog, of ours or of both. Goes out: an Episode 
 which has no text. Invariant: only a scored episode has rewards, and then each agent has a verdict.
 """
 
-import re
 from datetime import UTC, datetime
 from math import isfinite
 from typing import Any, Literal, NamedTuple, Self
@@ -13,14 +12,13 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from sotopia_sdpo.llm.spec import without_address
 from sotopia_sdpo.store.keys import EpisodeKey, combo_key
+from sotopia_sdpo.store.tag import is_of_players, trial_in
 from sotopia_sdpo.text import whole_text
 
 
 Status = Literal["scored", "unscored", "failed"]
 Reward = tuple[float, dict[str, float]]
 """One agent's verdict as upstream keeps it: the overall score and the seven dimensions by name."""
-
-TRIAL_IN_TAG = re.compile(r"_trial(\d+)$")
 
 
 class EpisodeHead(NamedTuple):
@@ -83,9 +81,8 @@ class Episode(BaseModel):
         if data.get("status") is None:
             data["status"] = "scored" if has_verdicts(data.get("rewards"), data.get("agents")) else "unscored"
             data["rewards"] = data["rewards"] if data["status"] == "scored" else []
-        trial = TRIAL_IN_TAG.search(str(data["tag"]))
         if data.get("trial") is None:
-            data["trial"] = int(trial[1]) if trial else 0
+            data["trial"] = trial_in(str(data["tag"]))
         return data
 
     @model_validator(mode="after")
@@ -116,7 +113,12 @@ class Episode(BaseModel):
             return self.agent_position
         if len(self.models) != 3 or self.models[1] == self.models[2]:
             return 0
-        return int(self.tag.startswith(f"benchmark_{self.models[2]}_{self.models[1]}_"))
+        return int(is_of_players(self.tag, self.models[2], self.models[1]))
+
+    @property
+    def is_self_chat(self) -> bool:
+        """Whether both sides are the target: one model on both, and no role recorded."""
+        return self.agent_position is None and len(set(self.models[1:])) == 1
 
     def players_from(self, position: int) -> tuple[str, str] | None:
         """Return the model at a position and the one at the other, without addresses; None where they are unknown."""

@@ -30,7 +30,7 @@ class World:
         self._characters: dict[str, AgentProfile] = {}
 
     def cast(self, combo: Combo) -> Cast:
-        """Give the scenario and the characters of a combo."""
+        """Return the scenario and the characters of a combo."""
         if combo.environment not in self._scenarios:
             self._scenarios[combo.environment] = environment(self.store, combo.environment)
         for pk in combo.agents:
@@ -41,7 +41,7 @@ class World:
 
 
 def require_world(store: Store, is_demo: bool) -> None:
-    """Make sure that there is something to run on.
+    """Check that there is a world to run on; fill an empty database with the demo's.
 
     Raises:
         UserError: if the database is empty and the demo world is not wanted, or holds another world although it is.
@@ -60,13 +60,13 @@ def require_world(store: Store, is_demo: bool) -> None:
 
 
 def demo_splits() -> Splits:
-    """Give the demo world's stages."""
+    """Return the splits of the demo world."""
     with as_file(files("sotopia_sdpo").joinpath("world", "demo", DEMO_SPLITS)) as path:
         return load_splits(path)
 
 
 def hard_subset(splits: Splits) -> frozenset[str]:
-    """Give the hard scenarios of a split file, and those of the demo world, whose ids are nobody else's."""
+    """Return the hard scenarios of a split file, and those of the demo world, whose ids nobody else has."""
     return hard_environments(splits) | hard_environments(demo_splits())
 
 

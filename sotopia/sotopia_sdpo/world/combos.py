@@ -59,7 +59,7 @@ def load_splits(path: str | Path | None = None) -> Splits:
     found.pop(ABOUT, None)
     for stage, ids in found.items():
         if not isinstance(ids, list) or not all(isinstance(item, str) for item in ids):
-            raise UserError(f"{name}: stage {stage!r} is no list of scenario ids; correct it")
+            raise UserError(f"{name}: stage {stage!r} is not a list of scenario ids")
     return found
 
 
@@ -95,7 +95,7 @@ def choose(store: Store, task: Task, splits: Splits, per_env: int | None, seed: 
 
 
 def hard_environments(splits: Splits) -> frozenset[str]:
-    """Give the scenarios of the hard subset; none where the split file has no such stage."""
+    """Return the scenarios of the hard subset; none where the split file has no such split."""
     return frozenset(splits.get(HARD_SPLIT, ()))
 
 
@@ -117,7 +117,7 @@ def _combos_by_env(store: Store, wanted: set[str]) -> dict[str, list[Combo]]:
 
 
 def check_profiles(store: Store, combos: Sequence[Combo]) -> None:
-    """Make sure that all scenarios and characters of the combos are there, before anything starts.
+    """Check that all scenarios and characters of the combos are there, before anything starts.
 
     Raises:
         UserError: the first one that is missing or cannot be played.

@@ -1,16 +1,13 @@
-"""What each `--task` runs: which scenarios, how many combos of each, in which roles, how warm, how often.
+"""What each `--task` runs: which scenarios, how many combos of each, in which roles, at which temperature, how often.
 
 The one table of the tasks; names of tasks, splits and files are fixed, since users type them.
 """
 
-from typing import Literal, NamedTuple, get_args
+from typing import NamedTuple
 
 from sotopia_sdpo.errors import UserError
 from sotopia_sdpo.step_files import LOCATED, NEGATIVE_COMBOS, StepFile
 
-
-TaskName = Literal["sft", "neg", "pos", "hpos", "all", "hard"]
-TASK_NAMES: tuple[TaskName, ...] = get_args(TaskName)
 
 TEMPERATURE = 0.7
 POSITIVE_TEMPERATURE = 1.0
@@ -21,15 +18,17 @@ HARD_SPLIT = "sotopia_hard_env"
 class Task(NamedTuple):
     """One task."""
 
-    name: TaskName
+    name: str
     splits: tuple[str, ...] = ()
-    """Where its scenarios stand in the split file; empty where a file names the combos."""
+    """Its splits in the split file; empty where a file names the combos."""
     combos_per_env: int | None = None
     """How many combos of a scenario are taken; None: all."""
     target_temperature: float = TEMPERATURE
     trials: int = 1
     file: StepFile | None = None
     """The file of the data folder that names the combos instead."""
+    replays: bool = False
+    """Whether the file's sessions are replayed up to their located turn, instead of started anew."""
 
 
 TASKS: dict[str, Task] = {
@@ -38,7 +37,7 @@ TASKS: dict[str, Task] = {
         Task("sft", ("SFT-round-1",), 5),
         Task("neg", ("dev-round-1", "selftrain-round-2", "selftrain-round-3", "selftrain-round-4"), 8),
         Task("pos", target_temperature=POSITIVE_TEMPERATURE, trials=POSITIVE_TRIALS, file=NEGATIVE_COMBOS),
-        Task("hpos", target_temperature=POSITIVE_TEMPERATURE, trials=POSITIVE_TRIALS, file=LOCATED),
+        Task("hpos", target_temperature=POSITIVE_TEMPERATURE, trials=POSITIVE_TRIALS, file=LOCATED, replays=True),
         Task("all", ("sotopia_env",)),
         Task("hard", (HARD_SPLIT,)),
     )
@@ -52,10 +51,5 @@ def task_of(name: str) -> Task:
         UserError: if there is none of this name.
     """
     if name not in TASKS:
-        raise UserError(f"--task {name!r} is not a task; expected one of {', '.join(TASK_NAMES)}")
+        raise UserError(f"--task {name!r} is not a task; expected one of {', '.join(TASKS)}")
     return TASKS[name]
-
-
-def tag_of(model: str, partner: str, evaluator: str, task: str, trial: int) -> str:
-    """Name a run, as published databases do; the models by the name that ModelSpec.name gives."""
-    return f"benchmark_{model}_{partner}_{evaluator}_{task}_trial{trial}"

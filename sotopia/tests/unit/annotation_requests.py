@@ -9,8 +9,8 @@ from test_simulated import SESSION
 from sotopia_sdpo.play.actions import Action
 from sotopia_sdpo.play.dialogue import Message, load_template, sharegpt_of
 from sotopia_sdpo.simulated import acts
-from sotopia_sdpo.simulated.annotator import Task, task_of
-from sotopia_sdpo.simulated.replies import Request
+from sotopia_sdpo.simulated.annotator import AnnotationJob, job_of
+from sotopia_sdpo.simulated.replies import ChatRequest
 
 
 ACTS = [*acts.PHRASES, acts.LEAVE]
@@ -35,15 +35,15 @@ def lines(conversations: Sequence[Message], start: int, end: int | None = None) 
     return "\n".join(json.dumps(row, ensure_ascii=False).replace("<", "\\u003c") for row in rows)
 
 
-def ask(first_turn: str, blocks: dict[str, str], words: str, *more: Message) -> Request:
+def ask(first_turn: str, blocks: dict[str, str], words: str, *more: Message) -> ChatRequest:
     """Write a request."""
     told = first_turn.replace("</", "< /")
     text = f"The blocks are named <history>, <first> and <second>.\n<instructions>\n{told}\n</instructions>\n"
     text += "".join(f"<{name}>\n{body}\n</{name}>\n" for name, body in blocks.items())
-    return Request("judge", [{"role": "user", "content": f"{text}{words}"}, *more], 0.0, None)
+    return ChatRequest("judge", [{"role": "user", "content": f"{text}{words}"}, *more], 0.0, None)
 
 
-def locating(conversations: Sequence[Message], *more: Message) -> Request:
+def locating(conversations: Sequence[Message], *more: Message) -> ChatRequest:
     """Ask for a turn."""
     start = next(i for i, turn in enumerate(conversations) if turn["from"] == "human")
     blocks = {"dialogue": lines(conversations, start + 1)}
@@ -56,7 +56,7 @@ def first_difference(negative: Sequence[Message], positive: Sequence[Message]) -
     return next((i for i in range(shorter) if negative[i] != positive[i]), shorter)
 
 
-def segmenting(negative: Sequence[Message], positive: Sequence[Message], *more: Message) -> Request:
+def segmenting(negative: Sequence[Message], positive: Sequence[Message], *more: Message) -> ChatRequest:
     """Ask for a segment."""
     start = next(i for i, turn in enumerate(positive) if turn["from"] == "human")
     parted = first_difference(negative, positive)
@@ -65,9 +65,9 @@ def segmenting(negative: Sequence[Message], positive: Sequence[Message], *more: 
     return ask(positive[start]["value"], blocks, "Answer with reason, start_index and end_index.", *more)
 
 
-def task_for(request: Request) -> Task:
+def task_for(request: ChatRequest) -> AnnotationJob:
     """Read a request that is one for an annotator."""
-    task = task_of(request)
+    task = job_of(request)
     assert task is not None
     return task
 

@@ -11,8 +11,8 @@ from test_simulated import SESSION
 
 from sotopia_sdpo.play.dialogue import Message, chat_of, check_location
 from sotopia_sdpo.simulated import acts
-from sotopia_sdpo.simulated.annotator import annotate, task_of
-from sotopia_sdpo.simulated.replies import Request
+from sotopia_sdpo.simulated.annotator import annotate, job_of
+from sotopia_sdpo.simulated.replies import ChatRequest
 
 
 CORRECTION = [
@@ -113,9 +113,9 @@ def test_words_in_no_form_are_heard_as_words() -> None:
 
 
 def test_other_requests_are_not_taken_for_annotations() -> None:
-    asked = Request("m", chat_of(SESSION, 0, TEMPLATE), 0.0, None)
+    asked = ChatRequest("m", chat_of(SESSION, 0, TEMPLATE), 0.0, None)
     named = ask("Told.", {}, "the <dialogue>, the <second> … </second>, start_index, end_index")
-    assert task_of(asked) is None and task_of(named) is None
+    assert job_of(asked) is None and job_of(named) is None
 
 
 @pytest.mark.parametrize(
@@ -129,4 +129,4 @@ def test_other_requests_are_not_taken_for_annotations() -> None:
 )
 def test_a_block_in_another_form_is_refused(line: str, fault: str) -> None:
     with pytest.raises(ValueError, match=fault):
-        task_of(ask("Told.", {"dialogue": line}, ""))
+        job_of(ask("Told.", {"dialogue": line}, ""))

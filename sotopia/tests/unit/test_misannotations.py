@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from sotopia_sdpo.play.dialogue import Message
 from sotopia_sdpo.simulated import acts
 from sotopia_sdpo.simulated.annotator import annotate
+from sotopia_sdpo.simulated.draws import draws
 from sotopia_sdpo.simulated.faults import break_json
 from sotopia_sdpo.simulated.misannotations import WAYS, misannotate, ways_of
-from sotopia_sdpo.simulated.replies import draws
 
 
 def defect(text: str, conversations: Sequence[Message], right: dict[str, Any]) -> str:

@@ -11,8 +11,9 @@ from sotopia_sdpo.errors import UserError
 from sotopia_sdpo.llm.spec import parse_model
 from sotopia_sdpo.play.replay import Origin
 from sotopia_sdpo.run.plan import items_of_combos, items_of_origins, plan
+from sotopia_sdpo.store.tag import tag_of
 from sotopia_sdpo.world.combos import Combo, check_profiles, choose, hard_environments, load_splits
-from sotopia_sdpo.world.tasks import TASKS, tag_of, task_of
+from sotopia_sdpo.world.tasks import TASKS, task_of
 
 
 COMBO = Combo("e1", ("p0", "p1"))

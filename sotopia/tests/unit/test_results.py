@@ -8,16 +8,9 @@ from small_world import finished, make_run, small_store
 
 from sotopia_sdpo.judge.dimensions import DIMENSIONS
 from sotopia_sdpo.judge.rejudge import new_tag
-from sotopia_sdpo.results.scores import (
-    compare,
-    comparison_table,
-    results_of,
-    results_table,
-    score_of,
-    scores_of,
-    upstream_row,
-    write_jsonl,
-)
+from sotopia_sdpo.results.compare import compare, comparison_table
+from sotopia_sdpo.results.scores import results_of, score_of, scores_of
+from sotopia_sdpo.results.tables import results_table, upstream_row, write_jsonl
 from sotopia_sdpo.run.plan import items_of_combos
 from sotopia_sdpo.world.combos import Combo
 
@@ -46,7 +39,7 @@ def test_all_and_hard(tmp_path: Path) -> None:
         store.put_episode(finished(item, goal=goal))
     scores = scores_of(store, ["t"])
     whole, hard = results_of(scores, {"e1"})
-    assert (whole.subset, whole.estimates["goal"].mean, whole.estimates["goal"].count) == ("all", 7.0, 4)
+    assert (whole.subset, whole.estimates["goal"].mean, whole.estimates["goal"].values) == ("all", 7.0, 4)
     assert (hard.subset, hard.estimates["goal"].mean, hard.estimates["goal"].clusters) == ("hard", 9.0, 1)
     table = results_table("title", [whole, hard])
     assert "goal" in table.splitlines()[2] and "7.00" in table and "9.00  -" in table
@@ -63,7 +56,7 @@ def test_a_paired_difference_by_hand(tmp_path: Path) -> None:
             store.put_episode(finished(item, goal=goal))
     (found,) = compare(scores_of(store, ["A"]), scores_of(store, ["B"]), ())
     gap = found.difference["goal"]
-    assert (found.pairs, gap.mean, found.first["goal"].mean, found.second["goal"].mean) == (2, 2.0, 5.0, 7.0)
+    assert (found.combos, gap.mean, found.first["goal"].mean, found.second["goal"].mean) == (2, 2.0, 5.0, 7.0)
     assert gap.high - gap.mean == pytest.approx(12.7062, abs=1e-3)
     assert "+2.00  [-10.71, 14.71]" in comparison_table(("A", "B"), found)
     assert compare(scores_of(store, ["A"]), [], ()) == []
@@ -76,7 +69,7 @@ def test_trials_of_a_combo_are_averaged_before_pairing(tmp_path: Path) -> None:
         for item, goal in zip(items_of_combos(run, combos(1)), goals, strict=True):
             store.put_episode(finished(item, goal=goal))
     (found,) = compare(scores_of(store, ["A"]), scores_of(store, ["B"]), ())
-    assert found.pairs == 1 and found.difference["goal"].mean == 2.0
+    assert found.combos == 1 and found.difference["goal"].mean == 2.0
 
 
 def test_jsonl_has_upstreams_columns(tmp_path: Path) -> None:

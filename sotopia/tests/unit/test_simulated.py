@@ -9,10 +9,11 @@ from sotopia_sdpo.judge.dimensions import DIMENSIONS
 from sotopia_sdpo.play.actions import Action, parse_answer
 from sotopia_sdpo.play.dialogue import Session, chat_of, load_template
 from sotopia_sdpo.simulated import acts
+from sotopia_sdpo.simulated.draws import draws
 from sotopia_sdpo.simulated.faults import Faults, Occasions, break_json, push_out_of_range
 from sotopia_sdpo.simulated.policy import Character, next_act
-from sotopia_sdpo.simulated.replies import Request, answer, draws, request_of
-from sotopia_sdpo.simulated.rules import Side, is_taken, scores, stand
+from sotopia_sdpo.simulated.replies import ChatRequest, answer, request_of
+from sotopia_sdpo.simulated.rules import Conduct, is_taken, scores, stand
 
 
 BACKGROUND = (
@@ -41,11 +42,11 @@ def test_leaving_and_silence_are_acts() -> None:
 
 def test_trust_decides_about_offers() -> None:
     """Asked and shared: 2. A rude act costs 2 until the apology, a greedy offer costs 1 for good."""
-    assert Side((acts.ASK, acts.SHARE)).trust == 2
-    assert Side((acts.ASK, acts.SHARE, acts.RUDE)).trust == 0
-    assert Side((acts.ASK, acts.RUDE, acts.APOLOGISE, acts.GREEDY)).trust == 0
-    assert is_taken(acts.FAIR, Side((acts.ASK,))) and not is_taken(acts.FAIR, Side((acts.GREET,)))
-    assert is_taken(acts.CONCEDE, Side()) and not is_taken(acts.CONCEDE, Side((acts.GREEDY,)))
+    assert Conduct((acts.ASK, acts.SHARE)).trust == 2
+    assert Conduct((acts.ASK, acts.SHARE, acts.RUDE)).trust == 0
+    assert Conduct((acts.ASK, acts.RUDE, acts.APOLOGISE, acts.GREEDY)).trust == 0
+    assert is_taken(acts.FAIR, Conduct((acts.ASK,))) and not is_taken(acts.FAIR, Conduct((acts.GREET,)))
+    assert is_taken(acts.CONCEDE, Conduct()) and not is_taken(acts.CONCEDE, Conduct((acts.GREEDY,)))
 
 
 def test_scores_of_a_good_session() -> None:
@@ -85,7 +86,7 @@ def test_a_careful_agent_asks_before_it_offers() -> None:
 
 def ask(model: str, session: Session, position: int, seed: int = 0, drawn: int | None = None) -> str:
     """Ask the scripted agent for its next action."""
-    return answer(Request(model, chat_of(session, position, load_template()), 0.7, drawn), seed)
+    return answer(ChatRequest(model, chat_of(session, position, load_template()), 0.7, drawn), seed)
 
 
 def play(model: str, seed: int = 0) -> Session:
@@ -107,8 +108,8 @@ def test_answers_depend_on_seed_model_and_content_only() -> None:
 
 def test_the_seed_of_a_request_counts_above_temperature_zero() -> None:
     chat = chat_of(SESSION, 0, load_template())
-    warm = {answer(Request("a", chat, 1.0, seed), 0) for seed in range(20)}
-    cold = {answer(Request("a", chat, 0.0, seed), 0) for seed in range(20)}
+    warm = {answer(ChatRequest("a", chat, 1.0, seed), 0) for seed in range(20)}
+    cold = {answer(ChatRequest("a", chat, 0.0, seed), 0) for seed in range(20)}
     assert len(warm) > 1 and len(cold) == 1
 
 
@@ -122,10 +123,10 @@ def test_both_sides_know_who_they_are() -> None:
 def test_an_evaluator_scores_in_our_form_and_in_upstreams() -> None:
     history = 'Turn #1\nAnn Lee said: "What do you need, Bo?"\nTurn #2\nBo Ray said: "I need it, because\nit is cold."'
     prompt = f"{BACKGROUND}\n{history}\nRate believability, social_rules"
-    found = json.loads(answer(Request("j", [{"role": "user", "content": prompt}], 0.0, None), 0))
+    found = json.loads(answer(ChatRequest("j", [{"role": "user", "content": prompt}], 0.0, None), 0))
     assert "Ann Lee: ask" in found["agent_1"]["goal"]["reasoning"]
     assert "Bo Ray: share" in found["agent_2"]["goal"]["reasoning"]
-    upstream = answer(Request("j", [{"role": "user", "content": prompt + ' "evaluations"'}], 0.0, None), 0)
+    upstream = answer(ChatRequest("j", [{"role": "user", "content": prompt + ' "evaluations"'}], 0.0, None), 0)
     assert json.loads(upstream)["evaluations"]["agent_1"]["goal"][1] == found["agent_1"]["goal"]["score"]
 
 

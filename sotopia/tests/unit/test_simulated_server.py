@@ -16,11 +16,11 @@ from sotopia_sdpo.play.dialogue import chat_of
 from sotopia_sdpo.simulated import acts, server
 from sotopia_sdpo.simulated.annotator import annotate
 from sotopia_sdpo.simulated.faults import Faults
-from sotopia_sdpo.simulated.replies import Request
+from sotopia_sdpo.simulated.replies import ChatRequest
 from sotopia_sdpo.simulated.server import SimulatedServer
 
 
-Post = Callable[[Request], Awaitable[dict[str, Any]]]
+Post = Callable[[ChatRequest], Awaitable[dict[str, Any]]]
 
 
 def served(faults: Faults, work: Callable[[SimulatedServer, Post], Awaitable[Any]]) -> dict[str, Any]:
@@ -34,7 +34,7 @@ def served(faults: Faults, work: Callable[[SimulatedServer, Post], Awaitable[Any
         url = f"http://127.0.0.1:{runner.addresses[0][1]}"
         async with ClientSession() as client:
 
-            async def post(request: Request) -> dict[str, Any]:
+            async def post(request: ChatRequest) -> dict[str, Any]:
                 body = {"model": request.model, "messages": request.messages, "temperature": request.temperature}
                 async with client.post(f"{url}/v1/chat/completions", json=body) as response:
                     return await response.json()
@@ -72,8 +72,8 @@ def test_wrong_annotations_come_at_their_rate_and_anew() -> None:
 def test_agents_and_evaluators_are_not_touched() -> None:
     prompt = f'{SESSION.backgrounds[0]}\nAnn Lee said: "Hello"\nRate believability, social_rules'
     asked = [
-        Request("m", chat_of(SESSION, 0, TEMPLATE), 0.0, None),
-        Request("m", [{"role": "user", "content": prompt}], 0.0, None),
+        ChatRequest("m", chat_of(SESSION, 0, TEMPLATE), 0.0, None),
+        ChatRequest("m", [{"role": "user", "content": prompt}], 0.0, None),
     ]
     told: list[list[str]] = []
 

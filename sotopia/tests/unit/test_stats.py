@@ -21,7 +21,7 @@ def test_an_interval_by_hand() -> None:
     Variance (16 + 16) / 4^2 * 2 / 1 = 4, standard error 2, t with 1 degree 12.7062: 4 +- 25.4124.
     """
     found = clustered([("a", 1.0), ("a", 3.0), ("b", 5.0), ("b", 7.0)])
-    assert (found.mean, found.count, found.clusters) == (4.0, 4, 2)
+    assert (found.mean, found.values, found.clusters) == (4.0, 4, 2)
     assert found.low == pytest.approx(4 - 25.4124, abs=1e-3) and found.high == pytest.approx(4 + 25.4124, abs=1e-3)
 
 

@@ -9,20 +9,20 @@ from sotopia_sdpo.text import whole_text
 REASON = "reason"
 
 
-class Verdict(NamedTuple):
-    """An answer that has the form; whether its indices make sense is for the asker to say."""
+class IndexedAnswer(NamedTuple):
+    """An answer that has the form; whether its indices make sense depends on the question."""
 
     indices: tuple[int, ...]
     reason: str
 
 
-def schema(*names: str) -> dict[str, Any]:
-    """Give the JSON schema of an answer; the reason comes first, so that a model thinks before it chooses."""
+def answer_schema(*names: str) -> dict[str, Any]:
+    """Return the JSON schema of an answer; the reason comes first, so that a model thinks before it chooses."""
     properties = {REASON: {"type": "string"}, **{name: {"type": "integer"} for name in names}}
     return dict(type="object", properties=properties, required=list(properties), additionalProperties=False)
 
 
-def read(text: str, *names: str) -> Verdict:
+def read_answer(text: str, *names: str) -> IndexedAnswer:
     """Read an answer; a code fence or a sentence around the object does no harm.
 
     Raises:
@@ -36,4 +36,4 @@ def read(text: str, *names: str) -> Verdict:
     reason = found.get(REASON)
     if not isinstance(reason, str) or not reason.strip():
         raise AnswerError(f"{REASON} is missing, expected a text")
-    return Verdict(tuple(found[name] for name in names), whole_text(" ".join(reason.split())))
+    return IndexedAnswer(tuple(found[name] for name in names), whole_text(" ".join(reason.split())))

@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from preference_world import turns
+from pairs_world import turns
 
-from sotopia_sdpo.pairs.records import Bare, Pair
-from sotopia_sdpo.pairs.segments import NoSegment, Parted, parted_pairs, parting
+from sotopia_sdpo.pairs.records import DialogueRecord, PreferencePair
+from sotopia_sdpo.pairs.segments import NoSegment, PartedPair, parted_pairs, parting
 from sotopia_sdpo.pairs.tally import Tally
 
 
@@ -16,11 +16,11 @@ WORDS = st.lists(st.sampled_from("ab"), min_size=1, max_size=9).map(
     lambda said: said[: len(said) - (len(said) + 1) % 2]
 )
 SESSIONS = st.tuples(WORDS, WORDS, st.booleans()).map(
-    lambda both: Pair(*(Bare(conversations=turns(*said, system=both[2])) for said in both[:2]))
+    lambda both: PreferencePair(*(DialogueRecord(conversations=turns(*said, system=both[2])) for said in both[:2]))
 )
 
 
-def slow_parting(pair: Pair) -> int | str:
+def slow_parting(pair: PreferencePair) -> int | str:
     """Grow the shared beginning turn by turn."""
     one, other = pair.negative.conversations, pair.positive.conversations
     if one == other:
@@ -36,7 +36,7 @@ def slow_parting(pair: Pair) -> int | str:
 
 
 @given(SESSIONS)
-def test_dialogues_part_at_the_first_turn_that_differs(pair: Pair) -> None:
+def test_dialogues_part_at_the_first_turn_that_differs(pair: PreferencePair) -> None:
     expected = slow_parting(pair)
     if isinstance(expected, str):
         with pytest.raises(NoSegment, match=f"^{expected}$"):
@@ -46,11 +46,11 @@ def test_dialogues_part_at_the_first_turn_that_differs(pair: Pair) -> None:
 
 
 @given(SESSIONS, st.sampled_from([1, 3, 5, 7, 99]))
-def test_both_sides_are_cut_at_one_place(pair: Pair, length: int) -> None:
+def test_both_sides_are_cut_at_one_place(pair: PreferencePair, length: int) -> None:
     start = slow_parting(pair)
     if isinstance(start, str):
         return
-    parted = Parted(pair, start)
+    parted = PartedPair(pair, start)
     segment = parted.segment(length)
     negative, positive = parted.cut(segment, "why")
     assert negative["segment"] == positive["segment"] == list(segment) and negative["reason"] == "why"
@@ -59,7 +59,7 @@ def test_both_sides_are_cut_at_one_place(pair: Pair, length: int) -> None:
         cut = record["conversations"]
         assert cut == side.conversations[: segment[1]] and len(cut) == segment[1]
         assert cut[start]["from"] == cut[-1]["from"] == "gpt"
-        assert Bare.model_validate(record).conversations == cut
+        assert DialogueRecord.model_validate(record).conversations == cut
     assert negative["conversations"][:start] == positive["conversations"][:start]
     assert negative["conversations"][start] != positive["conversations"][start]
     shorter = min(len(side.conversations) for side in pair)
@@ -67,8 +67,10 @@ def test_both_sides_are_cut_at_one_place(pair: Pair, length: int) -> None:
 
 
 def test_a_cut_changes_nothing_else() -> None:
-    pair = Pair(*(Bare(conversations=turns("a", "b", word), note=None, x={"y": None}) for word in "cd"))
-    cut = Parted(pair, 3).cut((3, 4), "why")
+    pair = PreferencePair(
+        *(DialogueRecord(conversations=turns("a", "b", word), note=None, x={"y": None}) for word in "cd")
+    )
+    cut = PartedPair(pair, 3).cut((3, 4), "why")
     assert cut[1] == {
         "conversations": turns("a", "b", "d"),
         "note": None,
@@ -91,7 +93,7 @@ def test_a_cut_changes_nothing_else() -> None:
 )
 def test_pairs_that_cannot_be_compared_are_counted(negative: Any, positive: Any, fault: str) -> None:
     tally = Tally("pairs")
-    good = Pair(Bare(conversations=turns("a")), Bare(conversations=turns("b")))
-    bad = Pair(Bare(conversations=negative), Bare(conversations=positive))
-    assert parted_pairs([bad, good, bad], tally) == [Parted(good, 1)]
+    good = PreferencePair(DialogueRecord(conversations=turns("a")), DialogueRecord(conversations=turns("b")))
+    bad = PreferencePair(DialogueRecord(conversations=negative), DialogueRecord(conversations=positive))
+    assert parted_pairs([bad, good, bad], tally) == [PartedPair(good, 1)]
     assert tally.dropped == {fault: 2} and tally.kept == 0

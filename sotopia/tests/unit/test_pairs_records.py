@@ -8,15 +8,23 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from preference_world import row, turns
+from pairs_world import row, turns
 
 from sotopia_sdpo.errors import UserError
 from sotopia_sdpo.pairs.published import LOCATED_TURNS, SEGMENT_LENGTHS, bucket_of, shares_table
-from sotopia_sdpo.pairs.records import Bare, Located, Negative, Sided, check_unique, read_pairs, read_records
+from sotopia_sdpo.pairs.records import (
+    DialogueRecord,
+    LocatedSide,
+    PairedSide,
+    PlayedSide,
+    check_unique,
+    read_pairs,
+    read_records,
+)
 from sotopia_sdpo.pairs.tally import Tally, mean
 
 
-def refused(tmp_path: Path, rows: list[Any], fault: str, model: Any = Negative) -> None:
+def refused(tmp_path: Path, rows: list[Any], fault: str, model: Any = PlayedSide) -> None:
     """Make sure that a file is refused in these words, on one line."""
     path = tmp_path / "f.json"
     path.write_text(json.dumps(rows))
@@ -38,14 +46,17 @@ EXTRA = st.dictionaries(
 
 
 @given(
-    EXTRA, st.integers(0, 10) | st.sampled_from([0.5, 7.25]), st.booleans(), st.sampled_from([Bare, Negative, Located])
+    EXTRA,
+    st.integers(0, 10) | st.sampled_from([0.5, 7.25]),
+    st.booleans(),
+    st.sampled_from([DialogueRecord, PlayedSide, LocatedSide]),
 )
 def test_a_record_is_written_as_it_was_read(
-    extra: dict[str, Any], goal: float, system: bool, model: type[Bare]
+    extra: dict[str, Any], goal: float, system: bool, model: type[DialogueRecord]
 ) -> None:
     """Whatever else is in it, null or not; 7 stays 7."""
     data = row(goal=goal, conversations=turns("a", "b", "c", system=system), **extra)
-    if model is Located:
+    if model is LocatedSide:
         data |= {"location": 1 + system, "reason": "r"}
     dumped = model.model_validate(data).dump()
     assert json.dumps(dumped, sort_keys=True) == json.dumps(data, sort_keys=True)
@@ -77,25 +88,25 @@ def test_a_dialogue_in_another_form(tmp_path: Path, conversations: Any, fault: s
 @pytest.mark.parametrize(
     ("record", "fault", "model"),
     [
-        (3, "expected an object, found '3'", Negative),
-        (row(agent_position=2), "agent_position: Input should be 0 or 1, found 2", Negative),
-        (row(agents=["p0"]), "agents.1: Field required", Negative),
-        (row(goal="7"), "goal: expected a number, found '7'", Negative),
-        (row(goal=True), "goal: expected a number, found 'True'", Negative),
-        (row(relationship=None), "relationship: expected a number, found 'None'", Negative),
-        (row(relationship=float("nan")), "relationship: expected a number, found 'nan'", Negative),
-        (row(relationship=float("inf")), "relationship: expected a number, found 'inf'", Negative),
-        ({"conversations": turns("a")}, "episode: Field required", Negative),
-        (row(conversations="x"), "conversations: Input should be a valid list, found 'x'", Bare),
-        (row(conversations=[3]), "conversations.0: Input should be a valid dictionary, found 3", Bare),
-        (row(conversations=[{"from": "human", "value": None}]), "conversations.0.value: Input should be a valid string, found None", Bare),
-        (row(location=1), "reason: Field required", Located),
-        (row(location=2, reason="r"), "location 2 is a 'human' turn, expected 'gpt'", Located),
-        (row(location=-1, reason="r"), "location -1 is not in the dialogue of 4 turns", Located),
-        (row(location=4, reason="r"), "location 4 is not in the dialogue of 4 turns", Located),
+        (3, "expected an object, found '3'", PlayedSide),
+        (row(agent_position=2), "agent_position: Input should be 0 or 1, found 2", PlayedSide),
+        (row(agents=["p0"]), "agents.1: Field required", PlayedSide),
+        (row(goal="7"), "goal: expected a number, found '7'", PlayedSide),
+        (row(goal=True), "goal: expected a number, found 'True'", PlayedSide),
+        (row(relationship=None), "relationship: expected a number, found 'None'", PlayedSide),
+        (row(relationship=float("nan")), "relationship: expected a number, found 'nan'", PlayedSide),
+        (row(relationship=float("inf")), "relationship: expected a number, found 'inf'", PlayedSide),
+        ({"conversations": turns("a")}, "episode: Field required", PlayedSide),
+        (row(conversations="x"), "conversations: Input should be a valid list, found 'x'", DialogueRecord),
+        (row(conversations=[3]), "conversations.0: Input should be a valid dictionary, found 3", DialogueRecord),
+        (row(conversations=[{"from": "human", "value": None}]), "conversations.0.value: Input should be a valid string, found None", DialogueRecord),
+        (row(location=1), "reason: Field required", LocatedSide),
+        (row(location=2, reason="r"), "location 2 is a 'human' turn, expected 'gpt'", LocatedSide),
+        (row(location=-1, reason="r"), "location -1 is not in the dialogue of 4 turns", LocatedSide),
+        (row(location=4, reason="r"), "location 4 is not in the dialogue of 4 turns", LocatedSide),
     ],
 )  # fmt: skip
-def test_a_wrong_field(tmp_path: Path, record: Any, fault: str, model: type[Bare]) -> None:
+def test_a_wrong_field(tmp_path: Path, record: Any, fault: str, model: type[DialogueRecord]) -> None:
     refused(tmp_path, [row(location=1, reason="r"), record], f"1: {fault}", model)
 
 
@@ -106,7 +117,7 @@ def test_a_wrong_field(tmp_path: Path, record: Any, fault: str, model: type[Bare
         ([side(0), side(2), side(3)], "1: side is 'negative', expected 'positive' here"),
         ([side(0), side(1), side(2)], "2: it has no positive after it, expected pairs of a negative and its positive"),
         ([side(0), side(3), side(2), side(1)], "1: pair is 'E1/0@1', expected 'E0/0@1' here"),
-        ([side(0), side(1)] * 2, "2: E0/0@1 (negative) is record 0 again"),
+        ([side(0), side(1)] * 2, "2: E0/0@1 (negative) repeats record 0"),
         ([side(1), side(0)], "0: side is 'positive', expected 'negative' here"),
         ([side(0), row()], "1: side: Field required"),
         ([row(), side(1)], "0: side: Field required"),
@@ -146,16 +157,16 @@ def test_pairs_in_the_published_form(tmp_path: Path) -> None:
     path.write_text(json.dumps([{"conversations": turns(word), "note": None} for word in "abcd"]))
     pairs = read_pairs(path, "w.py")
     assert len(pairs) == 2 and pairs[1].positive.dump() == {"conversations": turns("d"), "note": None}
-    assert not any(isinstance(record, Sided) for pair in pairs for record in pair)
+    assert not any(isinstance(record, PairedSide) for pair in pairs for record in pair)
 
 
 def test_a_location_beyond_a_cut_side_is_fine() -> None:
-    assert Sided.model_validate(side(0, location=9)).location == 9
+    assert PairedSide.model_validate(side(0, location=9)).location == 9
 
 
-def test_a_record_that_says_the_same_again() -> None:
+def test_a_record_that_repeats_another() -> None:
     check_unique(Path("f"), ["a", "b"], "w.py")
-    with pytest.raises(UserError, match=re.escape("f record 2: a is record 0 again; fix it or rerun w.py")):
+    with pytest.raises(UserError, match=re.escape("f record 2: a repeats record 0; fix it or rerun w.py")):
         check_unique(Path("f"), ["a", "b", "a", "b"], "w.py")
 
 

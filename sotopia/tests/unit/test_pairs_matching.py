@@ -7,39 +7,39 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from preference_world import TEMPLATE, episode, row
+from pairs_world import TEMPLATE, episode, row
 from small_world import small_store
 
 from sotopia_sdpo.errors import UserError
 from sotopia_sdpo.pairs.matching import (
     NoPositive,
     best_of,
-    by_origin,
+    by_start,
     check_negatives,
     has_same_partner,
-    origin_of_negative,
     pair_of,
+    start_of_negative,
 )
-from sotopia_sdpo.pairs.records import Located, Negative, Sided
-from sotopia_sdpo.pairs.sides import Side, record_of
+from sotopia_sdpo.pairs.records import LocatedSide, PairedSide, PlayedSide
+from sotopia_sdpo.pairs.sides import EpisodeSide, record_of
 from sotopia_sdpo.pairs.tally import Tally
 
 
 SAID = ("a", "b", "c", "d", "e")
 
 
-def negative(location: int | None = 3, **changes: Any) -> Negative:
+def negative(location: int | None = 3, **changes: Any) -> PlayedSide:
     """Make a negative, located or not."""
     data = row(*SAID, **{"agent_model": "agent", "partner_model": "partner", **changes})
-    return Negative(**data) if location is None else Located(**data, location=location, reason="why here")
+    return PlayedSide(**data) if location is None else LocatedSide(**data, location=location, reason="why here")
 
 
-def session(*said: str, goal: float = 6, relationship: float = 1, trial: int = 0, **changes: Any) -> Side:
+def session(*said: str, goal: float = 6, relationship: float = 1, trial: int = 0, **changes: Any) -> EpisodeSide:
     """Make a session that starts from the negative."""
     origin = {"source_episode": "E", "agent_position": 0, "location": 3, "trial": trial}
     fields = {"pk": f"T{trial}", "scores": ((goal, relationship),) * 2, **origin, **changes}
     found = episode(said=said or ("a", "b", "x"), **fields)
-    return Side(found, record_of(found, found.position, TEMPLATE))
+    return EpisodeSide(found, record_of(found, found.position, TEMPLATE))
 
 
 @pytest.mark.parametrize(
@@ -59,8 +59,8 @@ def session(*said: str, goal: float = 6, relationship: float = 1, trial: int = 0
 def test_a_session_belongs_to_the_negative_that_it_names(changes: dict[str, Any], reason: str | None) -> None:
     tally = Tally("sessions")
     side = session(**changes)
-    found = by_origin([side], [negative()], tally)
-    assert found == {origin_of_negative(negative()): [] if reason else [side]}
+    found = by_start([side], [negative()], tally)
+    assert found == {start_of_negative(negative()): [] if reason else [side]}
     assert tally.dropped == ({reason: 1} if reason else {}) and tally.total == 1
 
 
@@ -75,14 +75,14 @@ def test_places_in_a_list_mean_nothing(origins: list[tuple[str, int, int]], seed
         for trial, (pk, who, at) in enumerate(origins)
     ]
     shuffled = random.Random(seed).sample(sides, len(sides))
-    found = by_origin(shuffled, negatives, Tally("sessions"))
+    found = by_start(shuffled, negatives, Tally("sessions"))
     for one in negatives:
         expected = {
             side.episode.pk
             for side, origin in zip(sides, origins, strict=True)
             if origin == (one.episode, one.agent_position, one.location)  # type: ignore[attr-defined]
         }
-        assert {side.episode.pk for side in found[origin_of_negative(one)]} == expected
+        assert {side.episode.pk for side in found[start_of_negative(one)]} == expected
 
 
 SCORE = st.integers(3, 6)
@@ -140,7 +140,7 @@ def test_another_partner_counts_only_where_there_is_no_session_with_the_same(mod
         (negative(None), [session(*SAID, location=None)], "with no difference (all their sessions)"),
     ],
 )
-def test_a_negative_without_a_positive_says_why(one: Negative, sides: list[Side], fault: str) -> None:
+def test_a_negative_without_a_positive_says_why(one: PlayedSide, sides: list[EpisodeSide], fault: str) -> None:
     with pytest.raises(NoPositive) as caught:
         best_of(one, sides)
     assert str(caught.value) == fault
@@ -159,7 +159,7 @@ def test_a_negative_without_a_positive_says_why(one: Negative, sides: list[Side]
         (negative(), session(goal=5, relationship=2)),
     ],
 )
-def test_what_can_be_compared(one: Negative, side: Side) -> None:
+def test_what_can_be_compared(one: PlayedSide, side: EpisodeSide) -> None:
     assert best_of(one, [side]) == side
 
 
@@ -176,7 +176,7 @@ def test_the_facts_of_a_pair_stand_on_both_sides() -> None:
     assert (worse["side"], worse["episode"], worse["goal"], worse["note"]) == ("negative", "E", 5, None)
     assert (better["side"], better["episode"], better["goal"]) == ("positive", "T0", 8)
     assert "reason" not in worse and "reason" not in better
-    assert Sided.model_validate(worse).dump() == worse
+    assert PairedSide.model_validate(worse).dump() == worse
 
 
 def test_a_pair_of_whole_sessions_has_no_location() -> None:
@@ -200,16 +200,16 @@ def test_a_negative_may_hold_fields_of_a_pair() -> None:
         ({}, {"pk": "F"}, "its episode E is not in {url}"),
         ({}, {"scores": ()}, "its episode E cannot be used (unscored episode)"),
         ({}, {"scores": (), "status": "failed", "failure": "f"}, "its episode E cannot be used (failed episode)"),
-        ({}, {"said": ("a", "b", "x")}, "conversations is not that of its episode E"),
-        ({"env": "e1"}, {}, "env is not that of its episode E"),
-        ({"agents": ["p1", "p0"]}, {}, "agents is not that of its episode E"),
-        ({"goal": 6}, {}, "goal is not that of its episode E"),
-        ({"relationship": 0}, {}, "relationship is not that of its episode E"),
-        ({"agent_position": 1}, {}, "conversations is not that of its episode E"),
+        ({}, {"said": ("a", "b", "x")}, "conversations differs from its episode E"),
+        ({"env": "e1"}, {}, "env differs from its episode E"),
+        ({"agents": ["p1", "p0"]}, {}, "agents differs from its episode E"),
+        ({"goal": 6}, {}, "goal differs from its episode E"),
+        ({"relationship": 0}, {}, "relationship differs from its episode E"),
+        ({"agent_position": 1}, {}, "conversations differs from its episode E"),
         ({}, {"messages": []}, "its episode E cannot be used (turn 0: expected an observation for each of two agents, found 0)"),
     ],
 )  # fmt: skip
-def test_negatives_are_held_against_their_episodes(
+def test_negatives_are_checked_against_their_episodes(
     tmp_path: Path, changes: dict[str, Any], stored: dict[str, Any], fault: str | None
 ) -> None:
     with small_store(tmp_path) as store:

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from preference_world import episode
+from pairs_world import episode
 from small_world import small_store
 
 from sotopia_sdpo.errors import UserError
@@ -63,10 +63,10 @@ LISTED = "custom/a with custom/a, judged by judge; custom/a with gpt-4o, judged 
         ("hard", Wanted(), "has no episodes of task hard; `sotopia benchmark --task hard …` samples them"),
         ("neg", Wanted(models=("x",)), f"has no such episodes of task neg; it has {LISTED}"),
         ("neg", Wanted(models=(A,), evaluator=K), f"has no such episodes of task neg; it has {LISTED}"),
-        ("neg", Wanted(), "the episodes of task neg are of 2 agents: custom/a; gpt-4o; give --models"),
+        ("neg", Wanted(), "the episodes of task neg are of 2 agents: custom/a; gpt-4o; choose one with --models"),
         ("neg", Wanted(models=(A, B), evaluator=J, partner=A), None),
-        ("neg", Wanted(models=(A, B), partner=A), "the episodes of task neg are of 2 agents: custom/a; gpt-4o; give --models"),
-        ("neg", Wanted(tags=("mine", "x")), "--tag x: {url} has no episodes of it; it has benchmark_a_a_judge_neg_trial0; "),
+        ("neg", Wanted(models=(A, B), partner=A), "the episodes of task neg are of 2 agents: custom/a; gpt-4o; choose one with --models"),
+        ("neg", Wanted(tags=("mine", "x")), "--tag x: {url} has no episodes with this tag; it has benchmark_a_a_judge_neg_trial0; "),
     ],
 )  # fmt: skip
 def test_what_is_not_there_is_named(tmp_path: Path, task: str, wanted: Wanted, fault: str | None) -> None:
@@ -81,7 +81,7 @@ def test_what_is_not_there_is_named(tmp_path: Path, task: str, wanted: Wanted, f
 
 def test_two_evaluators_are_refused(tmp_path: Path) -> None:
     with store_of(tmp_path, ("a_neg_trial0", [J, A, A]), ("b_neg_trial0", [K, A, A])) as store:
-        fault = "the episodes of task neg are of 2 evaluators: judge; other-judge; give --evaluator-model"
+        fault = "the episodes of task neg are of 2 evaluators: judge; other-judge; choose one with --evaluator-model"
         with pytest.raises(UserError, match=f"^{fault}$"):
             choose_runs(store, "neg", Wanted())
         assert len(choose_runs(store, "neg", Wanted(), mixed_agents=True)) == 2
@@ -92,7 +92,7 @@ def test_an_empty_store(tmp_path: Path) -> None:
         assert stored_runs(store) == []
         with pytest.raises(UserError, match="has no episodes of task neg"):
             choose_runs(store, "neg", Wanted())
-        with pytest.raises(UserError, match="has no episodes of it; it has none$"):
+        with pytest.raises(UserError, match="has no episodes with this tag; it has none$"):
             choose_runs(store, "neg", Wanted(tags=("t",)))
 
 

@@ -4,20 +4,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from preference_world import TEMPLATE, episode, messages_of, turns
+from pairs_world import TEMPLATE, episode, messages_of, turns
 from small_world import small_store
 
 from sotopia_sdpo.errors import UserError
 from sotopia_sdpo.pairs.runs import stored_runs
-from sotopia_sdpo.pairs.sides import Side, record_of, sides_of, target_positions
+from sotopia_sdpo.pairs.sides import EpisodeSide, record_of, sides_of, target_positions
 from sotopia_sdpo.pairs.tally import Tally
 from sotopia_sdpo.play.dialogue import Template
 
 
 def rendered(
     folder: Path, *changes: dict[str, Any], both: bool = False, template: Template = TEMPLATE
-) -> tuple[list[Side], Tally]:
-    """Put episodes E0, E1, … and take their sides."""
+) -> tuple[list[EpisodeSide], Tally]:
+    """Store episodes E0, E1, … and return their sides."""
     tally = Tally("sides")
     with small_store(folder) as store:
         for number, change in enumerate(changes):
@@ -92,8 +92,8 @@ def test_another_template_is_refused(tmp_path: Path) -> None:
     other = Template("Now: {{background}}", "o.txt")
     settings = {"prompt_template": other.fingerprint}
     fault = (
-        f"tag t_neg_trial0: its episodes were sampled with prompt template {other.fingerprint}, this one is "
-        f"{TEMPLATE.fingerprint}; give that one \\(--prompt-template\\), since agents are trained on what they are prompted with"
+        f"tag t_neg_trial0: its episodes were sampled with prompt template {other.fingerprint}, found "
+        f"{TEMPLATE.fingerprint}; pass theirs with --prompt-template, since agents are trained on what they are prompted with"
     )
     with pytest.raises(UserError, match=f"^{fault}$"):
         rendered(tmp_path, {}, {"settings": settings})

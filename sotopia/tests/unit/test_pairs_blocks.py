@@ -1,17 +1,14 @@
-"""What an annotator is shown cannot be broken out of, and what it answers is read strictly but not pedantically."""
+"""What an annotator is shown cannot be broken out of."""
 
 import json
-import re
-from typing import Any
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
-from preference_world import turns
+from pairs_world import turns
 
-from sotopia_sdpo.pairs import verdicts
-from sotopia_sdpo.pairs.blocks import choices, fill, instructions, numbered
-from sotopia_sdpo.play.actions import AnswerError
+from sotopia_sdpo import prompts
+from sotopia_sdpo.pairs.blocks import choices, instructions, numbered
 
 
 NASTY = st.lists(
@@ -40,7 +37,7 @@ def test_nothing_that_was_said_can_end_a_block_or_look_like_a_turn(said: list[st
     scores = {"goal": "1", "relationship": "2", "start": "1", "choices": "1", "negative_goal": "1"}
     scores |= {"negative_relationship": "1", "positive_goal": "1", "positive_relationship": "1"}
     shown = {name: numbered(dialogue, 1) for name in ("dialogue", "history", "first", "second")}
-    text = fill(prompt, {**scores, **shown, "instructions": instructions(dialogue[0])})
+    text = prompts.fill(prompts.read(prompt), {**scores, **shown, "instructions": instructions(dialogue[0])})
     for name in ("dialogue",) if prompt == "locate.txt" else ("history", "first", "second"):
         lines = body(text, name).split("\n")
         found = [json.loads(line) for line in lines]
@@ -86,52 +83,3 @@ def test_indices_count_from_the_start_of_the_dialogue() -> None:
     assert [(row["index"], row["who"]) for row in rows] == [(2, "agent"), (3, "partner"), (4, "agent")]
     assert numbered(dialogue, 2, 2) == "" and choices(dialogue, 2, 7) == "2, 4, 6" and choices(dialogue, 3, 6) == "4"
     assert json.loads(numbered(dialogue, 0, 1))["who"] == "system"
-
-
-@pytest.mark.parametrize(
-    "answer",
-    [
-        '{"reason": " it\\n went ", "index": 3}',
-        'Sure {not json} {"a": 1}:\n```json\n{"index": 3, "reason": "it went", "more": {}}\n``` {"index": 5}',
-        '{"reason": "it went", "index": 3',
-    ],
-)
-def test_an_answer_is_read(answer: str) -> None:
-    assert verdicts.read(answer + "}", "index") == ((3,), "it went")
-
-
-def test_half_a_character_in_a_reason_can_be_written() -> None:
-    assert verdicts.read('{"reason": "a\\ud83db", "index": 1}', "index").reason == "a\ufffdb"
-    assert verdicts.read('{"reason": "\\ud83d\\ude00", "index": 1}', "index").reason == "😀"
-
-
-@pytest.mark.parametrize(
-    ("answer", "fault"),
-    [
-        ("", "no JSON object with 'index' in ''"),
-        ("[1]", "no JSON object with 'index' in '[1]'"),
-        ('{"reason": "r"}', "no JSON object with 'index' in '{\"reason\": \"r\"}'"),
-        ('{"index": "3", "reason": "r"}', "index is '3', expected an integer"),
-        ('{"index": 3.0, "reason": "r"}', "index is 3.0, expected an integer"),
-        ('{"index": true, "reason": "r"}', "index is True, expected an integer"),
-        ('{"index": null, "reason": "r"}', "index is None, expected an integer"),
-        ('{"index": 3}', "reason is missing, expected a text"),
-        ('{"index": 3, "reason": " "}', "reason is missing, expected a text"),
-        ('{"index": 3, "reason": ["r"]}', "reason is missing, expected a text"),
-        ('{"index": ' + "1" * 5000, "no JSON object with 'index' in "),
-        ('{"index": ' + "1" * 5000 + "}", "no JSON object with 'index' in "),
-        ('{"index":' * 1200, "no JSON object with 'index' in "),
-    ],
-)
-def test_an_answer_that_cannot_be_read(answer: str, fault: str) -> None:
-    with pytest.raises(AnswerError, match=f"^{re.escape(fault)}"):
-        verdicts.read(answer, "index")
-
-
-def test_an_answer_of_two_indices() -> None:
-    answer: dict[str, Any] = {"reason": "r", "start_index": 1, "end_index": 3}
-    assert verdicts.read(json.dumps(answer), "start_index", "end_index").indices == (1, 3)
-    with pytest.raises(AnswerError, match="^start_index is None, expected an integer$"):
-        verdicts.read('{"end_index": 3, "reason": "r"}', "start_index", "end_index")
-    schema = verdicts.schema("start_index", "end_index")
-    assert list(schema["properties"]) == schema["required"] == list(answer) and schema["additionalProperties"] is False

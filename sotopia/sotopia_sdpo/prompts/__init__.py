@@ -1,0 +1,52 @@
+"""The wording of all prompts, and the one way to fill it.
+
+A wording is a text with placeholders, `{{name}}`. Those of this package lie in this folder; users may give their own
+for the agents. Invariant: filling goes over the wording once, so braces in what is filled in stay what they are.
+"""
+
+import hashlib
+import re
+from collections.abc import Iterable, Mapping
+from functools import cache
+from importlib.resources import files
+
+
+PLACEHOLDER = re.compile(r"\{\{\s*(\w*)\s*\}\}")
+FINGERPRINT_LENGTH = 8
+
+
+@cache
+def read(name: str) -> str:
+    """Read one of the files of this folder."""
+    return files(__name__).joinpath(name).read_text("utf-8").strip()
+
+
+def check(text: str, known: Iterable[str]) -> None:
+    """Check that a text has only known placeholders.
+
+    Raises:
+        ValueError: if it has another one; the text names it, and those that are known.
+    """
+    names = list(known)
+    if unknown := [name for name in PLACEHOLDER.findall(text) if name not in names]:
+        raise ValueError(f"unknown placeholder {{{{{unknown[0]}}}}}; known are {listed(names)}")
+
+
+def listed(names: Iterable[str]) -> str:
+    """Write placeholders as a list, for messages."""
+    return ", ".join(f"{{{{{name}}}}}" for name in names)
+
+
+def fill(text: str, values: Mapping[str, str]) -> str:
+    """Fill the placeholders of a text.
+
+    Raises:
+        ValueError: if one of them has no value.
+    """
+    check(text, values)
+    return PLACEHOLDER.sub(lambda match: values[match[1]], text)
+
+
+def fingerprint(text: str) -> str:
+    """Return a few characters that identify a wording; episodes store them."""
+    return hashlib.sha256(text.encode()).hexdigest()[:FINGERPRINT_LENGTH]
