@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sotopia_sdpo.errors import UserError
@@ -27,6 +27,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("files")
 
 
+@settings(deadline=None)
 @given(rows=st.lists(JSON, min_size=1, max_size=4))
 def test_what_is_written_is_read(folder: Path, rows: list[Any]) -> None:
     write_json([(folder / "new" / "a.json", rows)])
