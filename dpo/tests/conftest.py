@@ -13,6 +13,7 @@ from importlib import import_module
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from sotopia_sdpo.store import open_store
 from sotopia_sdpo.store.documents import to_entry
@@ -20,6 +21,9 @@ from sotopia_sdpo.store.documents import to_entry
 
 DPO = Path(__file__).resolve().parents[1]
 ROOT = DPO.parent
+# A loaded machine is slow, not wrong.
+settings.register_profile("no deadline", deadline=None)
+settings.load_profile("no deadline")
 sys.path[:0] = [str(DPO), str(ROOT / "sotopia" / "tests" / "process")]
 
 import tiny_run  # noqa: E402
