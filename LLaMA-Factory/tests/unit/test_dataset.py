@@ -8,12 +8,14 @@ import pytest
 from dialogues import pair, ranking, record
 from llamafactory.data.template import TEMPLATES
 
-from llamafactory_sdpo import register
-from llamafactory_sdpo.encoding import IGNORE_INDEX
+from llamafactory_sdpo.data.encoding import IGNORE_INDEX
 from llamafactory_sdpo.errors import UserError
+from llamafactory_sdpo.host.arguments import parse_args_without_launch
+from llamafactory_sdpo.host.data import load_pair_dataset
+from llamafactory_sdpo.host.install import install
 
 
-register.install()
+install()
 TOKENIZER = oracle.toy_tokenizer()
 COLUMNS = {"messages": "conversations", "chosen": "chosen", "rejected": "rejected"}
 
@@ -27,8 +29,8 @@ def load(folder, stage="sdpo", dataset="pairs", **options):
         "template": "llama3",
         "model_name_or_path": "none",
     }
-    model_args, data_args, tuning, training = register.read_args_without_launch({**args, **options})
-    return register.load_pair_dataset(tuning, TEMPLATES["llama3"], model_args, data_args, training, "rm", TOKENIZER)
+    model_args, data_args, tuning, training = parse_args_without_launch({**args, **options})
+    return load_pair_dataset(tuning, TEMPLATES["llama3"], model_args, data_args, training, "rm", TOKENIZER)
 
 
 def numbered(count, start=0):
@@ -246,7 +248,7 @@ def test_the_printed_example_shows_what_is_scored(write, tmp_path, capsys):
 def test_format_of_reads_the_hosts_tags():
     from llamafactory.data.parser import DatasetAttr
 
-    from llamafactory_sdpo.dataset import format_of
+    from llamafactory_sdpo.data.dataset import format_of
 
     attr = DatasetAttr("file", dataset_name="x.json")
     attr.join(
