@@ -27,11 +27,11 @@ def read_config(path: Path, overrides: Sequence[str] = (), *, resolve: bool = Fa
         UserError: if the file is not YAML or not a mapping, or an override cannot be read.
     """
     try:
-        config = OmegaConf.load(path)
-        if isinstance(config, DictConfig):
-            merged = OmegaConf.merge(config, OmegaConf.from_cli(list(overrides)))
-            values: Any = OmegaConf.to_container(merged, resolve=resolve)
-            return {str(key): value for key, value in values.items()}
+        config, given = OmegaConf.load(path), OmegaConf.from_cli(list(overrides))
+        is_mapping = isinstance(config, DictConfig) and bool(config or given)
+        values: Any = OmegaConf.to_container(OmegaConf.merge(config, given), resolve=resolve) if is_mapping else {}
     except READ_ERRORS as err:
         raise UserError(f"not a readable config: {one_line(err)}") from None
-    raise UserError("not a readable config: it holds no key: value lines")
+    if not is_mapping:
+        raise UserError("not a readable config: it holds no key: value lines")
+    return {str(key): value for key, value in values.items()}
