@@ -154,7 +154,7 @@ class Host(Contender):
 
 
 class Ours(Host):
-    """The trainer of our stages; the reference is asked before the first step."""
+    """The trainer of our stages; the reference runs before the first step."""
 
     is_ours = True
 

@@ -113,7 +113,8 @@ def _play_whole(rng: random.Random) -> list[Message]:
     """Play two plots in a row after some small talk, each in its fitting or in a flawed order."""
     scenery = draw_scenery(rng)
     first, second = rng.sample(PLOTS + TURNED_PLOTS, 2)
-    speaker = Speaker(rng, scenery, tuple(rng.sample(scenery.scene.needs, 2)))
+    need, offered = rng.sample(scenery.scene.needs, 2)
+    speaker = Speaker(rng, scenery, (need, offered))
     messages = play_history(rng, scenery, first, rng.randint(0, 1), rng.choice(SFT_STARTS))
     messages += speaker.perform(_draw_acts(rng, first))
     messages.append(message("human", "speak", rng.choice(PARTNER_LINES[second.state]).format(**scenery.slots)))

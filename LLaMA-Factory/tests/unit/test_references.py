@@ -2,7 +2,9 @@
 
 import gc
 import logging
+import shutil
 import weakref
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -121,6 +123,22 @@ def test_what_matters_is_in_the_key(home, asked, change, options):
         change(home)
     train(home, **options)
     assert sum(asked) == 12 and len(tables(home)) == 2
+
+
+def test_every_file_that_makes_the_values_is_in_the_key(tmp_path, monkeypatch):
+    """The table of stages, which has the weights, and all of the step but the table of values itself."""
+    step = Path(references.__file__).parent
+    files = [(step / name).resolve() for name in references.CODE]
+    makers = {path for path in step.glob("*.py") if path.name not in ("__init__.py", "references.py")}
+    assert set(files) == {*makers, step.parent / "stages.py"}
+    copies = [Path(shutil.copy(path, tmp_path)) for path in files]
+    monkeypatch.setattr(references, "CODE", tuple(map(str, copies)))
+    table = references.References(lambda: {}, lambda: None, lambda *_: None, tmp_path)
+    found = {table._path([1])}
+    for copy in copies:
+        copy.write_text(f"{copy.read_text(encoding='utf-8')}#", encoding="utf-8")
+        found.add(table._path([1]))
+    assert len(found) == len(copies) + 1
 
 
 def test_what_does_not_matter_is_not(home, asked):

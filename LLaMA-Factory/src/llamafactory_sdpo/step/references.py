@@ -44,7 +44,7 @@ ELSEWHERE = (
 PIECE = 1 << 24
 """Bytes of a file that are hashed at a time."""
 
-CODE = ("../stages.py", "masks.py", "loss.py", "logps.py", "sharing.py")
+CODE = ("../stages.py", "masks.py", "loss.py", "logps.py", "sharing.py", "trainer.py")
 """Our files that make the masks and the values, seen from this one."""
 
 TUNING = ("pair_stage", "dmpo_gamma", "pref_loss", "finetuning_type", "pure_bf16", "ref_model_quantization_bit")
@@ -106,27 +106,16 @@ class References(TrainerCallback):
         return self._folder / f"{hashlib.sha256(whole.encode()).hexdigest()}.safetensors"
 
     def _compute(self, rows: list[Any], keys: list[int]) -> Table:
-        """Run the reference over the pairs, each once, split among the ranks, long ones first."""
+        """Return the table, computed by all ranks together; a reference model of its own is made and freed."""
         trainer = self.trainer
         model = self._create_model()
         trainer.ref_model = None if model is None else self._prepare(trainer, model)
         del model
-        lengths = list(chain.from_iterable(part["length"] for part in rows))
-        first = {key: index for index, key in reversed(list(enumerate(keys)))}
-        order = sorted(first.values(), key=lambda index: -lengths[index])
-        size = trainer.args.per_device_train_batch_size
-        batches = [order[start : start + size] for start in range(0, len(order), size)]
-        rank, ranks = trainer.accelerator.process_index, trainer.accelerator.num_processes
-        # Sharded models need every rank in every forward: the last round is filled up.
-        mine = [batches[number % len(batches)] for number in range(rank, -(-len(batches) // ranks) * ranks, ranks)]
-        loader: DataLoader[Any] = DataLoader(
-            ConcatDataset(rows), batch_sampler=mine, collate_fn=trainer.data_collator,
-            num_workers=trainer.args.dataloader_num_workers,
-        )  # fmt: skip
         policy = trainer.model_wrapped
         policy.eval()
+        is_quiet = trainer.accelerator.process_index > 0 or trainer.args.disable_tqdm
         found: list[tuple[int, float, float]] = []
-        for batch in tqdm(loader, desc="reference", disable=rank > 0 or trainer.args.disable_tqdm):
+        for batch in tqdm(_loader(trainer, rows, keys), desc="reference", disable=is_quiet):
             pair_keys = batch["pair_keys"].tolist()
             with trainer.accelerator.autocast():
                 sides = trainer.compute_reference_log_probs(policy, trainer._prepare_inputs(batch))
@@ -143,6 +132,22 @@ def _rows(trainer: Trainer) -> list[Any]:
     held_out = trainer.eval_dataset
     held_out = list(held_out.values()) if isinstance(held_out, dict) else [held_out]
     return [rows for rows in (trainer.train_dataset, *held_out) if rows is not None]
+
+
+def _loader(trainer: Any, rows: list[Any], keys: list[int]) -> DataLoader[Any]:
+    """Return this rank's batches of the pairs, each pair once, long ones first."""
+    lengths = list(chain.from_iterable(part["length"] for part in rows))
+    first = {key: index for index, key in reversed(list(enumerate(keys)))}
+    order = sorted(first.values(), key=lambda index: -lengths[index])
+    size = trainer.args.per_device_train_batch_size
+    batches = [order[start : start + size] for start in range(0, len(order), size)]
+    rank, ranks = trainer.accelerator.process_index, trainer.accelerator.num_processes
+    # Sharded models need every rank in every forward: the last round is filled up.
+    mine = [batches[number % len(batches)] for number in range(rank, -(-len(batches) // ranks) * ranks, ranks)]
+    return DataLoader(
+        ConcatDataset(rows), batch_sampler=mine, collate_fn=trainer.data_collator,
+        num_workers=trainer.args.dataloader_num_workers,
+    )  # fmt: skip
 
 
 def read(path: Path, keys: Iterable[int]) -> Table | None:
