@@ -52,10 +52,11 @@ def child(folder: Path, count: int) -> None:
     """Prepare pairs once and print what it took."""
     import resource
 
-    from llamafactory_sdpo import register
     from llamafactory_sdpo.demo.model import build_model
+    from llamafactory_sdpo.host.data import prepare_pairs
+    from llamafactory_sdpo.host.install import install
 
-    register.install()
+    install()
     write_pairs(folder / "pairs.json", count)
     entry = {"file_name": "pairs.json", "formatting": "sharegpt", "columns": {"messages": "conversations"}}
     (folder / "dataset_info.json").write_text(json.dumps({"pairs": entry}), encoding="utf-8")
@@ -67,7 +68,7 @@ def child(folder: Path, count: int) -> None:
         "preprocessing_num_workers": os.cpu_count(),
     }  # fmt: skip
     started = time.perf_counter()
-    register.prepare_pairs(config)
+    prepare_pairs(config)
     seconds = time.perf_counter() - started
     kinds = (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
     peak_mb = max(resource.getrusage(kind).ru_maxrss for kind in kinds) / 1024

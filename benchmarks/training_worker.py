@@ -105,9 +105,12 @@ class Host(Contender):
         from llamafactory.data.template import TEMPLATES
         from llamafactory.hparams.training_args import TrainingArguments
 
-        from llamafactory_sdpo import register
-        from llamafactory_sdpo.collator import SegmentDataCollator
-        from llamafactory_sdpo.trainer import SegmentTrainer
+        from llamafactory_sdpo.host.arguments import FinetuningArguments
+        from llamafactory_sdpo.host.names import CustomDPOTrainer
+        from llamafactory_sdpo.host.stages import prepare_reference
+        from llamafactory_sdpo.step.masks import SegmentDataCollator
+        from llamafactory_sdpo.step.references import References
+        from llamafactory_sdpo.step.trainer import SegmentTrainer
 
         arguments = TrainingArguments(
             output_dir=str(self.folder), per_device_train_batch_size=self.sizes.pairs, num_train_epochs=2,
@@ -116,23 +119,22 @@ class Host(Contender):
         )  # fmt: skip
         tokenizer = make_tokenizer()
         collator = SegmentDataCollator(template=TEMPLATES["llama3"], model=self.model, tokenizer=tokenizer)
-        tuning = register.FinetuningArguments(
-            stage="sdpo" if self.is_ours else "dpo", finetuning_type="full", pref_beta=BETA
-        )
+        stage = "sdpo" if self.is_ours else "dpo"
+        tuning = FinetuningArguments(stage=stage, finetuning_type="full", pref_beta=BETA)
         common = {
             "model": self.model, "args": arguments, "finetuning_args": tuning, "tokenizer": tokenizer,
             "processor": None, "train_dataset": Dataset.from_list(rows),
         }  # fmt: skip
         if self.is_ours:
             table = self.folder / "references"
-            references = register.References(lambda: None, self.make_reference, register.prepare_reference, table)
+            references = References(lambda: None, self.make_reference, prepare_reference, table)
             return SegmentTrainer(ref_model=None, references=references, data_collator=collator, **common)
 
         def host_collator(features: list[Row]) -> dict[str, Tensor]:
             batch = collator(features)
             return {name: batch[name] for name in ("input_ids", "attention_mask", "labels")}
 
-        return register.CustomDPOTrainer(ref_model=self.make_reference(), data_collator=host_collator, **common)
+        return CustomDPOTrainer(ref_model=self.make_reference(), data_collator=host_collator, **common)
 
     def prepare_batch(self) -> dict[str, Tensor]:
         """The one batch of all steps."""
@@ -152,7 +154,7 @@ class Host(Contender):
 
 
 class Ours(Host):
-    """The trainer of our stages; the reference is asked before the first step."""
+    """The trainer of our stages; the reference runs before the first step."""
 
     is_ours = True
 
@@ -270,7 +272,7 @@ def main() -> None:
     import transformers  # noqa: F401
 
     if name in ("host", "ours"):
-        import llamafactory_sdpo.register  # noqa: F401
+        import llamafactory_sdpo.host.stages  # noqa: F401
     before = 0 if DEVICE == "cuda" else resident_bytes("VmRSS")
     with tempfile.TemporaryDirectory() as folder:
         contender = CONTENDERS[name](sizes, Path(folder))

@@ -6,7 +6,7 @@ import oracle
 from llamafactory.data.template import TEMPLATES, get_template_and_fix_tokenizer
 from llamafactory.hparams import DataArguments
 
-from llamafactory_sdpo.encoding import DialogueEncoder
+from llamafactory_sdpo.data.encoding import DialogueEncoder
 
 
 EXTRA_TOKENS = ["[gMASK]", "sop", "<|user|>", "<|assistant|>", "<|system|>", "<|observation|>", "<sep>"]

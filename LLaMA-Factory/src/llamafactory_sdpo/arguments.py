@@ -1,21 +1,21 @@
-"""The options that our stages add to the host's fine-tuning arguments."""
+"""The options that our stages add to the host's fine-tuning arguments, and the check of a model's name."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal, get_args, get_type_hints
 
-from .pairs import Stage
-
-
-STAGES: tuple[str, ...] = get_args(Stage)
+from .data.pairing import Scope, Unequal
+from .errors import UserError
+from .stages import STAGES, stages_scoring
 
 
 @dataclass
 class SegmentArguments:
-    """Options of the stages sdpo, eto and dmpo; mixed into the host's FinetuningArguments."""
+    """Options of the stages in `STAGES`; mixed into the host's FinetuningArguments."""
 
-    segment_scope: Literal["segment", "turn"] = field(
+    segment_scope: Scope = field(
         default="segment",
-        metadata={"help": "What stage sdpo scores: the key segment, or its first agent turn alone (turn-level DPO)."},
+        metadata={"help": "What a stage of the key segment scores: all of it, or its first turn (turn-level DPO)."},
     )
     dmpo_gamma: float = field(
         default=0.7,
@@ -24,15 +24,15 @@ class SegmentArguments:
     overlong: Literal["shorten", "skip", "stop"] = field(
         default="shorten",
         metadata={
-            "help": "A pair longer than `cutoff_len`: shorten its shared history at turn boundaries (sdpo; a pair "
-            "that is still too long, or a whole session, is skipped and counted), skip it, or stop."
+            "help": "A pair longer than `cutoff_len`: shorten its shared history at turn boundaries (a pair that is "
+            "still too long, or of whole sessions, is skipped and counted), skip it, or stop."
         },
     )
-    unequal_segments: Literal["stop", "warn", "truncate"] = field(
+    unequal_segments: Unequal = field(
         default="stop",
         metadata={
-            "help": "Segments with different numbers of agent turns under stage sdpo: stop, train on them with a "
-            "warning, or truncate the longer one."
+            "help": "Key segments with different numbers of agent turns: stop, train on them with a warning (as the "
+            "paper's ablation of unequal segments does), or truncate the longer one."
         },
     )
     bad_pairs: Literal["stop", "skip"] = field(
@@ -43,8 +43,8 @@ class SegmentArguments:
     shared_history: bool = field(
         default=True,
         metadata={
-            "help": "Encode what the two sides of a pair have in common once. Checked on the first batch; where the "
-            "model cannot do it, or comes to another result, each side is encoded on its own."
+            "help": "Encode what the two sides of a pair have in common once. Checked on the first batch; a model "
+            "that cannot do it, or gives another result, encodes each side on its own."
         },
     )
     scored_logits_only: bool = field(
@@ -76,5 +76,19 @@ class SegmentArguments:
                 raise ValueError(f"`{name}` is {value!r}, expected true or false.")
         if not (isinstance(self.dmpo_gamma, float | int) and 0 < self.dmpo_gamma <= 1):
             raise ValueError(f"`dmpo_gamma` is {self.dmpo_gamma!r}, expected a number above 0 and at most 1.")
-        if self.segment_scope == "turn" and stage != "sdpo":
-            raise ValueError("`segment_scope: turn` belongs to stage sdpo.")
+        if self.segment_scope == "turn" and (stage is None or STAGES[stage].scores != "segment"):
+            raise ValueError(f"`segment_scope: turn` belongs to stage {' or '.join(stages_scoring('segment'))}.")
+
+
+def check_model(option: str, model: str) -> None:
+    """Refuse a model that is neither a folder nor can be a name of the hub.
+
+    A name of the hub has one slash or none; a path below a folder that exists is meant to be one.
+
+    Raises:
+        UserError: naming the option.
+    """
+    path = Path(model)
+    is_path = model.count("/") > 1 or model[0] in "./~" or ("/" in model and Path(path.parts[0]).is_dir())
+    if is_path and not path.exists():
+        raise UserError(f"{option} {model} does not exist; expected a model's folder, or its name on the hub")

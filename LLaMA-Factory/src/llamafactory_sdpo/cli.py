@@ -4,36 +4,33 @@ import os
 import sys
 
 from .errors import run_at_edge
+from .host.seams import run_command_line
 
 
 HOST_ONLY = ("version", "env", "help")
-"""Commands that need none of our seams, so that they answer without importing them."""
+"""Commands of the host that need no stage of ours, so that they answer without the seams' heavy imports."""
 
 
 def main() -> int:
-    """Run one command; the exit codes are those of design: 0 done, 1 bug, 2 wrong input, 130 interrupted."""
+    """Run one command and return its exit code: 0 done, 1 bug, 2 wrong input, 130 interrupted."""
     command = sys.argv[1] if len(sys.argv) > 1 else "help"
     config = sys.argv[2] if len(sys.argv) > 2 and not sys.argv[2].startswith("-") else ""
     return run_at_edge(lambda: _run(command), prefix=f"{config}: " if config else "")
 
 
 def _run(command: str) -> int | None:
-    if command in HOST_ONLY or os.environ.get("USE_V1", "0").lower() in ("1", "true", "y"):
-        return _host()
-    if command == "train":
+    is_v1 = os.environ.get("USE_V1", "0").lower() in ("1", "true", "y")
+    # Heavy imports below, which the commands of HOST_ONLY do without.
+    if command == "train" and not is_v1:
         from .launcher import train
 
         return train(sys.argv[2:])
-    from . import register
+    if command not in HOST_ONLY and not is_v1:
+        from .host.install import install
 
-    register.install()
-    return _host()
-
-
-def _host() -> None:
-    from llamafactory.cli import main as host_main
-
-    host_main()
+        install()
+    run_command_line()
+    return 0
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The errors that are a user's to mend, the exit codes of our commands, and the edge where one becomes the other."""
+"""User-fixable errors, the exit codes of our commands, and the entry-point wrapper that turns one into the other."""
 
 import sys
 from collections.abc import Callable
@@ -8,19 +8,24 @@ EXIT_INPUT = 2
 EXIT_INTERRUPTED = 130
 
 EXIT_FILE = "SDPO_EXIT_FILE"
-"""Environment variable: where a rank leaves the UserError that ended it."""
+"""Environment variable: the file in which a rank leaves the UserError that ended it."""
 
 
 class UserError(ValueError):
     """The input is wrong: one line that says where, what was expected, what was found and what to do."""
 
 
+def one_line(err: BaseException) -> str:
+    """Return an exception's message with its line breaks and runs of blanks folded."""
+    return " ".join(str(err).split())
+
+
 def run_at_edge(command: Callable[[], int | None], prefix: str = "") -> int:
-    """Run a command and return its exit code; what is a user's to mend becomes one line on stderr.
+    """Run a command and return its exit code; a UserError becomes one line on stderr.
 
     Args:
-        command: returns an exit code or None for 0; an exception that is nobody's input leaves as it is (exit code 1).
-        prefix: what the line begins with, the config's name for instance.
+        command: returns an exit code or None for 0; any other exception passes through (exit code 1).
+        prefix: start of the line, the config's name for instance.
     """
     try:
         return command() or 0

@@ -1,7 +1,7 @@
 """What `bash inference.sh [CONFIG.yaml] [key=value ...]` runs.
 
-Reads a serving config, builds what a demo config needs and lacks, starts the servers, compares their prompts with
-training's, and says what `sotopia benchmark` calls them; then watches them until it is interrupted. Exit codes: 130
+Reads a serving config, trains the demo's models if they are missing, starts the servers, compares their prompts with
+training's, and prints their names for `sotopia benchmark`; then watches them until it is interrupted. Exit codes: 130
 interrupted, 2 wrong input or a server that could not start, 1 a server that died later.
 """
 
@@ -15,7 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from .encoding import DialogueEncoder
+from .config_file import read_config
+from .data.encoding import DialogueEncoder
 from .errors import UserError, run_at_edge
 from .serving import config as serving_config
 from .serving import memory, probe, processes, stats
@@ -33,16 +34,16 @@ EXIT_BUG = 1
 
 
 class Started(NamedTuple):
-    """What is about to serve."""
+    """The servers to start."""
 
     commands: list[processes.Command]
     load_encoder: Callable[[], DialogueEncoder]
-    """Gives training's, for the probe."""
+    """Returns training's encoder, for the probe."""
     engine: str
 
 
 def main() -> int:
-    """Serve, or show the counters of a server."""
+    """Serve, or print the counters of a server."""
     parser = argparse.ArgumentParser(
         prog="inference.sh",
         description="Serve a trained model, prompted as in training; any key of the config can be given as key=value.",
@@ -54,7 +55,7 @@ def main() -> int:
         "--stats", nargs="?", const=DEFAULT_URL, metavar="URL", help=f"show a vLLM's counters ({DEFAULT_URL})"
     )
     options = parser.parse_args()
-    # What the host says of every file that it loads would bury our lines.
+    # The host logs every file it loads, which would bury our lines.
     os.environ.setdefault("LLAMAFACTORY_VERBOSITY", "WARN")
     processes.interrupt_when_terminated()
     if options.stats:
@@ -101,7 +102,7 @@ def serve(argv: list[str], api_key: str | None) -> None:
 
 @contextmanager
 def naming(config: Path) -> Iterator[None]:
-    """Say in the user's mistakes in which file they are, and what to do where nothing has been trained yet."""
+    """Put the config's name into UserErrors, and a hint if nothing has been trained yet."""
     try:
         yield
     except UserError as err:
@@ -111,7 +112,7 @@ def naming(config: Path) -> Iterator[None]:
 
 
 def check(config: ServingConfig) -> None:
-    """Find what would fail later, while it takes no time.
+    """Check what would fail later, while it takes no time.
 
     Raises:
         UserError: for a model that is not there, a port in use, or weights that do not fit.
@@ -129,12 +130,12 @@ def _sees_gpu() -> bool:
 
 
 def vllm_servers(config: ServingConfig) -> Started:
-    """Write what vLLM needs, and the commands of its replicas."""
+    """Write the files that vLLM needs, and return the commands of its replicas."""
     from .serving import adapters, prompting, vllm
 
     installed = vllm.find(ROOT.parent / "setup.sh")
     loaded = prompting.load(config)
-    # What the server will be asked as well, but here it takes no start.
+    # The server gets the same check, but here it needs no start.
     probe.compare(loaded.encoder, config.template, prompting.rendered_ids(loaded))
     folder = STATE / str(config.port)
     prompting.write(loaded, config, folder / "prompting")
@@ -159,7 +160,7 @@ def vllm_servers(config: ServingConfig) -> Started:
 
 
 def host_servers(config: ServingConfig) -> Started:
-    """Write the config for servers on the host's own engine, and their commands."""
+    """Write the config for servers on the host's own engine, and return their commands."""
     from .serving import prompting
 
     secrets = {serving_config.KEY_VARIABLE: config.api_key, "HF_TOKEN": config.hf_hub_token}
@@ -172,13 +173,13 @@ def host_servers(config: ServingConfig) -> Started:
         argv = [sys.executable, "-m", "llamafactory_sdpo.serving.host_server", str(path), str(port)]
         url = f"http://{reachable(config.host)}:{port}"
         commands.append(processes.Command(argv, env, url, path.with_name("server.log")))
-    # Loaded while the servers start, which import the same.
+    # The encoder is loaded while the servers start.
     engine = "the host's Hugging Face engine, which answers one request at a time"
     return Started(commands, lambda: prompting.load(config).encoder, engine)
 
 
 def ensure_demo(config: ServingConfig) -> None:
-    """Train what a demo config of training writes, if it is to be served and missing.
+    """Train the demo's models that are to be served and missing.
 
     Raises:
         UserError: if that fails.
@@ -198,25 +199,23 @@ def ensure_demo(config: ServingConfig) -> None:
 
 
 def train(config: Path) -> int:
-    """Train in a process of its own, all of whose output is progress to us; return its exit code."""
+    """Train in a process of its own, whose output is progress to us; return its exit code."""
     return subprocess.run([sys.executable, "-m", "llamafactory_sdpo.train", str(config)], stdout=2).returncode
 
 
 def _output_of(config: Path) -> Path:
-    """Where a training config writes its model."""
-    import yaml
-
-    return (ROOT / yaml.safe_load(config.read_text(encoding="utf-8"))["output_dir"]).resolve()
+    """Return the folder into which a training config writes its model."""
+    return (ROOT / str(read_config(config)["output_dir"])).resolve()
 
 
 def reachable(host: str) -> str:
-    """An address at which a server that listens on `host` can be asked from here."""
+    """Return an address at which a server that listens on `host` is reached from here."""
     plain = "127.0.0.1" if host in ANY_ADDRESS else host
     return f"[{plain}]" if ":" in plain else plain
 
 
 def announce(config: ServingConfig) -> None:
-    """Print what clients call the models."""
+    """Print the models' names for clients."""
     urls = ",".join(f"http://{reachable(config.host)}:{port}/v1/" for port in config.ports)
     for name in config.names:
         print(f"serving custom/{name}@{urls}", flush=True)
@@ -226,12 +225,12 @@ def announce(config: ServingConfig) -> None:
 
 
 def say(text: str, end: str = "\n") -> None:
-    """Tell on stderr what is done."""
+    """Print a line of progress on stderr."""
     print(f"inference.sh: {text:<60}", end=end, file=sys.stderr, flush=True)
 
 
 def progress(text: str) -> None:
-    """Tell how far it is; in a terminal the next line takes its place."""
+    """Print a line of progress; in a terminal the next line takes its place."""
     say(text, end="\r" if sys.stderr.isatty() else "\n")
 
 

@@ -1,7 +1,7 @@
 """Start a training: in this process, in the ranks of torchrun, or on Ray.
 
 Reads the environment variables of the host's own launcher. What differs: arguments are passed as a list, so paths may
-hold spaces; ranks run `llamafactory_sdpo.worker`, which knows our stages; config and data are checked once, here,
+contain spaces; ranks run `llamafactory_sdpo.worker`, which knows our stages; config and data are checked once, here,
 before any rank starts; and a rank's exit code is the launcher's.
 """
 
@@ -13,8 +13,11 @@ import sys
 import tempfile
 from pathlib import Path
 
-from . import register
 from .errors import EXIT_FILE, EXIT_INTERRUPTED, UserError
+from .host.arguments import read_args
+from .host.data import prepare_pairs
+from .host.install import install
+from .host.names import find_available_port, get_device_count, host_tuner, is_env_enabled, use_kt, use_ray
 
 
 def train(argv: list[str]) -> int:
@@ -23,27 +26,27 @@ def train(argv: list[str]) -> int:
     Raises:
         UserError: if the config or the data is wrong, here or in a rank.
     """
-    register.install()
-    args = register.read_args(argv)
+    install()
+    args = read_args(argv)
     asked_for_help = not isinstance(args, dict) and bool({"-h", "--help"} & set(args))
     if asked_for_help or not _distributed():
-        if register.use_ray() and not asked_for_help:
-            register.prepare_pairs(args)
-        register.host_tuner.run_exp(args)
+        if use_ray() and not asked_for_help:
+            prepare_pairs(args)
+        host_tuner.run_exp(args)
         return 0
-    register.prepare_pairs(args)
+    prepare_pairs(args)
     return _torchrun(argv)
 
 
 def _distributed() -> bool:
-    """Whether ranks of torchrun do the work, by the rules of the host."""
-    if register.is_env_enabled("FORCE_TORCHRUN") or register.is_env_enabled("USE_MCA"):
+    """Return whether to start ranks of torchrun, by the rules of the host."""
+    if is_env_enabled("FORCE_TORCHRUN") or is_env_enabled("USE_MCA"):
         return True
-    return register.get_device_count() > 1 and not register.use_ray() and not register.use_kt()
+    return bool(get_device_count() > 1 and not use_ray() and not use_kt())
 
 
 def torchrun_command(argv: list[str], env: dict[str, str]) -> list[str]:
-    """Build the command that starts the ranks of this node.
+    """Return the command that starts the ranks of this node.
 
     Args:
         argv: config and overrides.
@@ -52,9 +55,9 @@ def torchrun_command(argv: list[str], env: dict[str, str]) -> list[str]:
     """
     nodes = env.get("NNODES", "1")
     address = env.get("MASTER_ADDR", "127.0.0.1")
-    port = env.get("MASTER_PORT") or str(register.find_available_port())
+    port = env.get("MASTER_PORT") or str(find_available_port())
     command = [sys.executable, "-m", "torch.distributed.run"]
-    command += ["--nproc-per-node", env.get("NPROC_PER_NODE") or str(max(1, register.get_device_count()))]
+    command += ["--nproc-per-node", env.get("NPROC_PER_NODE") or str(max(1, get_device_count()))]
     if "RDZV_ID" in env:
         if "MIN_NNODES" in env and "MAX_NNODES" in env:
             nodes = f"{env['MIN_NNODES']}:{env['MAX_NNODES']}"
@@ -67,9 +70,9 @@ def torchrun_command(argv: list[str], env: dict[str, str]) -> list[str]:
 
 
 def _torchrun(argv: list[str]) -> int:
-    """Run the ranks to their end; a UserError in one of them is raised here."""
+    """Run the ranks and return their exit code; a UserError in one of them is raised here."""
     env = dict(os.environ)
-    if register.is_env_enabled("OPTIM_TORCH", "1"):
+    if is_env_enabled("OPTIM_TORCH", "1"):
         # The host's settings for DDP on GPUs.
         env |= {"PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True", "TORCH_NCCL_AVOID_RECORD_STREAMS": "1"}
     with tempfile.TemporaryDirectory(prefix="sdpo-") as folder:

@@ -1,8 +1,8 @@
 """What `bash train.sh [CONFIG.yaml] [key=value ...]` runs.
 
-Chooses a config when none is given, reads paths the way the README says (those of the config against LLaMA-Factory/,
-those of the command line against the folder the user stands in), builds what the demo lacks, trains, and ends with
-the result on held-out pairs. Training itself is `llamafactory-cli train`.
+Chooses a config when none is given, resolves paths as the README says (those of the config against LLaMA-Factory/,
+those of the command line against the working folder), builds the demo's model if it is missing, trains, and prints the
+result on held-out pairs. Training itself is `llamafactory-cli train`.
 """
 
 import json
@@ -13,13 +13,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import yaml
-
+from .config_file import read_config
 from .errors import UserError, run_at_edge
 
 
 ROOT = Path(__file__).resolve().parents[2]
-"""The folder LLaMA-Factory/ of the checkout, against which the paths in its configs are meant."""
+"""The folder LLaMA-Factory/ of the checkout, against which paths in its configs are resolved."""
 
 FULL_CONFIG = ROOT / "examples" / "train_full" / "sdpo.yaml"
 DEMO_CONFIG = ROOT / "examples" / "demo" / "sdpo.yaml"
@@ -31,8 +30,8 @@ READ_PATHS = (
 )
 
 BYTES_PER_WEIGHT_BYTE = 10
-"""GPU memory of full training per byte of bf16 weights: gradients 1, AdamW with float32 copies 6, reference 1, the
-weights themselves 1, activations about 1."""
+"""GPU memory of full training per byte of bf16 weights: the weights 1, gradients 1, AdamW with float32 copies 6,
+reference 1, activations about 1."""
 
 USAGE = """bash train.sh [CONFIG.yaml] [key=value ...]
 
@@ -42,14 +41,14 @@ All keys: llamafactory-cli train --help"""
 
 
 class Paths(NamedTuple):
-    """The command line with its paths made absolute."""
+    """The command line with absolute paths."""
 
     config: Path
     overrides: list[str]
 
 
 def main() -> int:
-    """Train, and report."""
+    """Train, and print the result."""
     if {"-h", "--help"} & set(sys.argv[1:]):
         print(USAGE)
         return 0
@@ -67,16 +66,7 @@ def run(argv: list[str]) -> int:
     config = merged_config(paths)
     is_demo = paths.config.parent == DEMO_CONFIG.parent
     if is_demo:
-        # A model as small as the demo's gains little from a second thread, and waits long for one whose core is busy
-        # with something else. Read when PyTorch is imported.
-        os.environ.setdefault("OMP_NUM_THREADS", "1")
-        from .demo.build import ensure
-
-        ensure(ROOT, Path(str(config.get("model_name_or_path"))))
-        # The demo is the same everywhere: one process on the CPU. To see it on a GPU, name one in this variable.
-        os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
-        # What the host says of every file it loads would bury the demo's losses.
-        os.environ.setdefault("LLAMAFACTORY_VERBOSITY", "WARN")
+        prepare_demo(config)
     # Heavy: takes seconds, so after everything that can fail at once.
     from .launcher import train
 
@@ -89,12 +79,26 @@ def run(argv: list[str]) -> int:
     return code
 
 
+def prepare_demo(config: dict[str, Any]) -> None:
+    """Set the demo's environment, which PyTorch and the host read when they are imported, and build its model."""
+    # A model as small as the demo's gains little from a second thread, and waits long for one whose core is busy.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    # Heavy, and after that variable.
+    from .demo.build import ensure
+
+    ensure(ROOT, Path(str(config.get("model_name_or_path"))))
+    # The demo is the same everywhere: one process on the CPU. To run it on a GPU, name one in this variable.
+    os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
+    # The host logs every file it loads, which would bury the demo's losses.
+    os.environ.setdefault("LLAMAFACTORY_VERBOSITY", "WARN")
+
+
 def resolve(argv: list[str], here: Path, default: Callable[[], Path] | None = None) -> Paths:
-    """Split a command line into config and overrides, with paths absolute as seen from `here`.
+    """Split a command line into config and overrides, with paths made absolute from `here`.
 
     Args:
         argv: a config or none, then key=value items.
-        here: the folder that the user stands in.
+        here: the working folder.
         default: chooses the config when none is given.
 
     Raises:
@@ -112,7 +116,7 @@ def resolve(argv: list[str], here: Path, default: Callable[[], Path] | None = No
 
 
 def _absolute(item: str, here: Path) -> str:
-    """Make the path in one key=value absolute; names of hub models and empty values stay."""
+    """Return one key=value with its path made absolute; names of hub models and empty values stay."""
     key, mark, value = item.partition("=")
     if not mark:
         raise UserError(f"argument {item!r}: expected key=value, like output_dir=saves/mine")
@@ -127,15 +131,15 @@ def _absolute(item: str, here: Path) -> str:
 
 
 def announced_default() -> Path:
-    """The config to use when none is given; says why."""
+    """Return the config to use when none is given, and print why."""
     config, reason = default_config()
     print(f"train.sh: no config given; using {config.relative_to(ROOT.parent)}, since {reason}")
     return config
 
 
 def default_config() -> tuple[Path, str]:
-    """The config to use when none is given, and why."""
-    config = yaml.safe_load(FULL_CONFIG.read_text(encoding="utf-8"))
+    """Return the config to use when none is given, and why."""
+    config = read_config(FULL_CONFIG)
     model = ROOT / config["model_name_or_path"]
     weights = sum(file.stat().st_size for file in model.glob("*.safetensors"))
     if not weights:
@@ -153,18 +157,15 @@ def default_config() -> tuple[Path, str]:
 
 
 def merged_config(paths: Paths) -> dict[str, Any]:
-    """The config with its overrides, for what is needed before the host reads it."""
+    """Return the config with its overrides, for what is needed before the host reads it."""
     try:
-        config = yaml.safe_load(paths.config.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as err:
-        raise UserError(f"{paths.config} is not a YAML file: {' '.join(str(err).split())}") from None
-    if not isinstance(config, dict):
-        raise UserError(f"{paths.config} holds no key: value lines")
-    return config | {key: value for key, _, value in (item.partition("=") for item in paths.overrides)}
+        return read_config(paths.config, paths.overrides)
+    except UserError as err:
+        raise UserError(f"{paths.config}: {err}") from None
 
 
 def wilson_interval(share: float, count: int) -> tuple[float, float]:
-    """The 95 % interval of a share of successes (Wilson 1927, without continuity correction)."""
+    """Return the 95 % interval of a share of successes (Wilson 1927, without continuity correction)."""
     z = 1.959964
     centre = (share + z * z / (2 * count)) / (1 + z * z / count)
     half = z / (1 + z * z / count) * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
@@ -173,7 +174,7 @@ def wilson_interval(share: float, count: int) -> tuple[float, float]:
 
 def report(config: dict[str, Any], is_demo: bool) -> None:
     """Print where the result is and, if pairs were held out, how often the better side is preferred."""
-    output = Path(config.get("output_dir", "trainer_output")).resolve()
+    output = Path(str(config.get("output_dir", "trainer_output"))).resolve()
     results = output / "eval_results.json"
     if results.is_file():
         metrics = json.loads(results.read_text(encoding="utf-8"))

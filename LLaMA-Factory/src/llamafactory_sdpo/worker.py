@@ -9,7 +9,7 @@ from .errors import EXIT_FILE, EXIT_INPUT, UserError
 
 
 class Exit:
-    """Ends the process once everything else has been ended, with this code: 1 until it is known."""
+    """Ends the process with `code` after all other exit handlers; the code is 1 until it is known."""
 
     def __init__(self) -> None:
         # Exit handlers run last in, first out, so this is the last of those that are registered from now on. After
@@ -25,12 +25,15 @@ class Exit:
 
 
 def main() -> int:
-    """Train in this rank; a UserError is left for the launcher to print, once."""
-    from . import register
+    """Train in this rank and return its exit code; a UserError is left for the launcher to print, once."""
+    # Heavy, and its own exit handlers must run before that of `Exit`.
+    from .host.arguments import read_args
+    from .host.install import install
+    from .host.names import host_tuner
 
     try:
-        register.install()
-        register.host_tuner.run_exp(register.read_args(sys.argv[1:]))
+        install()
+        host_tuner.run_exp(read_args(sys.argv[1:]))
     except UserError as err:
         target = os.environ.get(EXIT_FILE)
         if target is None:
@@ -42,7 +45,7 @@ def main() -> int:
 
 
 def _leave_message(target: str, message: str) -> None:
-    """Write the message whole or not at all; the last rank to fail wins."""
+    """Write the message atomically; the last rank to fail wins."""
     mine = f"{target}.{os.getpid()}"
     with open(mine, "w", encoding="utf-8") as file:
         json.dump({"message": message}, file)

@@ -10,12 +10,11 @@ import yaml
 from accelerate import Accelerator
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from llamafactory_sdpo import scoring
-from llamafactory_sdpo.encoding import IGNORE_INDEX
+from llamafactory_sdpo.data.encoding import IGNORE_INDEX
 from llamafactory_sdpo.launcher import train
-from llamafactory_sdpo.loss import scored_tokens, token_logps
-from llamafactory_sdpo.scoring import Scorer
-from llamafactory_sdpo.sharing import PairLengths, shared_history_attention
+from llamafactory_sdpo.step.logps import LogpComputer, batch_inputs
+from llamafactory_sdpo.step.loss import scored_tokens, token_logps
+from llamafactory_sdpo.step.sharing import PairLengths, shared_history_attention
 
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU, or SDPO_TEST_GPU does not name one")
@@ -58,14 +57,14 @@ def batch_of(pairs: list[tuple[int, int, int]]) -> dict[str, torch.Tensor]:
 def loss_and_gradients(model, batch: dict[str, torch.Tensor], is_fast: bool) -> list[torch.Tensor]:
     """The loss, every scored token's log-probability, and every gradient."""
     scored = scored_tokens(batch["labels"], batch["loss_weights"])
-    scorer = Scorer(Accelerator(), is_fast, is_fast)
-    logps = scorer(model, scoring.batch_inputs(batch), scored).logps
-    assert scorer._may_share == is_fast
+    computer = LogpComputer(Accelerator(), is_fast, is_fast)
+    logps = computer(model, batch_inputs(batch), scored).logps
+    assert computer._may_share == is_fast
     chosen, rejected = scored.sums(logps, len(batch["labels"])).chunk(2)
     loss = -torch.nn.functional.logsigmoid(0.01 * (chosen - rejected)).mean()
     model.zero_grad()
     loss.backward()
-    scorer.release()
+    computer.release()
     return [loss.detach(), logps.detach(), *(weight.grad.clone() for weight in model.parameters())]
 
 

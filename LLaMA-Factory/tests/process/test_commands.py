@@ -191,10 +191,12 @@ def test_a_fresh_process_that_unpickles_the_ray_worker_knows_our_stages(home):
         "worker._training_function(object.__new__(worker), {'args': {'stage': 'sdpo', 'segment_scope': 'all',"
         " 'model_name_or_path': 'gpt2', 'output_dir': 'x'}, 'callbacks': []})\n"
     )
-    from llamafactory_sdpo import register
 
-    register.install()
-    pickled = pickle.dumps(register.host_tuner.Worker).hex()
+    from llamafactory_sdpo.host.install import install
+    from llamafactory_sdpo.host.names import host_tuner
+
+    install()
+    pickled = pickle.dumps(host_tuner.Worker).hex()
     result = run([sys.executable, "-c", script, pickled], home)
     assert "UserError: `segment_scope` is 'all', expected one of segment, turn" in result.stderr
 

@@ -5,18 +5,20 @@ Both trainings run the shipped config in this process: what differs is which sid
 
 import json
 import random
+import shutil
 
 import pytest
 import torch
 import yaml
 from conftest import ROOT
 
-from llamafactory_sdpo import register
 from llamafactory_sdpo.demo.build import ensure
+from llamafactory_sdpo.host.install import install
+from llamafactory_sdpo.host.names import host_tuner
 from llamafactory_sdpo.train import DEMO_CONFIG, wilson_interval
 
 
-register.install()
+install()
 
 
 @pytest.fixture(scope="module")
@@ -36,6 +38,7 @@ def home(tmp_path_factory):
     entry = {"formatting": "sharegpt", "columns": {"messages": "conversations"}}
     info = {name: {"file_name": f"{name}.json", **entry} for name in ("demo_pairs", "shuffled")}
     (folder / "data" / "dataset_info.json").write_text(json.dumps(info), encoding="utf-8")
+    shutil.copy(ROOT / "data" / "demo_sft.json", folder / "data")
     ensure(folder, folder / "saves" / "demo" / "base")
     return folder
 
@@ -54,7 +57,7 @@ def train(home, dataset: str) -> dict[str, float]:
     threads = torch.get_num_threads()
     torch.set_num_threads(2)
     try:
-        register.host_tuner.run_exp(config)
+        host_tuner.run_exp(config)
     finally:
         torch.set_num_threads(threads)
     return json.loads((output / "eval_results.json").read_text(encoding="utf-8"))

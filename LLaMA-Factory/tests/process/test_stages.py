@@ -11,10 +11,11 @@ from dialogues import pair
 from peft import PeftModel
 from transformers import AutoModelForCausalLM
 
-from llamafactory_sdpo import register
+from llamafactory_sdpo.host.install import install
+from llamafactory_sdpo.host.names import host_dpo_trainer, host_tuner
 
 
-register.install()
+install()
 LN2 = pytest.approx(math.log(2), abs=1e-6)
 
 
@@ -28,7 +29,7 @@ def home(tmp_path_factory) -> Path:
 
 def train(home: Path, name: str, **options: object) -> str:
     output = str(home / name)
-    register.host_tuner.run_exp(small.config(home, output_dir=output, **options))
+    host_tuner.run_exp(small.config(home, output_dir=output, **options))
     return output
 
 
@@ -104,7 +105,7 @@ def test_batches_of_pairs_of_a_length(home, tmp_path, monkeypatch):
     Of 48 pairs every other one is long; in blocks of six batches of two that are sorted, one a block can be mixed, and
     two where the sampler moves the longest pair to the front: 6 of 24 at most, where chance mixes 12.
     """
-    from llamafactory_sdpo.trainer import SegmentTrainer
+    from llamafactory_sdpo.step.trainer import SegmentTrainer
 
     histories = [[f"Situation {n}. " + "So it is. " * 20 * (n % 2)] for n in range(48)]
     records = [record for n, history in enumerate(histories) for record in pair(history, [f"no {n}"], [f"yes {n}"])]
@@ -175,7 +176,7 @@ def test_an_adapter_on_an_adapter_and_its_export(home):
     )
     assert small.losses(sdpo)[0] == LN2
     exported = home / "exported"
-    register.host_tuner.export_model(
+    host_tuner.export_model(
         {
             "model_name_or_path": str(home / "model"),
             "adapter_name_or_path": f"{sft},{sdpo}",
@@ -195,7 +196,7 @@ def test_an_adapter_on_an_adapter_and_its_export(home):
 
 def test_the_hosts_own_dpo_is_untouched(home):
     """stage dpo still reads the host's form and runs the host's trainer: no turns in its log."""
-    from llamafactory_sdpo.trainer import SegmentTrainer
+    from llamafactory_sdpo.step.trainer import SegmentTrainer
 
     rows = small.Path(home / "data" / "ranked.json").read_text(encoding="utf-8")
     one_turn = [{**row, "chosen": row["chosen"][0], "rejected": row["rejected"][0]} for row in json.loads(rows)]
@@ -205,7 +206,7 @@ def test_the_hosts_own_dpo_is_untouched(home):
     (home / "data" / "dataset_info.json").write_text(json.dumps(info), encoding="utf-8")
     theirs = train(home, "host-dpo", stage="dpo", dataset="host")
     assert "turns/chosen" not in small.history(theirs)[0]
-    assert register.host_dpo_trainer.CustomDPOTrainer is not SegmentTrainer
+    assert host_dpo_trainer.CustomDPOTrainer is not SegmentTrainer
     # The same pairs of one turn through our stage: the same losses.
     ours = train(home, "host-as-sdpo", dataset="host")
     assert small.losses(ours) == pytest.approx(small.losses(theirs), abs=1e-6)

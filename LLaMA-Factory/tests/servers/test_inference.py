@@ -26,7 +26,7 @@ from conftest import ROOT
 from fastapi.testclient import TestClient
 from transformers import AutoModelForCausalLM
 
-from llamafactory_sdpo import register
+from llamafactory_sdpo.host.serving import host_api, load_template
 from llamafactory_sdpo.inference import STATE
 from llamafactory_sdpo.serving import probe, stats
 
@@ -124,7 +124,7 @@ def host_args(serving: Serving, **keys: object) -> dict:
 
 @pytest.fixture(scope="module")
 def prompts(serving):
-    return probe.prompts(register.load_template(host_args(serving)))
+    return probe.prompts(load_template(host_args(serving)))
 
 
 def test_it_says_what_sotopia_calls_the_models(serving):
@@ -160,7 +160,7 @@ def expect_equal(answer: dict, other: str) -> None:
 def test_both_engines_answer_alike(serving, prompts, name, adapters):
     """Greedy answers with an adapter, a stack of two as the host merges them, and without."""
     keys = {"adapter_name_or_path": ",".join(str(serving.folder / part) for part in adapters.split(","))}
-    application, _ = register.host_api(host_args(serving, **(keys if adapters else {})))
+    application, _ = host_api(host_args(serving, **(keys if adapters else {})))
     client, answers = TestClient(application), set()
     for prompt in prompts[:: 14 // 7]:
         body = {"messages": prompt.messages, "temperature": 0, "max_tokens": 40}

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from llamafactory.data.template import TEMPLATES, ReasoningTemplate
 from templates import PLAIN, TEXT_TEMPLATES, encoder_of, messages_of
 
-from llamafactory_sdpo import register
-from llamafactory_sdpo.encoding import DialogueEncoder
+from llamafactory_sdpo.data.encoding import DialogueEncoder
 from llamafactory_sdpo.errors import UserError
+from llamafactory_sdpo.host.serving import host_api, load_template, template_parts
 from llamafactory_sdpo.serving import probe, prompting
 
 
@@ -25,7 +25,7 @@ into one token. Training encodes the sides apart, a server the whole text."""
 
 def served_by(encoder: DialogueEncoder):
     """What a server makes of a chat: transformers' own rendering of our template, and the tokens of the whole text."""
-    parts = register.template_parts(encoder.template, encoder.tokenizer)
+    parts = template_parts(encoder.template, encoder.tokenizer)
     return prompting.rendered_ids(prompting.Prompting(encoder, parts, []))
 
 
@@ -148,8 +148,8 @@ def test_the_hosts_own_engine_has_the_prompts_of_training(tmp_path, name, thinki
     try:
         keys = {"model_name_or_path": str(tmp_path), "template": name, "enable_thinking": thinking}
         args = {**keys, "infer_backend": "huggingface", "resize_vocab": True}
-        encoder = register.load_template(args)
-        _, prompt_ids = register.host_api(args)
+        encoder = load_template(args)
+        _, prompt_ids = host_api(args)
         assert probe.compare(encoder, name, prompt_ids) == 14
     finally:
         TEMPLATES[name] = before

@@ -1,6 +1,8 @@
 """From dataset_info.json to encoded rows: no option of the host ever puts together what does not belong together."""
 
 import json
+import shutil
+from pathlib import Path
 from types import SimpleNamespace
 
 import oracle
@@ -8,12 +10,15 @@ import pytest
 from dialogues import pair, ranking, record
 from llamafactory.data.template import TEMPLATES
 
-from llamafactory_sdpo import register
-from llamafactory_sdpo.encoding import IGNORE_INDEX
+from llamafactory_sdpo.data import dataset
+from llamafactory_sdpo.data.encoding import IGNORE_INDEX
 from llamafactory_sdpo.errors import UserError
+from llamafactory_sdpo.host.arguments import parse_args_without_launch
+from llamafactory_sdpo.host.data import load_pair_dataset
+from llamafactory_sdpo.host.install import install
 
 
-register.install()
+install()
 TOKENIZER = oracle.toy_tokenizer()
 COLUMNS = {"messages": "conversations", "chosen": "chosen", "rejected": "rejected"}
 
@@ -27,8 +32,8 @@ def load(folder, stage="sdpo", dataset="pairs", **options):
         "template": "llama3",
         "model_name_or_path": "none",
     }
-    model_args, data_args, tuning, training = register.read_args_without_launch({**args, **options})
-    return register.load_pair_dataset(tuning, TEMPLATES["llama3"], model_args, data_args, training, "rm", TOKENIZER)
+    model_args, data_args, tuning, training = parse_args_without_launch({**args, **options})
+    return load_pair_dataset(tuning, TEMPLATES["llama3"], model_args, data_args, training, "rm", TOKENIZER)
 
 
 def numbered(count, start=0):
@@ -133,6 +138,20 @@ def test_a_changed_byte_is_read_again(write, tmp_path):
     write(numbered(2, start=7))
     os.utime(path, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
     assert numbers(load(tmp_path)["train_dataset"]) == [7, 8]
+
+
+def test_changed_code_reads_again(tmp_path, monkeypatch):
+    """Every module that decides what a file becomes is in the key of the cached rows."""
+    names = {Path(module.__file__).name for module in dataset.CODE} | {"dataset.py"}
+    reading = {path.name for path in Path(dataset.__file__).parent.glob("*.py")} - {"__init__.py", "encoding.py"}
+    assert names == reading | {"stages.py"}
+    copies = [Path(shutil.copy(module.__file__, tmp_path)) for module in dataset.CODE]
+    monkeypatch.setattr(dataset, "CODE", tuple(SimpleNamespace(__file__=str(path)) for path in copies))
+    found = {dataset._digest([])}
+    for copy in copies:
+        copy.write_text(f"{copy.read_text(encoding='utf-8')}#", encoding="utf-8")
+        found.add(dataset._digest([]))
+    assert len(found) == len(copies) + 1
 
 
 def test_stages_do_not_share_the_cache(write, tmp_path):
@@ -246,7 +265,7 @@ def test_the_printed_example_shows_what_is_scored(write, tmp_path, capsys):
 def test_format_of_reads_the_hosts_tags():
     from llamafactory.data.parser import DatasetAttr
 
-    from llamafactory_sdpo.dataset import format_of
+    from llamafactory_sdpo.data.dataset import format_of
 
     attr = DatasetAttr("file", dataset_name="x.json")
     attr.join(

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from llamafactory.data.template import TEMPLATES
 from templates import PLAIN, TEXT_TEMPLATES, encoder_of, messages_of
 
-from llamafactory_sdpo.encoding import IGNORE_INDEX, DialogueEncoder
+from llamafactory_sdpo.data.encoding import IGNORE_INDEX, DialogueEncoder
 from llamafactory_sdpo.errors import UserError
 
 

@@ -1,6 +1,7 @@
 """`bash inference.sh` up to the moment a server is started: what it builds, refuses and says."""
 
 import json
+import shutil
 import socket
 import subprocess
 import sys
@@ -9,8 +10,9 @@ import pytest
 import yaml
 from conftest import ROOT
 
-from llamafactory_sdpo import inference, register
+from llamafactory_sdpo import inference
 from llamafactory_sdpo.errors import UserError
+from llamafactory_sdpo.host.serving import load_template
 from llamafactory_sdpo.serving import config as serving_config
 from llamafactory_sdpo.serving import vllm
 
@@ -56,13 +58,13 @@ def test_without_the_default_configs_model_the_demo_is_named(tmp_path, monkeypat
 
 def test_a_template_that_the_host_does_not_know():
     with pytest.raises(UserError, match="template 'llama33' is not one of the host's; did you mean llama3?"):
-        register.load_template({"model_name_or_path": "m", "template": "llama33", "infer_backend": "huggingface"})
+        load_template({"model_name_or_path": "m", "template": "llama33", "infer_backend": "huggingface"})
 
 
 def test_a_key_that_the_hosts_engine_does_not_know():
     args = {"model_name_or_path": "m", "template": "llama3", "infer_backend": "huggingface", "flash_atn": "auto"}
     with pytest.raises(UserError, match="unknown key 'flash_atn'; did you mean flash_attn"):
-        register.load_template(args)
+        load_template(args)
 
 
 @pytest.mark.parametrize("name", ["demo_vllm", "demo_hf", "demo_lora_vllm"])
@@ -81,7 +83,7 @@ def test_the_demos_models_are_trained_if_they_are_missing(tmp_path, monkeypatch,
     monkeypatch.setattr(inference, "train", train)
     config = serving_config.load(ROOT / "examples" / "inference" / f"{name}.yaml", [])
     if config.model_name_or_path == "saves/demo/base":
-        (tmp_path / "data").mkdir()
+        shutil.copytree(ROOT / "data", tmp_path / "data")
     inference.ensure_demo(config)
     served = [config.model_name_or_path, *(stack[-1] for stack in config.adapter_name_or_path.values())]
     assert sorted(trained) == sorted(set(served) - {"saves/demo/base"}) and trained

@@ -13,12 +13,15 @@ from hypothesis import strategies as st
 from llamafactory.data.template import TEMPLATES
 from llamafactory.hparams.training_args import TrainingArguments
 
-from llamafactory_sdpo import loss, register
-from llamafactory_sdpo.collator import SegmentDataCollator
-from llamafactory_sdpo.encoding import IGNORE_INDEX, DialogueEncoder, PairProcessor
-from llamafactory_sdpo.loss import scored_tokens, token_logps, turn_weights
-from llamafactory_sdpo.pairs import Format, Rules, make_pairs
-from llamafactory_sdpo.trainer import SegmentTrainer, evaluation_metrics
+from llamafactory_sdpo.data.encoding import IGNORE_INDEX, DialogueEncoder, PairProcessor
+from llamafactory_sdpo.data.pairing import Rules, make_pairs
+from llamafactory_sdpo.data.reading import Format
+from llamafactory_sdpo.host.arguments import FinetuningArguments
+from llamafactory_sdpo.host.names import CustomDPOTrainer
+from llamafactory_sdpo.step import loss
+from llamafactory_sdpo.step.loss import scored_tokens, token_logps, turn_weights
+from llamafactory_sdpo.step.masks import SegmentDataCollator
+from llamafactory_sdpo.step.trainer import SegmentTrainer, evaluation_metrics
 
 
 TOKENIZER = oracle.toy_tokenizer()
@@ -31,7 +34,7 @@ def trainer_for(
     stage: str, trainer_class: type = SegmentTrainer, policy=POLICY, reference=REFERENCE, **options: object
 ):
     """A trainer of the stage around two tiny models, without a dataset."""
-    tuning = register.FinetuningArguments(stage=stage, finetuning_type="full", **{"pref_beta": 0.3, **options})
+    tuning = FinetuningArguments(stage=stage, finetuning_type="full", **{"pref_beta": 0.3, **options})
     arguments = TrainingArguments(output_dir=OUTPUT, use_cpu=True, report_to="none", remove_unused_columns=False)
     collator = SegmentDataCollator(
         template=TEMPLATE,
@@ -133,7 +136,7 @@ def test_a_segment_that_is_the_whole_answer_is_the_hosts_dpo(loss_type):
     )
     options = {"pref_loss": loss_type, "pref_ftx": 0.2}
     ours = trainer_for("sdpo", **options)
-    theirs = trainer_for("dpo", register.CustomDPOTrainer, **options)
+    theirs = trainer_for("dpo", CustomDPOTrainer, **options)
     batch = ours.data_collator(rows)
     host_batch = {name: value.clone() for name, value in batch.items() if name != "loss_weights"}
     our_loss, our_metrics = ours.get_batch_loss_metrics(POLICY, batch)

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llamafactory_sdpo import records
+from llamafactory_sdpo.data import records
+from llamafactory_sdpo.data.records import read_records
 from llamafactory_sdpo.errors import UserError
-from llamafactory_sdpo.records import read_records
 
 
 json_values = st.recursive(

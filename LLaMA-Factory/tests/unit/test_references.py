@@ -2,17 +2,21 @@
 
 import gc
 import logging
+import shutil
 import weakref
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 import small
 
-from llamafactory_sdpo import references, register
-from llamafactory_sdpo.trainer import SegmentTrainer
+from llamafactory_sdpo.host.install import install
+from llamafactory_sdpo.host.names import CustomDPOTrainer, host_dpo_workflow, host_tuner
+from llamafactory_sdpo.step import references
+from llamafactory_sdpo.step.trainer import SegmentTrainer
 
 
-register.install()
+install()
 
 
 @pytest.fixture
@@ -26,20 +30,20 @@ def home(tmp_path):
 def asked(monkeypatch):
     """How often the reference model was run, by how many pairs it was asked of."""
     counts = []
-    host = register.CustomDPOTrainer.compute_reference_log_probs
+    host = CustomDPOTrainer.compute_reference_log_probs
 
     def counted(self, model, batch):
         counts.append(len(batch["pair_keys"]))
         return host(self, model, batch)
 
-    monkeypatch.setattr(register.CustomDPOTrainer, "compute_reference_log_probs", counted)
+    monkeypatch.setattr(CustomDPOTrainer, "compute_reference_log_probs", counted)
     return counts
 
 
 def train(home, **options):
     """Train for three steps with the cache of this test; return the losses."""
     output = str(home / "out")
-    register.host_tuner.run_exp(small.config(home, output_dir=output, cache_dir=str(home / "cache"), **options))
+    host_tuner.run_exp(small.config(home, output_dir=output, cache_dir=str(home / "cache"), **options))
     return small.losses(output)
 
 
@@ -65,14 +69,14 @@ def test_it_is_asked_once_and_then_read(home, asked, finetuning_type):
 def test_no_reference_model_is_kept(home, monkeypatch):
     """It is made for the pass and then nobody's; with the table on disk it is not made at all."""
     made, alive = [], []
-    create = register.host_dpo_workflow.create_ref_model
+    create = host_dpo_workflow.create_ref_model
 
     def observed_create(model_args, finetuning_args):
         model = create(model_args, finetuning_args)
         made.append(weakref.ref(model))
         return model
 
-    monkeypatch.setattr(register.host_dpo_workflow, "create_ref_model", observed_create)
+    monkeypatch.setattr(host_dpo_workflow, "create_ref_model", observed_create)
     step = SegmentTrainer.training_step
 
     def observed(self, *args, **kwargs):
@@ -119,6 +123,22 @@ def test_what_matters_is_in_the_key(home, asked, change, options):
         change(home)
     train(home, **options)
     assert sum(asked) == 12 and len(tables(home)) == 2
+
+
+def test_every_file_that_makes_the_values_is_in_the_key(tmp_path, monkeypatch):
+    """The table of stages, which has the weights, and all of the step but the table of values itself."""
+    step = Path(references.__file__).parent
+    files = [(step / name).resolve() for name in references.CODE]
+    makers = {path for path in step.glob("*.py") if path.name not in ("__init__.py", "references.py")}
+    assert set(files) == {*makers, step.parent / "stages.py"}
+    copies = [Path(shutil.copy(path, tmp_path)) for path in files]
+    monkeypatch.setattr(references, "CODE", tuple(map(str, copies)))
+    table = references.References(lambda: {}, lambda: None, lambda *_: None, tmp_path)
+    found = {table._path([1])}
+    for copy in copies:
+        copy.write_text(f"{copy.read_text(encoding='utf-8')}#", encoding="utf-8")
+        found.add(table._path([1]))
+    assert len(found) == len(copies) + 1
 
 
 def test_what_does_not_matter_is_not(home, asked):

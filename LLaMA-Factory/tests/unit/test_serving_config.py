@@ -8,7 +8,7 @@ from conftest import ROOT
 from templates import encoder_of
 
 from llamafactory_sdpo.errors import UserError
-from llamafactory_sdpo.register import template_parts
+from llamafactory_sdpo.host.serving import template_parts
 from llamafactory_sdpo.serving import config as serving_config
 from llamafactory_sdpo.serving import memory, prompting, vllm
 

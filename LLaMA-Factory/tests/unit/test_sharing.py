@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from peft import LoraConfig, get_peft_model
 from test_loss import TOKENIZER, encode, trainer_for
 
-from llamafactory_sdpo import scoring, sharing
-from llamafactory_sdpo.encoding import IGNORE_INDEX
-from llamafactory_sdpo.loss import scored_tokens
-from llamafactory_sdpo.pairs import Rules
-from llamafactory_sdpo.scoring import Scorer
-from llamafactory_sdpo.sharing import PairLengths, share
+from llamafactory_sdpo.data.encoding import IGNORE_INDEX
+from llamafactory_sdpo.data.pairing import Rules
+from llamafactory_sdpo.step import sharing
+from llamafactory_sdpo.step.logps import HALF_TOLERANCE, LogpComputer, batch_inputs
+from llamafactory_sdpo.step.loss import scored_tokens
+from llamafactory_sdpo.step.sharing import PairLengths, share
 
 
 VOCABULARY = 40
@@ -92,9 +92,9 @@ def batches(draw: st.DrawFn, side: str = "right"):
 def scores(model, batch, **options):
     """The log-probabilities of the scored tokens, by the way that the options ask for."""
     scored = scored_tokens(batch["labels"], batch["loss_weights"])
-    scorer = Scorer(Accelerator(cpu=True), **{"shared_history": True, "scored_logits_only": True, **options})
-    found = scorer(model, scoring.batch_inputs(batch), scored)
-    assert scorer._may_share == options.get("shared_history", True)
+    computer = LogpComputer(Accelerator(cpu=True), **{"shared_history": True, "scored_logits_only": True, **options})
+    found = computer(model, batch_inputs(batch), scored)
+    assert computer._may_share == options.get("shared_history", True)
     return found, scored
 
 
@@ -232,23 +232,23 @@ LONG = batch_of([[*range(1, 20), 21, 22], [*range(1, 20), 31, 32]], [[19, 20], [
 def first_batch(model, caplog, **options) -> tuple[bool, str]:
     """Whether the first batch is shared in the end, and what is logged of it."""
     scored = scored_tokens(LONG["labels"], LONG["loss_weights"])
-    scorer = Scorer(Accelerator(cpu=True), shared_history=True, scored_logits_only=True, **options)
+    computer = LogpComputer(Accelerator(cpu=True), shared_history=True, scored_logits_only=True, **options)
     with caplog.at_level(logging.WARNING):
-        (logps, _) = scorer(model, scoring.batch_inputs(LONG), scored)
+        (logps, _) = computer(model, batch_inputs(LONG), scored)
     (plain, _), _ = scores(model, LONG, shared_history=False)
     torch.testing.assert_close(logps, plain, rtol=1e-5, atol=1e-5)
-    return scorer._may_share, caplog.text
+    return computer._may_share, caplog.text
 
 
 def test_a_window_shorter_than_a_dialogue_is_not_shared(caplog):
     """The window is of 8 tokens: dialogues of 21 are plain and prove nothing, shorter ones are tried and shared."""
     model = model_of("qwen2", **SLIDING)
     assert first_batch(model, caplog) == (True, "")
-    scorer = Scorer(Accelerator(cpu=True), shared_history=True, scored_logits_only=True)
+    computer = LogpComputer(Accelerator(cpu=True), shared_history=True, scored_logits_only=True)
     seen = []
     hook = model.register_forward_pre_hook(lambda *args: seen.append("shared_history" in args[2]), with_kwargs=True)
     for batch in (LONG, SHORT, LONG, SHORT):
-        scorer(model, scoring.batch_inputs(batch), scored_tokens(batch["labels"], batch["loss_weights"]))
+        computer(model, batch_inputs(batch), scored_tokens(batch["labels"], batch["loss_weights"]))
     hook.remove()
     assert seen == [False, False, True, True, False, True]
     expect_same(model, SHORT, 1e-5)
@@ -312,9 +312,9 @@ def test_dropout_in_the_attention_does_not_spoil_the_comparison(caplog):
     """The trial is made without it; training then has it, as on the plain path."""
     model = model_of("llama", attention_dropout=0.5).train()
     scored = scored_tokens(LONG["labels"], LONG["loss_weights"])
-    scorer = Scorer(Accelerator(cpu=True), shared_history=True, scored_logits_only=True)
-    one, other = (scorer(model, scoring.batch_inputs(LONG), scored).logps for _ in range(2))
-    assert scorer._may_share and model.training and not caplog.text
+    computer = LogpComputer(Accelerator(cpu=True), shared_history=True, scored_logits_only=True)
+    one, other = (computer(model, batch_inputs(LONG), scored).logps for _ in range(2))
+    assert computer._may_share and model.training and not caplog.text
     assert not torch.allclose(one, other)
 
 
@@ -322,4 +322,4 @@ def test_in_16_bits_the_ways_agree_within_rounding():
     """bf16: the mean difference of a token's log-probability is under the limit that the trial sets."""
     model = model_of("llama", dtype=torch.bfloat16)
     found = [scores(model, LONG, shared_history=shared)[0].logps for shared in (True, False)]
-    assert (found[0] - found[1]).abs().mean() < scoring.HALF_TOLERANCE
+    assert (found[0] - found[1]).abs().mean() < HALF_TOLERANCE

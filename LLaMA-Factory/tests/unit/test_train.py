@@ -56,7 +56,7 @@ def test_wrong_command_lines(tmp_path, config):
     with pytest.raises(UserError, match="holds no key: value lines"):
         train.merged_config(train.Paths(config, []))
     config.write_text("a: [", encoding="utf-8")
-    with pytest.raises(UserError, match="not a YAML file"):
+    with pytest.raises(UserError, match="my config.yaml: not a readable config: while parsing"):
         train.merged_config(train.Paths(config, []))
 
 
@@ -106,20 +106,6 @@ def test_the_report(tmp_path, capsys):
         f"loss figure: {tmp_path}/training_loss.png",
         f"model: {tmp_path}",
     ]
-
-
-def test_the_demo_builds_what_is_missing(tmp_path, capsys):
-    from llamafactory_sdpo.demo.build import DEMO_MODEL, ensure
-
-    (tmp_path / "data").mkdir()
-    ensure(tmp_path, tmp_path / "my own model")
-    assert sorted(path.name for path in (tmp_path / "data").iterdir()) == ["demo_pairs.json", "demo_sft.json"]
-    assert not (tmp_path / DEMO_MODEL).exists()
-    ensure(tmp_path, DEMO_MODEL)
-    assert (tmp_path / DEMO_MODEL / "model.safetensors").is_file()
-    capsys.readouterr()
-    ensure(tmp_path, DEMO_MODEL)
-    assert capsys.readouterr().out == ""
 
 
 # ---- exit codes and ranks --------------------------------------------------------------------------------------------

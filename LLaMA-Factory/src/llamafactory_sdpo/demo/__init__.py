@@ -1,1 +1,1 @@
-"""Give the laptop demo its own dialogues, tokenizer and randomly initialised Llama, without any download."""
+"""The model of the laptop demo: its tokenizer and a randomly initialised Llama, without any download."""

@@ -1,39 +1,35 @@
-"""Build what a demo config needs and does not find: the demo's dialogues, and its small model."""
+"""Build the small model that the demo configs start from, if it is missing."""
 
 from pathlib import Path
 
-from .dialogues import (
-    DEFAULT_PAIRS,
-    DEFAULT_SEED,
-    DEFAULT_SFT,
-    PAIRS_FILE,
-    SFT_FILE,
-    make_pairs,
-    make_sft,
-    write_records,
-)
+from ..errors import UserError
 from .model import build_model, read_texts
 
 
 DEMO_MODEL = Path("saves/demo/base")
 """The model that the demo configs start from, below LLaMA-Factory/."""
 
+SHIPPED_DATA = ("demo_pairs.json", "demo_sft.json")
+"""The demo's dialogues, below LLaMA-Factory/data/."""
+
 
 def ensure(root: Path, model: Path) -> None:
-    """Build the demo's data and model if they are missing.
+    """Build the demo's model if it is missing.
 
     Args:
         root: the folder LLaMA-Factory/.
         model: the config's model; any other than the demo's is the user's own and left alone.
+
+    Raises:
+        UserError: if the demo's dialogues are not there.
     """
-    data = {
-        root / "data" / PAIRS_FILE: lambda: make_pairs(DEFAULT_PAIRS, DEFAULT_SEED),
-        root / "data" / SFT_FILE: lambda: make_sft(DEFAULT_SFT, DEFAULT_SEED),
-    }
-    for path, make in data.items():
+    data = [root / "data" / name for name in SHIPPED_DATA]
+    for path in data:
         if not path.exists():
-            print(f"demo: writing {path}")
-            write_records(path, make())
+            raise UserError(
+                f"{path} does not exist, but is shipped; get it back: git checkout -- {path}, or: "
+                f"python {root.parent / 'tools' / 'demo_dialogues'} --out {path.parent}"
+            )
     folder = root / DEMO_MODEL
     if (root / model).resolve() == folder.resolve() and not (folder / "config.json").is_file():
         print(f"demo: building a small Llama and its tokenizer in {folder}")

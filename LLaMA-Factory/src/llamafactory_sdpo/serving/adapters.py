@@ -1,8 +1,7 @@
-"""LoRA adapters as one server can hold them side by side: each a delta on the same model.
+"""Merge a stack of LoRA adapters into one, so that a server can keep several models side by side.
 
-An adapter that was trained on top of another one (`create_new_adapter: true`) is only half of its model. Comes in: the
-folders of such a stack, the lowest first. Goes out: one adapter whose delta is the sum, exactly: the factors are put
-next to each other, so its rank is the sum of the ranks.
+An adapter that was trained on top of another one (`create_new_adapter: true`) is only half of its model. The merged
+adapter's delta is the exact sum: the factors are concatenated, so its rank is the sum of the ranks.
 """
 
 import json
@@ -31,19 +30,20 @@ def read_config(folder: str) -> dict[str, Any]:
     path = Path(folder) / CONFIG_FILE
     if not path.is_file():
         raise UserError(f"adapter_name_or_path {folder}: expected a LoRA adapter, found no {CONFIG_FILE}")
-    return json.loads(path.read_text(encoding="utf-8"))
+    config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return config
 
 
 def rank_of(folder: str) -> int:
-    """The rank of an adapter."""
+    """Return the rank of an adapter."""
     return int(read_config(folder)["r"])
 
 
 def stack(folders: tuple[str, ...], out: Path) -> str:
-    """Return the folder of one adapter that does what the stack does; a single one stays where it is.
+    """Return the folder of one adapter equal to the stack, the lowest first; a single one stays where it is.
 
     Raises:
-        UserError: if an adapter is of a kind whose delta cannot be written so.
+        UserError: if the delta of an adapter is not a product of two factors with one scale.
     """
     if len(folders) == 1:
         return folders[0]
@@ -76,7 +76,7 @@ def stack(folders: tuple[str, ...], out: Path) -> str:
 
 
 def _scaled(weights: "dict[str, Tensor]", config: dict[str, Any]) -> "dict[str, Tensor]":
-    """Multiply the scale of an adapter into its left factors."""
+    """Return an adapter's weights with its scale multiplied into the left factors."""
     rank = config["r"]
     scale = config["lora_alpha"] / (rank**0.5 if config.get("use_rslora") else rank)
     return {name: tensor * scale if LEFT_FACTOR in name else tensor for name, tensor in weights.items()}

@@ -1,39 +1,24 @@
 """Write a template of the host as the jinja that a server renders.
 
-Comes in: the parts of a template, taken from the host by `register.template_parts`. Goes out: one jinja text whose
-rendering of a dialogue, up to the agent's next turn, is the text that training encoded: the default system message,
-the numbers of the rounds, and the empty thought of a reasoning template before every agent turn are where training had
-them. What training never saw (two turns of one side, tools) is refused instead of being rendered somehow.
+The parts of a template (`host.serving.template_parts`) become one jinja text. Its rendering of a dialogue, up to the
+agent's next turn, is the text that training encoded: the default system message, the numbers of the rounds, and the
+empty thought of a reasoning template before every agent turn are where training had them. What training never saw (two
+turns of one side, tools) is refused.
 """
 
 import json
-from typing import NamedTuple
+from typing import TYPE_CHECKING
 
+
+if TYPE_CHECKING:  # heavy
+    from ..host.serving import TemplateParts
 
 CONTENT, ROUND = "{{content}}", "{{idx}}"
+"""The host's marks in the text of a turn."""
 
 
-class TemplateParts(NamedTuple):
-    """A template as texts, with CONTENT and ROUND where they are filled in."""
-
-    prefix: str
-    system: str
-    user: str
-    assistant: str
-    default_system: str
-    system_in_first_turn: bool
-    """Whether the system message is put into the first human turn, not before it."""
-    thought: str = ""
-    """The empty thought that training puts before an agent turn without one; empty for other templates."""
-    thought_words: tuple[str, str] = ("", "")
-    strips_thoughts: bool = False
-    """Whether thoughts in the dialogue are taken out, as under `enable_thinking: false`."""
-    prompts_with_thought: bool = False
-    """Whether the empty thought belongs to the prompt; else the agent was trained to write it itself."""
-
-
-def render_jinja(parts: TemplateParts) -> str:
-    """Write the chat template."""
+def render_jinja(parts: "TemplateParts") -> str:
+    """Return the chat template."""
     system = _filled(parts.system, "system")
     before_turns, human = f"{{% if system %}}{{{{ {system} }}}}{{% endif %}}", "content"
     if parts.system_in_first_turn:
@@ -59,8 +44,8 @@ def render_jinja(parts: TemplateParts) -> str:
     return "".join(lines)
 
 
-def _agent_turn(parts: TemplateParts) -> str:
-    """An agent turn of the history, with the thought that training put before it."""
+def _agent_turn(parts: "TemplateParts") -> str:
+    """Return an agent turn of the history, with the thought that training put before it."""
     turn = f"{{{{ {_filled(parts.assistant, 'content')} }}}}"
     if not parts.thought:
         return turn
@@ -72,8 +57,8 @@ def _agent_turn(parts: TemplateParts) -> str:
     )
 
 
-def _without_thoughts(parts: TemplateParts) -> str:
-    """Take whole thoughts out of `content`, and the newlines that it then starts with, as the host does."""
+def _without_thoughts(parts: "TemplateParts") -> str:
+    """Return what takes whole thoughts out of `content`, and then its leading newlines, as the host does."""
     start, end = map(_literal, parts.thought_words)
     return (
         "{% set ns = namespace(kept='', rest=content) %}"
@@ -86,15 +71,15 @@ def _without_thoughts(parts: TemplateParts) -> str:
     )
 
 
-def _ending(parts: TemplateParts) -> str:
-    """What stands before the agent's next turn, behind the last human one."""
+def _ending(parts: "TemplateParts") -> str:
+    """Return what stands between the last human turn and the agent's next one."""
     if not (parts.thought and parts.prompts_with_thought):
         return ""
     return f"{{% if turns and turns[-1]['role'] == 'user' %}}{{{{ {_literal(parts.thought)} }}}}{{% endif %}}"
 
 
 def _filled(text: str, content: str) -> str:
-    """A jinja expression for a text with its first CONTENT and ROUND filled in."""
+    """Return a jinja expression for a text with its first CONTENT and ROUND filled in."""
     before, has_content, after = text.partition(CONTENT)
     pieces = [_numbered(before), *([f"({content})", _numbered(after)] if has_content else [])]
     return " ~ ".join(pieces)
@@ -106,5 +91,5 @@ def _numbered(text: str) -> str:
 
 
 def _literal(text: str) -> str:
-    """A jinja string; its escapes are those of JSON for all that json.dumps writes."""
+    """Return a jinja string; its escapes are those of JSON for all that json.dumps writes."""
     return json.dumps(text, ensure_ascii=False)

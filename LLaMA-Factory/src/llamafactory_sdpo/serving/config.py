@@ -1,7 +1,7 @@
 """A serving config: the host's keys for inference and a few of ours, checked before anything heavy is loaded.
 
-Comes in: a YAML file and key=value overrides. Goes out: a ServingConfig whose adapters have names. A key that nothing
-reads is an error, and so is a value of another type.
+A YAML file and key=value overrides become a ServingConfig whose adapters have names. A key that nothing reads is an
+error, and so is a value of another type.
 """
 
 import difflib
@@ -9,13 +9,11 @@ import os
 from pathlib import Path
 from typing import Any, Literal
 
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
-from yaml import YAMLError
 
+from ..arguments import check_model
+from ..config_file import read_config
 from ..errors import UserError
-from ..model_paths import check_model
 
 
 KEY_VARIABLE = "API_KEY"
@@ -29,11 +27,11 @@ class ServingConfig(BaseModel):
 
     model_name_or_path: str = Field(min_length=1)
     adapter_name_or_path: dict[str, tuple[str, ...]] = {}
-    """Name -> folders of adapters that stand on one another, the first on the model."""
+    """Name -> folders of a stack of adapters, the first on the model, each other on the one before."""
     template: str
     default_system: str | None = None
     enable_thinking: bool | None = False
-    """Not the host's default: the empty thought of dialogues without thoughts is prompted, not left to the model."""
+    """Not the host's default: the empty thought is part of the prompt, not left to the model."""
     infer_backend: Literal["vllm", "huggingface"] = "vllm"
     infer_dtype: Literal["auto", "float16", "bfloat16", "float32"] = "auto"
     trust_remote_code: bool = False
@@ -48,7 +46,7 @@ class ServingConfig(BaseModel):
     vllm_config: dict[str, Any] = {}
 
     do_sample: bool = True
-    """What a request does not set is neutral, unless these say otherwise."""
+    """Sampling is neutral where neither a request nor these keys set it."""
     temperature: float = Field(default=1.0, ge=0)
     top_p: float = Field(default=1.0, gt=0, le=1)
     top_k: int = Field(default=0, ge=0)
@@ -100,16 +98,13 @@ def load(path: Path, overrides: list[str]) -> ServingConfig:
     Raises:
         UserError: naming the key, what was expected and what was found.
     """
+    values = read_config(path, overrides, resolve=True)
     try:
-        merged = OmegaConf.merge(OmegaConf.load(path), OmegaConf.from_cli(overrides))
-        values = OmegaConf.to_container(merged, resolve=True)
-        config = ServingConfig(**{str(key): value for key, value in values.items() if value is not None})
+        config = ServingConfig(**{key: value for key, value in values.items() if value is not None})
     except ValidationError as err:
         first = err.errors()[0]
         found = "" if first["type"] == "missing" else f", found {first['input']!r}"
         raise UserError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}{found}") from None
-    except (YAMLError, OmegaConfBaseException, TypeError, UnicodeDecodeError) as err:
-        raise UserError(f"not a readable config: {' '.join(str(err).split())}") from None
     _check_extra(config)
     _check_names(config)
     return config
@@ -128,7 +123,7 @@ def check_models(config: ServingConfig) -> None:
 
 
 def host_args(config: ServingConfig) -> dict[str, Any]:
-    """The config as the host's own engine takes it."""
+    """Return the config as the host's own engine takes it."""
     ours = {"served_model_name", "host", "port", "api_key", "replicas", "adapter_name_or_path"}
     args = {key: value for key, value in config.model_dump(exclude=ours).items() if value is not None}
     stacks = list(config.adapter_name_or_path.values())

@@ -2,8 +2,8 @@
 
     python -m llamafactory_sdpo.serving.host_server CONFIG.json PORT
 
-Comes in: the serving config as JSON, the key in the environment variable API_KEY. One request is answered at a time,
-unless the host's MAX_CONCURRENT says otherwise.
+Reads the serving config from JSON, the key from the environment variable API_KEY. Answers one request at a time,
+unless the host's MAX_CONCURRENT is set.
 """
 
 import json
@@ -18,31 +18,32 @@ from .prompting import generation_defaults
 
 
 def main() -> int:
-    """Serve until a signal comes."""
+    """Serve until a signal arrives."""
     path, port = Path(sys.argv[1]), int(sys.argv[2])
     return run_at_edge(lambda: serve(ServingConfig(**json.loads(path.read_text(encoding="utf-8"))), port))
 
 
 def serve(config: ServingConfig, port: int) -> None:
-    """Load the model, then answer at the port."""
+    """Load the model, then serve it at the port."""
+    # Heavy: after the arguments were read.
     import uvicorn
 
-    from .. import register
+    from ..host.serving import host_api
 
     # The host's server reads these; it would log every request with its whole chat.
     os.environ.setdefault("API_VERBOSE", "0")
     os.environ["API_MODEL_NAME"] = config.names[0]
-    application, prompt_ids = register.host_api(host_args(config) | generation_defaults(config))
+    application, prompt_ids = host_api(host_args(config) | generation_defaults(config))
 
-    @application.get("/health")
     def health() -> None:
         """Answer as soon as the model is loaded."""
 
-    @application.post("/tokenize")
     def tokenize(chat: dict[str, Any]) -> dict[str, list[int]]:
-        """The ids of a chat's prompt."""
+        """Return the ids of a chat's prompt."""
         return {"tokens": prompt_ids(chat["messages"])}
 
+    application.add_api_route("/health", health)
+    application.add_api_route("/tokenize", tokenize, methods=["POST"])
     uvicorn.run(application, host=config.host, port=port, log_level="warning", access_log=False)
 
 

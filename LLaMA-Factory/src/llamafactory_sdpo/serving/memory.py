@@ -1,4 +1,4 @@
-"""Tell before anything is loaded that a model's weights do not fit."""
+"""Refuse a model whose weights do not fit, before anything is loaded."""
 
 import json
 from pathlib import Path
@@ -12,7 +12,7 @@ BYTES_OF = {"float16": 2, "bfloat16": 2, "float32": 4}
 
 
 def check(config: ServingConfig, on_gpu: bool) -> None:
-    """Refuse a model whose weights alone are more than the free memory; a name of the hub is not looked into.
+    """Refuse a model whose weights alone exceed the free memory; a name of the hub is not checked.
 
     Raises:
         UserError: with the sizes.
@@ -28,7 +28,7 @@ def check(config: ServingConfig, on_gpu: bool) -> None:
 
 
 def weights_bytes(folder: Path, dtype: str) -> float:
-    """The size of a folder's weights in memory: as they are stored, or in the type that is asked for."""
+    """Return the size of a folder's weights in memory, in the asked type or as stored."""
     sizes = (sum(file.stat().st_size for file in folder.glob(pattern)) for pattern in WEIGHTS)
     size = next(filter(None, sizes), 0)
     stored = _stored_dtype(folder)
@@ -36,7 +36,7 @@ def weights_bytes(folder: Path, dtype: str) -> float:
 
 
 def _stored_dtype(folder: Path) -> str:
-    """The type of the stored weights, by the model's config."""
+    """Return the type of the stored weights, by the model's config."""
     path = folder / "config.json"
     config = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     return str(config.get("dtype") or config.get("torch_dtype"))
@@ -45,7 +45,7 @@ def _stored_dtype(folder: Path) -> str:
 def _free_memory(replicas: int) -> float:
     import psutil
 
-    return psutil.virtual_memory().available / replicas
+    return float(psutil.virtual_memory().available / replicas)
 
 
 def _free_on_gpus(config: ServingConfig) -> tuple[str, float]:

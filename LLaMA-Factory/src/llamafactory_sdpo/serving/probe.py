@@ -1,7 +1,6 @@
-"""Ask a server for the token ids of its prompts and compare them with those of training.
+"""Compare the token ids of a server's prompts with those of training.
 
-Comes in: how training prompts, and the address of a server with a /tokenize route. Goes out: the number of prompts
-that were compared; the first difference is an error that shows where the ids part.
+The server has a /tokenize route. The first difference is an error that shows where the ids part.
 """
 
 import json
@@ -10,7 +9,7 @@ import urllib.request
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from ..encoding import DialogueEncoder
+from ..data.encoding import DialogueEncoder
 from ..errors import UserError
 
 
@@ -45,7 +44,7 @@ class Prompt(NamedTuple):
 
 
 def prompts(encoder: DialogueEncoder) -> list[Prompt]:
-    """Dialogues of 1 to 7 human turns, with and without a system turn."""
+    """Return dialogues of 1 to 7 human turns, with and without a system turn."""
     said = [TURNS[0], *(TURNS[1 + index % (len(TURNS) - 1)] for index in range(2 * MAX_ROUNDS - 2))]
     turns = [{"role": "assistant" if index % 2 else "user", "content": text} for index, text in enumerate(said)]
     found = []
@@ -62,7 +61,7 @@ def compare(encoder: DialogueEncoder, template: str, served: Callable[[list[dict
     Args:
         encoder: training's.
         template: its name, for the error.
-        served: gives the server's token ids of a chat.
+        served: returns the server's token ids of a chat.
 
     Returns:
         The number of prompts compared.
@@ -82,9 +81,9 @@ def compare(encoder: DialogueEncoder, template: str, served: Callable[[list[dict
 
 
 def _parting(tokenizer: Any, expected: list[int], found: list[int]) -> str:
-    """Say where two lists of token ids part."""
-    pairs = zip(expected, found, strict=False)
-    index = next((i for i, (ours, theirs) in enumerate(pairs) if ours != theirs), min(len(expected), len(found)))
+    """Return where two lists of token ids part, in words."""
+    both = zip(expected, found, strict=False)
+    index = next((i for i, (ours, theirs) in enumerate(both) if ours != theirs), min(len(expected), len(found)))
 
     def show(ids: list[int]) -> str:
         part = ids[index : index + SHOWN]
@@ -95,11 +94,11 @@ def _parting(tokenizer: Any, expected: list[int], found: list[int]) -> str:
 
 
 def tokenize_at(url: str, model: str, key: str) -> Callable[[list[dict[str, str]]], list[int]]:
-    """Make the function that asks a server for the ids of a chat.
+    """Return a function that asks a server for the ids of a chat.
 
     Args:
         url: the server's, without /v1.
-        model: what is asked for.
+        model: the name that the server knows.
         key: the key, or nothing.
     """
     headers = {"Content-Type": "application/json", **({"Authorization": f"Bearer {key}"} if key else {})}
@@ -109,12 +108,13 @@ def tokenize_at(url: str, model: str, key: str) -> Callable[[list[dict[str, str]
         request = urllib.request.Request(f"{url}/tokenize", body, headers)
         try:
             with urllib.request.urlopen(request, timeout=TIMEOUT_S) as response:
-                return json.load(response)["tokens"]
+                tokens: list[int] = json.load(response)["tokens"]
         except urllib.error.HTTPError as err:
             raise UserError(
                 f"{url}/tokenize: status {err.code}: {err.read()[:300].decode(errors='replace')}"
             ) from None
         except (OSError, ValueError, KeyError) as err:
             raise UserError(f"{url}/tokenize: {err}") from None
+        return tokens
 
     return ask

@@ -30,18 +30,18 @@ READ_BYTES = 200_000
 
 ERROR_LINE = re.compile(r"\b(\w*(?:Error|Exception)|error): (.+)")
 CONSEQUENCES = ("See root cause above", "initialization failed", "Engine core", "EngineCore", "WARNING")
-"""What the log says of an error after it has happened elsewhere, or besides."""
+"""Marks of log lines that only follow from an error elsewhere."""
 
 ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 PR_SET_PDEATHSIG = 1
 
 
 class ServerDied(Exception):
-    """A server that answered has ended by itself."""
+    """A server that answered has ended on its own."""
 
 
 class Command(NamedTuple):
-    """How to start a server, and where it will answer."""
+    """How to start a server, and the address at which it will answer."""
 
     argv: list[str]
     env: dict[str, str]
@@ -54,7 +54,7 @@ class Server:
     """A running server."""
 
     def __init__(self, command: Command) -> None:
-        """Start it; what it prints goes into its log."""
+        """Start it; its output goes into its log."""
         self.url, self.log = command.url, command.log
         command.log.parent.mkdir(parents=True, exist_ok=True)
         with command.log.open("wb") as log:
@@ -69,11 +69,11 @@ class Server:
             )
 
     def is_alive(self) -> bool:
-        """Whether it has not ended."""
+        """Return whether it is still running."""
         return self.process.poll() is None
 
     def answers(self) -> bool:
-        """Whether it is ready."""
+        """Return whether it is ready."""
         try:
             with urllib.request.urlopen(f"{self.url}/health", timeout=5):
                 return True
@@ -81,19 +81,19 @@ class Server:
             return False
 
     def last_lines(self) -> list[str]:
-        """The end of its log."""
+        """Return the end of its log."""
         with self.log.open("rb") as log:
             log.seek(max(0, self.log.stat().st_size - READ_BYTES))
             return log.read().decode(errors="replace").splitlines()
 
     def reason(self) -> str:
-        """Why it ended, in one line, as far as its log tells."""
+        """Return in one line why it ended, as far as its log shows."""
         lines = [line for line in self.last_lines() if not any(mark in line for mark in CONSEQUENCES)]
         found = [match for line in lines if (match := ERROR_LINE.search(line))]
         return f"{found[-1][1]}: {found[-1][2]}"[:400] if found else f"exit code {self.process.returncode}"
 
     def signal_all(self, number: int) -> bool:
-        """Signal the server and its helpers; tell whether any is left."""
+        """Signal the server and its helpers; return whether any is left."""
         try:
             os.killpg(self.process.pid, number)
         except (ProcessLookupError, PermissionError):
@@ -110,7 +110,7 @@ def check_port(host: str, port: int) -> None:
     """Refuse a port that something listens on.
 
     Raises:
-        UserError: with what can be done.
+        UserError: with the remedy.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as probe:
@@ -125,7 +125,7 @@ def check_port(host: str, port: int) -> None:
 
 
 def interrupt_when_terminated() -> None:
-    """Let SIGTERM and SIGHUP end this process as Ctrl-C does, unless it was told to ignore them (nohup)."""
+    """Make SIGTERM and SIGHUP end this process as Ctrl-C does, unless they are ignored (nohup)."""
 
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
@@ -152,7 +152,7 @@ def running(commands: list[Command]) -> Iterator[list[Server]]:
 
 
 def stop(servers: list[Server]) -> None:
-    """End servers and all their helpers, by force after a while."""
+    """End servers and all their helpers, by force after TERMINATE_S."""
     for server in servers:
         server.signal_all(signal.SIGTERM)
     deadline = time.monotonic() + TERMINATE_S
@@ -193,7 +193,7 @@ def watch(servers: list[Server]) -> None:
     """Sleep as long as all servers live.
 
     Raises:
-        ServerDied: if one ends by itself; its last lines are printed.
+        ServerDied: if one ends on its own; its last lines are printed.
     """
     while True:
         for server in servers:

@@ -1,19 +1,22 @@
-"""Everything that decides what the served model sees, as files that a server is pointed at.
+"""Write what decides the served model's input as files for a server.
 
-Comes in: a config. Goes out: a folder with training's tokenizer, the chat template, and a generation_config.json
-with the stop tokens of the template and the defaults of the config, so that nothing is taken from the checkpoint.
+A config becomes a folder with training's tokenizer, the chat template, and a generation_config.json with the stop
+tokens of the template and the defaults of the config, so that nothing is taken from the checkpoint.
 """
 
 import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..encoding import DialogueEncoder
-from .chat_template import TemplateParts, render_jinja
+from ..data.encoding import DialogueEncoder
+from .chat_template import render_jinja
 from .config import ServingConfig, host_args
 
+
+if TYPE_CHECKING:  # heavy
+    from ..host.serving import TemplateParts
 
 TEMPLATE_FILE = "chat_template.jinja"
 
@@ -22,12 +25,12 @@ class Prompting(NamedTuple):
     """How training prompts the model."""
 
     encoder: DialogueEncoder
-    parts: TemplateParts
+    parts: "TemplateParts"
     stop_ids: list[int]
 
     @property
     def writes_thought(self) -> bool:
-        """Whether the agent begins its answers with a thought, which is not part of what it says."""
+        """Whether the agent begins its answers with a thought, which is not part of its message."""
         return bool(self.parts.thought) and not self.parts.prompts_with_thought
 
 
@@ -37,27 +40,28 @@ def load(config: ServingConfig) -> Prompting:
     Raises:
         UserError: if the template is unknown or does not fit the tokenizer.
     """
-    from .. import register  # heavy
+    from ..host.serving import load_template, template_parts  # heavy
 
-    encoder = register.load_template(host_args(config))
-    parts = register.template_parts(encoder.template, encoder.tokenizer)
+    encoder = load_template(host_args(config))
+    parts = template_parts(encoder.template, encoder.tokenizer)
     return Prompting(encoder, parts, sorted(encoder.template.get_stop_token_ids(encoder.tokenizer)))
 
 
 def rendered_ids(prompting: Prompting) -> Callable[[list[dict[str, str]]], list[int]]:
-    """Make the function that gives a chat's ids as a server will have them: our template, the whole text encoded."""
+    """Return a function from a chat to its ids as a server makes them: our template, the whole text encoded."""
     template, tokenizer = render_jinja(prompting.parts), prompting.encoder.tokenizer
 
     def ids(messages: list[dict[str, str]]) -> list[int]:
-        return tokenizer.apply_chat_template(
+        rendered: list[int] = tokenizer.apply_chat_template(
             messages, chat_template=template, add_generation_prompt=True, return_dict=False
         )
+        return rendered
 
     return ids
 
 
 def generation_defaults(config: ServingConfig) -> dict[str, Any]:
-    """What holds for a request that does not say otherwise; max_new_tokens is a limit as well."""
+    """Return the defaults for what a request does not set; max_new_tokens is a limit as well."""
     defaults = {
         "temperature": config.temperature if config.do_sample else 0.0,
         "top_p": config.top_p,

@@ -1,7 +1,4 @@
-"""What a vLLM server counts: how much of the prompts its prefix cache knew, and the time to the first token.
-
-Comes in: the address of a server. Goes out: its counters since it was started, or between two readings.
-"""
+"""Read a vLLM server's counters: its prefix cache's hits and the time to the first token."""
 
 import re
 import urllib.request
@@ -30,12 +27,12 @@ class Stats(NamedTuple):
     written_tokens: float
 
     def since(self, before: "Stats") -> "Stats":
-        """What was added after an earlier reading."""
+        """Return what was added after an earlier reading."""
         return Stats(*(now - then for now, then in zip(self, before, strict=True)))
 
     @property
     def hit_rate(self) -> float:
-        """Share of the prompts' tokens that did not have to be computed."""
+        """Share of the prompts' tokens that were in the cache."""
         return self.cached_tokens / self.prompt_tokens if self.prompt_tokens else 0.0
 
     @property
@@ -58,7 +55,7 @@ def read(url: str) -> Stats:
         url: the server's address, with or without /v1.
 
     Raises:
-        UserError: if nobody answers there, or what answers is no vLLM.
+        UserError: if nothing answers there, or it is not a vLLM server.
     """
     base = url.rstrip("/").removesuffix("/v1")
     try:
@@ -69,7 +66,7 @@ def read(url: str) -> Stats:
 
 
 def parse(text: str) -> Stats:
-    """Sum the counters over engines and models.
+    """Return the counters, summed over engines and models.
 
     Raises:
         ValueError: if there is none of them.

@@ -1,7 +1,7 @@
 """The command of a vLLM server: a config's keys as flags, in vLLM's own environment.
 
-Comes in: a config and the folder of `prompting`. Goes out: the arguments and environment of one replica. What decides
-the prompt (tokenizer, chat template, defaults) always comes from that folder, and `vllm_config` cannot replace it.
+A config and the folder of `prompting` become the arguments and the environment of one replica. What decides the prompt
+(tokenizer, chat template, defaults) always comes from that folder, and `vllm_config` cannot replace it.
 """
 
 import json
@@ -25,7 +25,7 @@ CPU_KV_CACHE_BYTES = 2 * 2**30
 """On a CPU vLLM would take a share of the machine's whole memory."""
 CPU_MIN_BATCHED_TOKENS = 8192
 LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
-"""What vLLM takes as --max-lora-rank."""
+"""The values of vLLM's --max-lora-rank."""
 REASONING_PARSER = "deepseek_r1"
 """vLLM's parser for thoughts between <think> and </think>."""
 
@@ -39,7 +39,7 @@ class Installed(NamedTuple):
 
 
 def find(setup: Path) -> Installed:
-    """Find vLLM, after setup.sh has made its environment if it was missing.
+    """Return the vLLM to use, after setup.sh has made its environment if it was missing.
 
     Raises:
         UserError: if it cannot be installed, or the named interpreter has none.
@@ -62,7 +62,7 @@ for name in {DISTRIBUTIONS!r}:
 
 
 def options(config: ServingConfig, prompting: Prompting, folder: Path, is_cpu: bool) -> dict[str, Any]:
-    """Give the options of vLLM for a config, by their names with underscores.
+    """Return the options of vLLM for a config, by their names with underscores.
 
     Raises:
         UserError: if vllm_config names an option that is ours.
@@ -125,7 +125,7 @@ def _adapter_options(config: ServingConfig) -> dict[str, Any]:
 
 
 def flags(values: dict[str, Any]) -> list[str]:
-    """Write options as command-line flags."""
+    """Return options as command-line flags."""
     written: list[str] = []
     for name, value in values.items():
         flag = f"--{name.replace('_', '-')}"
@@ -141,7 +141,7 @@ def flags(values: dict[str, Any]) -> list[str]:
 
 
 def environment(config: ServingConfig, replica: int, is_cpu: bool) -> dict[str, str]:
-    """The environment of a replica: the key, and its share of the machine where there are several.
+    """Return the environment of a replica: the key, and its share of the machine if there are several.
 
     Raises:
         UserError: if there are fewer GPUs than the replicas take.
@@ -167,7 +167,7 @@ def environment(config: ServingConfig, replica: int, is_cpu: bool) -> dict[str, 
 
 
 def visible_gpus() -> list[str]:
-    """The GPUs that a server may use, as CUDA_VISIBLE_DEVICES names them."""
+    """Return the GPUs that a server may use, as CUDA_VISIBLE_DEVICES names them."""
     named = os.environ.get("CUDA_VISIBLE_DEVICES")
     if named is not None:
         return [name for name in named.split(",") if name]

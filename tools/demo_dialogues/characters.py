@@ -1,4 +1,4 @@
-"""Hold the people of the demo dialogues and what the agent is told about them in the first turn.
+"""The people of the demo dialogues, and what the agent is told about them in the first turn.
 
 Every person is invented: a name, an age, a job, a temper, habits and a secret. The first turn of a dialogue is put
 together from these pools by background.py.

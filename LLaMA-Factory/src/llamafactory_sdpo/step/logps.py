@@ -1,15 +1,15 @@
-"""What a model says of the scored tokens of a batch, by the fastest way that gives the same.
+"""The log-probabilities of the scored tokens of a batch, by the fastest way that gives the same result.
 
     shared   each pair's history once, logits of the scored positions alone (`sharing`)
     plain    a row a dialogue, as the host's trainer does, logits of the scored positions alone or of all
 
-The first batch that can be shared goes both ways. If they differ, or the model cannot do it, it stays with the plain
-one and says why.
+The first batch that can be shared is computed both ways; on a mismatch, or if the model cannot share, fall back to the
+plain way and log the reason.
 """
 
 import inspect
 import logging
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from accelerate import Accelerator
@@ -25,21 +25,21 @@ from .sharing import Forward
 logger = logging.getLogger(__name__)
 
 TOLERANCE = 1e-3
-"""Largest difference of a token's log-probability between the two ways, relative where that is above 1."""
+"""Largest accepted difference of a token's log-probability between the two ways, relative above 1."""
 
 HALF_TOLERANCE = 5e-2
 """The same for the mean over tokens when the model computes in 16 bits, whose rounding depends on the shape."""
 
 
-class TokenScores(NamedTuple):
-    """Of N scored tokens the log-probabilities, and the means over the vocabulary of the logits behind them."""
+class TokenLogps(NamedTuple):
+    """The log-probabilities of N scored tokens, and the means over the vocabulary of the logits behind them."""
 
     logps: Tensor
     mean_logits: Tensor
 
 
-class Scorer:
-    """Scores batches with models of one kind: the policy, and the reference if it is what the policy was."""
+class LogpComputer:
+    """Computes the log-probabilities of models of one kind: the policy, and the reference if that is its copy."""
 
     def __init__(self, accelerator: Accelerator, shared_history: bool, scored_logits_only: bool) -> None:
         self._accelerator = accelerator
@@ -48,8 +48,8 @@ class Scorer:
         self._is_checked = False
         self._switched: dict[PreTrainedModel, str] = {}
 
-    def __call__(self, model: torch.nn.Module, batch: dict[str, Tensor], scored: ScoredTokens) -> TokenScores:
-        """Score a batch.
+    def __call__(self, model: torch.nn.Module, batch: dict[str, Tensor], scored: ScoredTokens) -> TokenLogps:
+        """Return the log-probabilities of a batch's scored tokens.
 
         Args:
             model: as the trainer has wrapped it.
@@ -67,7 +67,7 @@ class Scorer:
         return self._plain(model, batch, scored)
 
     def release(self) -> None:
-        """Give the models the attention back that they came with; after a step's backward pass."""
+        """Put the models' own attention back; to be called after a step's backward pass."""
         for base in list(self._switched):
             self._release(base)
 
@@ -75,28 +75,28 @@ class Scorer:
         if base in self._switched:
             base.config._attn_implementation = self._switched.pop(base)
 
-    def _shared(self, model: torch.nn.Module, batch: dict[str, Tensor], scored: ScoredTokens) -> TokenScores:
+    def _shared(self, model: torch.nn.Module, batch: dict[str, Tensor], scored: ScoredTokens) -> TokenLogps:
         base = self._base(model)
-        # With checkpointing the backward pass runs the layers again, and must find the attention of the forward, also
-        # if the same model is asked something without gradients in between.
+        # With checkpointing the backward pass runs the layers again, and must find the attention of the forward, even
+        # if the same model runs without gradients in between.
         is_needed_later = base in self._switched or (torch.is_grad_enabled() and base.is_gradient_checkpointing)
         self._switched.setdefault(base, base.config._attn_implementation)
         base.config._attn_implementation = sharing.ATTENTION
         try:
-            return self._scores(model, sharing.share(batch, scored), scored)
+            return self._logps(model, sharing.share(batch, scored), scored)
         finally:
             if not is_needed_later:
                 self._release(base)
 
-    def _plain(self, model: torch.nn.Module, batch: dict[str, Tensor], scored: ScoredTokens) -> TokenScores:
+    def _plain(self, model: torch.nn.Module, batch: dict[str, Tensor], scored: ScoredTokens) -> TokenLogps:
         self._release(self._base(model))
         length = batch["input_ids"].shape[1]
-        return self._scores(model, Forward(batch, scored.rows * length + scored.positions), scored, length)
+        return self._logps(model, Forward(batch, scored.rows * length + scored.positions), scored, length)
 
-    def _scores(
+    def _logps(
         self, model: torch.nn.Module, forward: Forward, scored: ScoredTokens, length: int | None = None
-    ) -> TokenScores:
-        """Call the model; with several rows of a length, the positions that any of them needs are kept in all."""
+    ) -> TokenLogps:
+        """Run the model; with several rows of one length, a position that any of them needs is kept in all."""
         inputs, source = forward
         takes = inspect.signature(type(self._base(model)).forward).parameters
         if self._scored_logits_only and "logits_to_keep" in takes:
@@ -105,12 +105,12 @@ class Scorer:
             inputs, source = {**inputs, "logits_to_keep": kept}, row * len(kept) + at
         logits = model(**inputs, return_dict=True, use_cache=False).logits.flatten(0, 1)
         means = logits.detach().mean(-1, dtype=torch.promote_types(logits.dtype, torch.float32))
-        return TokenScores(token_logps(logits, source, scored.targets), means[source])
+        return TokenLogps(token_logps(logits, source, scored.targets), means[source])
 
     def _base(self, model: torch.nn.Module) -> PreTrainedModel:
-        """The transformers model inside the wrappers of the trainer and of PEFT."""
+        """Return the transformers model inside the wrappers of the trainer and of PEFT."""
         inner = self._accelerator.unwrap_model(model)
-        return inner.get_base_model() if isinstance(inner, PeftModel) else inner
+        return cast(PreTrainedModel, inner.get_base_model() if isinstance(inner, PeftModel) else inner)
 
     def _is_in_window(self, model: torch.nn.Module, batch: dict[str, Tensor]) -> bool:
         window = sharing.window(self._base(model))
@@ -120,7 +120,7 @@ class Scorer:
         return bool(self._accelerator.gather(torch.tensor([holds], device=self._accelerator.device)).all())
 
     def _why_not(self, model: torch.nn.Module, batch: dict[str, Tensor], scored: ScoredTokens) -> str | None:
-        """Try both ways without dropout; every rank comes to the same answer."""
+        """Return why sharing must be off, after a trial of both ways without dropout; all ranks agree."""
         base = self._base(model)
         reason = sharing.why_not(base)
         if reason is not None:
@@ -145,5 +145,5 @@ class Scorer:
 
 
 def batch_inputs(batch: dict[str, Any]) -> dict[str, Tensor]:
-    """The part of a batch that is the model's."""
+    """Return the part of a batch that the model takes."""
     return {name: value for name, value in batch.items() if name not in ("labels", "loss_weights", "pair_keys")}

@@ -1,7 +1,9 @@
-"""Check the demo's dialogues and its model: form and shares of the pairs, no give-away, tokenizer and forward pass."""
+"""The generator of the demo's dialogues (tools/demo_dialogues): form and shares of the pairs, no give-away."""
 
 import json
 import re
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -9,20 +11,21 @@ from typing import Any
 import numpy as np
 import pytest
 
-from llamafactory_sdpo.demo.dialogues import (
+
+ROOT = Path(__file__).parents[3]
+sys.path.insert(0, str(ROOT / "tools"))
+
+from demo_dialogues.__main__ import (  # noqa: E402
     DEFAULT_PAIRS,
     DEFAULT_SEED,
     DEFAULT_SFT,
     PAIRS_FILE,
     SFT_FILE,
-    make_pairs,
-    make_sft,
-    write_records,
 )
-from llamafactory_sdpo.demo.model import MAX_POSITIONS, SPECIAL_TOKENS, build_model, read_texts
+from demo_dialogues.dialogues import make_pairs, make_sft  # noqa: E402
 
 
-DATA = Path(__file__).parents[2] / "data"
+DATA = ROOT / "LLaMA-Factory" / "data"
 KEYS = {
     "conversations", "segment", "reason", "side", "pair", "episode", "env", "agents", "agent_position", "goal",
     "relationship",
@@ -40,14 +43,6 @@ def pairs() -> list[tuple[Record, Record]]:
     """The default pairs as (negative, positive)."""
     records = make_pairs(DEFAULT_PAIRS, DEFAULT_SEED)
     return list(zip(records[::2], records[1::2], strict=True))
-
-
-@pytest.fixture(scope="module")
-def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkpoint built from the shipped files."""
-    folder = tmp_path_factory.mktemp("demo") / "models" / "tiny"
-    build_model(folder, read_texts([DATA / PAIRS_FILE]), seed=1)
-    return folder
 
 
 def agent_turns(record: Record) -> list[str]:
@@ -79,11 +74,16 @@ def word_differences(pairs: list[tuple[Record, Record]]) -> np.ndarray:
 
 
 def test_shipped_files_are_what_the_script_writes(tmp_path: Path):
-    """The defaults give the shipped bytes."""
-    write_records(tmp_path / PAIRS_FILE, make_pairs(DEFAULT_PAIRS, DEFAULT_SEED))
-    write_records(tmp_path / SFT_FILE, make_sft(DEFAULT_SFT, DEFAULT_SEED))
+    """The command with its defaults gives the shipped bytes, from any folder."""
+    command = [sys.executable, str(ROOT / "tools" / "demo_dialogues"), "--out", "new"]
+    done = subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True)
+    assert (
+        done.stdout
+        == f"wrote {DEFAULT_PAIRS} pairs -> {PAIRS_FILE}, {DEFAULT_SFT} dialogues -> {SFT_FILE} (seed 11)\n"
+    )
+    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == [PAIRS_FILE, SFT_FILE]
     for name in (PAIRS_FILE, SFT_FILE):
-        assert (tmp_path / name).read_bytes() == (DATA / name).read_bytes(), f"{name} is stale: run the script again"
+        assert (tmp_path / "new" / name).read_bytes() == (DATA / name).read_bytes(), f"{name} is stale: run the script"
 
 
 def test_seed_decides():
@@ -163,41 +163,3 @@ def test_length_of_a_segment_tells_nothing(pairs: list[tuple[Record, Record]]):
     sizes = np.array([[sum(map(len, agent_turns(side))) for side in pair] for pair in pairs])
     longer = np.mean(np.sign(sizes[:, 1] - sizes[:, 0])) / 2 + 0.5
     assert 1 - CHANCE_AT_MOST < longer < CHANCE_AT_MOST
-
-
-# ---- model
-
-
-def test_tokenizer_round_trip(checkpoint: Path):
-    """Special tokens are single ids, any text survives, and no token is added unasked."""
-    from transformers import AutoTokenizer
-
-    tokenizer = AutoTokenizer.from_pretrained(checkpoint)
-    assert [tokenizer(token).input_ids for token in SPECIAL_TOKENS] == [[i] for i in range(len(SPECIAL_TOKENS))]
-    assert (tokenizer.bos_token, tokenizer.eos_token, tokenizer.pad_token) == (
-        "<|begin_of_text|>", "<|eot_id|>", "<|end_of_text|>",
-    )  # fmt: skip
-    for text in ('{"action_type": "speak", "argument": "Hi."}', "café, 東京 🙂 \n\n x , y ."):
-        assert tokenizer.decode(tokenizer(text).input_ids) == text
-
-
-def test_model_is_small_and_runs(checkpoint: Path):
-    """A forward pass gives one finite row of logits a token, and a rebuild with the same seed gives equal weights."""
-    import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    model, tokenizer = AutoModelForCausalLM.from_pretrained(checkpoint), AutoTokenizer.from_pretrained(checkpoint)
-    ids = torch.tensor([tokenizer("Hello there").input_ids])
-    logits = model(input_ids=ids).logits
-    assert logits.shape == (1, ids.shape[1], len(tokenizer)) and torch.isfinite(logits).all()
-    assert model.num_parameters() < 2_000_000 and model.config.max_position_embeddings == MAX_POSITIONS
-    build_model(checkpoint.with_name("again"), read_texts([DATA / PAIRS_FILE]), seed=1)
-    again = AutoModelForCausalLM.from_pretrained(checkpoint.with_name("again"))
-    assert torch.equal(model.lm_head.weight, again.lm_head.weight)
-    assert sorted(p.name for p in checkpoint.parent.iterdir()) == ["again", "tiny"], "no part folder stays behind"
-
-
-def test_no_text_is_refused(tmp_path: Path):
-    """An empty list of texts is the user's mistake."""
-    with pytest.raises(ValueError, match="no text"):
-        build_model(tmp_path / "m", [])

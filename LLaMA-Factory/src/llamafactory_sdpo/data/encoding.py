@@ -1,8 +1,8 @@
 """Turn a pair of dialogues into token ids, labels and the lengths of its agent turns.
 
 The labels are those of the host's SFT for the whole dialogue, token for token: every agent turn, its end-of-turn token
-included. Which of them a stage scores is not decided here but in the collator. A dialogue longer than `cutoff_len`
-loses turns of the shared history, never a scored one.
+included. Which of them a stage scores is decided later, by the collator (`step.masks`). A dialogue longer than
+`cutoff_len` loses turns of the shared history, never a scored one.
 
 Reasoning templates are rendered as the host's SFT renders them, an empty thought before every agent turn without one,
 also before the inner ones: so a prefix of the dialogue is a prefix of the tokens.
@@ -12,18 +12,19 @@ import hashlib
 from dataclasses import dataclass
 from itertools import accumulate
 from os.path import commonprefix
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from .errors import UserError
-from .pairs import Message
+from ..errors import UserError
+from .reading import Message
 
 
 IGNORE_INDEX = -100
 """The label of a token that is not trained on, as everywhere in PyTorch."""
 
-Overlong = Literal["shorten", "skip", "stop"]
+SIDES = ("chosen", "rejected")
+"""Their order in a batch, and in every list of two."""
 
 
 class Encoded(NamedTuple):
@@ -59,13 +60,13 @@ class EncodedPair(NamedTuple):
 
     @property
     def length(self) -> int:
-        """How many tokens are to be encoded if what the sides have in common is encoded once."""
+        """The number of tokens to encode if what the sides have in common is encoded once."""
         sides = [side.input_ids for side in (self.chosen, self.rejected)]
         return sum(map(len, sides)) - len(commonprefix(sides))
 
     @property
     def key(self) -> int:
-        """64 bits of a digest of all that a model can say of the pair depends on."""
+        """64 bits of a digest of all that the pair's log-probabilities depend on, but for the model."""
         digest = hashlib.blake2b(digest_size=8)
         for numbers in (*self.chosen, *self.rejected, [self.first_turn]):
             digest.update(len(numbers).to_bytes(8, "big") + np.asarray(numbers, dtype=np.int32).tobytes())
@@ -115,7 +116,7 @@ class DialogueEncoder:
         return Encoded(input_ids + late_end, labels + late_end, turn_lengths)
 
     def prompt(self, messages: list[Message]) -> list[int]:
-        """The tokens that precede the agent's next turn in training, for a dialogue that ends on a human turn."""
+        """Return the tokens before the agent's next turn in training, for a dialogue that ends on a human turn."""
         encoded = self.dialogue([*messages, {"role": "assistant", "content": "."}])
         return encoded.input_ids[: -encoded.turn_lengths[-1]]
 
@@ -131,14 +132,14 @@ class DialogueEncoder:
         dropped = 0
         while True:
             gap = slice(opening, opening + 2 * dropped)
-            sides = [self.dialogue(_without(side, gap), tools) for side in (chosen, rejected)]
-            fits = all(len(side.input_ids) <= self.cutoff_len for side in sides)
+            better, worse = (self.dialogue(_without(side, gap), tools) for side in (chosen, rejected))
+            fits = max(len(better.input_ids), len(worse.input_ids)) <= self.cutoff_len
             if fits or not shorten or dropped == first_turn:
-                return EncodedPair(*sides, first_turn - dropped, dropped, fits)
+                return EncodedPair(better, worse, first_turn - dropped, dropped, fits)
             dropped += 1
 
     def check_template(self, name: str | None) -> None:
-        """Refuse a template under which the model would be trained on something else than it is served.
+        """Refuse a template under which the model would be trained in another form than it is served.
 
         Raises:
             UserError: if a prefix of a dialogue is not a prefix of its tokens, or the tokenizer lacks a token of it.
@@ -158,7 +159,7 @@ class DialogueEncoder:
 
 
 def _without(messages: list[Message], gap: slice) -> list[Message]:
-    """A copy of the messages without those of the gap."""
+    """Return the messages without those of the gap."""
     return messages[: gap.start] + messages[gap.stop :]
 
 
@@ -181,17 +182,17 @@ class PairProcessor:
         encoded = {name: [row[name] for row in rows] for name in rows[0]}
         return {**encoded, "origin": examples["origin"], "stage": [self.stage] * len(rows)}
 
-    def _row(self, chosen: list, rejected: list, first_turn: int, tools: str) -> dict[str, Any]:
+    def _row(self, chosen: list[Message], rejected: list[Message], first_turn: int, tools: str) -> dict[str, Any]:
         pair = self.encoder.pair(chosen, rejected, first_turn, tools, self.shorten)
         row = {"first_turn": pair.first_turn, "dropped_turns": pair.dropped_turns, "fits": pair.fits}
         row |= {"length": pair.length, "key": pair.key}
-        for side in ("chosen", "rejected"):
+        for side in SIDES:
             for name, value in getattr(pair, side)._asdict().items():
                 row[f"{side}_{name}"] = value
         return row
 
     def print_data_example(self, example: dict[str, Any]) -> None:
-        """Show the scored turns of a pair as text, each in brackets, as they are trained."""
+        """Print the scored turns of a pair as text, each in brackets, as they are trained."""
         lines = [example["origin"]]
         for side in ("rejected", "chosen"):
             labels = [label for label in example[f"{side}_labels"] if label != IGNORE_INDEX]

@@ -1,4 +1,4 @@
-"""Hold the plots of the demo dialogues: which order of the agent's acts answers what the partner has just let know.
+"""The plots of the demo dialogues: which order of the agent's acts fits what the partner has just said.
 
 A plot has the same acts in its fitting and in its flawed orders. Some pairs of acts occur in two plots with opposite
 fitting orders (a question before a plan, or a plan first since the partner waits for it), so that the history decides.
@@ -8,10 +8,10 @@ from typing import NamedTuple
 
 
 class Plot(NamedTuple):
-    """Say which order of acts answers a state of the dialogue, and which orders miss it."""
+    """A state of the dialogue, the order of acts that fits it, and the orders that do not."""
 
     state: str
-    """Key of PARTNER_LINES: what the partner has just let know."""
+    """Key of PARTNER_LINES: what the partner has just said."""
     fitting: tuple[str, ...]
     flawed: tuple[tuple[str, ...], ...]
     hint: str

@@ -1,21 +1,22 @@
-"""The host's DPO trainer, taught to read the masks and weights of `SegmentDataCollator`.
+"""The host's DPO trainer on the masks and weights of `SegmentDataCollator`.
 
-Everything else of the host's trainer stays: loss variants, optimizers, logging, checkpoints. Batches are scored the
-fast way (`scoring`), the reference is asked once (`references`), the log tells how much of a pair is scored, and
-evaluation is exact, over pairs rather than over batches, also when ranks or the last batch do not come out even.
+Everything else of the host's trainer stays: loss variants, optimizers, logging, checkpoints. Log-probabilities are
+computed the fast way (`logps`), the reference runs once (`references`), the log counts scored turns and tokens, and
+evaluation is exact, over pairs rather than over batches, also when ranks or the last batch are not full.
 """
 
 from contextlib import nullcontext
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from transformers import EvalPrediction
 
+from ..host.names import CustomDPOTrainer
+from .logps import LogpComputer, batch_inputs
 from .loss import scored_tokens
 from .references import References
-from .register import CustomDPOTrainer
-from .scoring import Scorer, batch_inputs
 
 
 AVERAGED_LOSSES = ("ipo", "orpo", "simpo")
@@ -23,15 +24,16 @@ AVERAGED_LOSSES = ("ipo", "orpo", "simpo")
 
 
 class SegmentTrainer(CustomDPOTrainer):
-    """Trainer of the stages sdpo, eto and dmpo."""
+    """Trainer of all our stages."""
 
     def __init__(self, *args: Any, references: References | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.compute_metrics = evaluation_metrics
         tuning = self.finetuning_args
-        policy, other = (Scorer(self.accelerator, tuning.shared_history, tuning.scored_logits_only) for _ in range(2))
-        # A reference that is a model of another kind is tried on its own.
-        self._scorers = {False: policy, True: other if tuning.ref_model else policy}
+        switches = (tuning.shared_history, tuning.scored_logits_only)
+        policy, other = (LogpComputer(self.accelerator, *switches) for _ in range(2))
+        # A reference that is a model of another kind has a trial of its own.
+        self._computers = {False: policy, True: other if tuning.ref_model else policy}
         self._references = references
         if references is not None:
             references.trainer = self
@@ -40,12 +42,12 @@ class SegmentTrainer(CustomDPOTrainer):
     def concatenated_forward(
         self, model: torch.nn.Module, batch: dict[str, Tensor], is_ref_model: bool = False
     ) -> dict[str, Tensor]:
-        """Score the 2B rows of a batch, chosen rows first; the keys are those of the host."""
+        """Return the log-probabilities of a batch of 2B rows, chosen rows first; the keys are those of the host."""
         scored = scored_tokens(batch["labels"], batch["loss_weights"])
-        scores = self._scorers[is_ref_model](model, batch_inputs(batch), scored)
-        weights = scored.weights.to(scores.logps.dtype)
+        found = self._computers[is_ref_model](model, batch_inputs(batch), scored)
+        weights = scored.weights.to(found.logps.dtype)
         rows = len(batch["labels"])
-        sums = scored.sums(scores.logps * weights, rows)
+        sums = scored.sums(found.logps * weights, rows)
         averages = sums / scored.sums(weights, rows)
         logps = averages if self.loss_type in AVERAGED_LOSSES else sums
         is_chosen = scored.rows < rows // 2
@@ -54,31 +56,33 @@ class SegmentTrainer(CustomDPOTrainer):
             "chosen_logps": chosen,
             "rejected_logps": rejected,
             # The host logs their means and nothing else.
-            "chosen_logits": scores.mean_logits[is_chosen],
-            "rejected_logits": scores.mean_logits[~is_chosen],
+            "chosen_logits": found.mean_logits[is_chosen],
+            "rejected_logits": found.mean_logits[~is_chosen],
             "chosen_logps_avg": averages[: rows // 2],
         }
 
     def compute_reference_log_probs(
         self, model: torch.nn.Module, batch: dict[str, Tensor]
     ) -> tuple[Tensor | None, Tensor | None]:
-        """Look the reference's log-probabilities up, or run it where they were not computed before."""
+        """Return the reference's log-probabilities, from the table if there is one."""
         if self._references is None or self._references.table is None:
-            return super().compute_reference_log_probs(model, batch)
+            logps: tuple[Tensor | None, Tensor | None] = super().compute_reference_log_probs(model, batch)
+            return logps
         return self._references.look_up(batch["pair_keys"])
 
     def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
-        """Go forward and backward; the model may have another attention until both are done."""
+        """Run forward and backward, and only then put the model's own attention back."""
         try:
-            return super().training_step(*args, **kwargs)
+            loss: Tensor = super().training_step(*args, **kwargs)
+            return loss
         finally:
-            for scorer in self._scorers.values():
-                scorer.release()
+            for computer in self._computers.values():
+                computer.release()
 
     def get_batch_loss_metrics(
         self, model: torch.nn.Module, batch: dict[str, Tensor], train_eval: str = "train"
     ) -> tuple[Tensor, dict[str, Any]]:
-        """Add to the host's metrics how many turns and tokens of a pair are scored, a side at a time."""
+        """Add the mean numbers of scored turns and tokens of a side to the host's metrics."""
         loss, metrics = super().get_batch_loss_metrics(model, batch, train_eval)
         weights = batch["loss_weights"]
         scored = weights > 0
@@ -111,8 +115,8 @@ class SegmentTrainer(CustomDPOTrainer):
 
 
 def evaluation_metrics(prediction: EvalPrediction) -> dict[str, float]:
-    """Average what `prediction_step` returned: (n, 3) losses, chosen and rejected rewards of n pairs."""
-    losses, chosen, rejected = prediction.predictions.T
+    """Return the means of what `prediction_step` returned: (n, 3) losses and rewards of n pairs."""
+    losses, chosen, rejected = np.asarray(prediction.predictions).T
     return {
         "loss": float(losses.mean()),
         "pairs": len(losses),

@@ -1,7 +1,7 @@
 """The masks: which tokens of a batch of pairs carry loss, and with which weight.
 
-Rows hold the labels of every agent turn of both dialogues. This collator, and nothing else, decides which of them a
-stage scores: it blanks the labels of the turns before `first_turn` and lays the turns' weights over the rest.
+Rows hold the labels of every agent turn of both dialogues. This collator, and nothing else, decides which of them are
+scored: it blanks the labels of the turns before `first_turn` and puts the turns' weights on the rest.
 """
 
 from dataclasses import dataclass
@@ -10,13 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .encoding import IGNORE_INDEX
+from ..data.encoding import IGNORE_INDEX, SIDES
+from ..host.names import PairwiseDataCollatorWithPadding
 from .loss import turn_weights
-from .pairs import Stage
-from .register import PairwiseDataCollatorWithPadding
-
-
-SIDES = ("chosen", "rejected")
 
 
 @dataclass
@@ -27,15 +23,15 @@ class SegmentDataCollator(PairwiseDataCollatorWithPadding):
     float32, which is above 0 exactly where `labels` is not IGNORE_INDEX, and the `pair_keys` (B,).
 
     Attributes:
-        stage: sdpo, eto or dmpo.
+        stage: a name in `STAGES`.
         gamma: DMPO's γ.
     """
 
-    stage: Stage = "sdpo"
+    stage: str = "sdpo"
     gamma: float = 0.7
 
     def __call__(self, features: list[dict[str, Any]]) -> dict[str, Tensor]:
-        """Mask, pad and stack the features, which are rows of `register.PairProcessor`."""
+        """Mask, pad and stack the features, which are rows of `PairProcessor`."""
         rows: list[dict[str, Any]] = [{"images": None, "videos": None, "audios": None} for _ in features]
         weights = []
         # The host stacks all chosen sides before all rejected ones.
@@ -46,7 +42,7 @@ class SegmentDataCollator(PairwiseDataCollatorWithPadding):
                 row[f"{side}_input_ids"] = feature[f"{side}_input_ids"]
                 row[f"{side}_attention_mask"] = [1] * len(labels)
                 row[f"{side}_labels"] = labels.masked_fill(weights[-1] == 0, IGNORE_INDEX).tolist()
-        batch = super().__call__(rows)
+        batch: dict[str, Tensor] = super().__call__(rows)
         batch["loss_weights"] = torch.zeros(batch["labels"].shape)
         # Row by row and from left to right, wherever the host has padded.
         batch["loss_weights"][batch["labels"] != IGNORE_INDEX] = torch.cat([row[row > 0] for row in weights])
@@ -54,7 +50,7 @@ class SegmentDataCollator(PairwiseDataCollatorWithPadding):
         return batch
 
     def _weights(self, labels: Tensor, turn_lengths: list[int], first_turn: int) -> Tensor:
-        """Weigh the n tokens of one dialogue: (n,) float32, 0 where nothing is scored."""
+        """Return the weights of the n tokens of one dialogue: (n,) float32, 0 where nothing is scored."""
         per_turn = torch.tensor(turn_weights(self.stage, len(turn_lengths), first_turn, self.gamma))
         weights = torch.zeros(len(labels))
         weights[labels != IGNORE_INDEX] = per_turn.repeat_interleave(torch.tensor(turn_lengths))

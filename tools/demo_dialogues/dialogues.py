@@ -1,30 +1,18 @@
-"""Write the demo's data: preference pairs that share a history, and whole dialogues for fine-tuning.
+"""Make the demo's data: preference pairs that share a history, and whole dialogues for fine-tuning.
 
-In demo_pairs.json records 2i and 2i + 1 are negative and positive; demo_sft.json mixes good and flawed play. Both
-sides of a pair perform the same acts, worded from the same pools; they differ in when an act comes, so that no word
-and no length gives the better side away. The seed decides everything.
-
-    python -m llamafactory_sdpo.demo.dialogues --pairs 240 --sft 160 --seed 11 --out LLaMA-Factory/data
+Records 2i and 2i + 1 of the pairs are negative and positive; the dialogues mix good and flawed play. Both sides of a
+pair perform the same acts, worded from the same pools; they differ in when an act comes, so that no word and no length
+gives the better side away. The seed decides everything.
 """
 
-import argparse
-import json
-import os
 import random
-from pathlib import Path
 from typing import Any, NamedTuple
 
-from .background import Stage, draw_stage
+from .background import Scenery, draw_scenery
 from .play import Message, Speaker, message, play_history
 from .plots import LONG_PLOTS, PLOTS, TURNED_PLOTS, Plot
 from .wording import PARTNER_LINES
 
-
-PAIRS_FILE = "demo_pairs.json"
-SFT_FILE = "demo_sft.json"
-DEFAULT_PAIRS = 240
-DEFAULT_SFT = 160
-DEFAULT_SEED = 11
 
 # Values of a pair's outer form with their shares; starts and lengths follow the published set.
 STARTS: tuple[tuple[int, float], ...] = ((1, 0.30), (3, 0.48), (5, 0.09), (7, 0.10), (9, 0.03))
@@ -43,7 +31,7 @@ Record = dict[str, Any]
 
 
 class Shape(NamedTuple):
-    """Fix the outer form of one pair."""
+    """The outer form of one pair."""
 
     start: int
     """Index of the first differing turn."""
@@ -72,7 +60,7 @@ def make_sft(count: int, seed: int) -> list[Record]:
 
 
 def _deck(rng: random.Random, shares: tuple[tuple[Any, float], ...], count: int) -> list[Any]:
-    """Deal count cards in the given shares, shuffled; what rounding leaves goes to the first kind."""
+    """Return count values in the given shares, shuffled; what rounding leaves goes to the first value."""
     cards = [value for value, share in shares[1:] for _ in range(round(share * count))][:count]
     cards += [shares[0][0]] * (count - len(cards))
     rng.shuffle(cards)
@@ -81,10 +69,10 @@ def _deck(rng: random.Random, shares: tuple[tuple[Any, float], ...], count: int)
 
 def _play_pair(rng: random.Random, name: str, shape: Shape) -> list[Record]:
     """Play one pair: the history once, then the acts in a flawed and in the fitting order."""
-    stage, plot, position = draw_stage(rng), _draw_plot(rng, shape), rng.randint(0, 1)
-    history = play_history(rng, stage, plot, position, shape.start)
-    need, other = rng.sample(stage.scene.needs, 2)
-    positive, negative = Speaker(rng, stage, (need, need)), Speaker(rng, stage, (need, other))
+    scenery, plot, position = draw_scenery(rng), _draw_plot(rng, shape), rng.randint(0, 1)
+    history = play_history(rng, scenery, plot, position, shape.start)
+    need, other = rng.sample(scenery.scene.needs, 2)
+    positive, negative = Speaker(rng, scenery, (need, need)), Speaker(rng, scenery, (need, other))
     negative.take_over(positive)
     sides = (("negative", negative, rng.choice(plot.flawed)), ("positive", positive, plot.fitting))
     records = []
@@ -94,7 +82,7 @@ def _play_pair(rng: random.Random, name: str, shape: Shape) -> list[Record]:
             messages.append(message("human", "speak", speaker.line(f"reply_{acts[-1]}")))
             messages.append(message("gpt", "speak", speaker.line("part")))
         segment = [shape.start, shape.start + shape.length]
-        notes = _notes(rng, name, side, stage, plot, position)
+        notes = _notes(rng, name, side, scenery, plot, position)
         records.append({"conversations": messages, "segment": segment, **notes})
     return records
 
@@ -105,15 +93,15 @@ def _draw_plot(rng: random.Random, shape: Shape) -> Plot:
     return rng.choice(TURNED_PLOTS if shape.turned else PLOTS)
 
 
-def _notes(rng: random.Random, name: str, side: str, stage: Stage, plot: Plot, position: int) -> Record:
-    """Fill the fields that training ignores, as the sampling side would."""
-    names = [stage.slots["agent"], stage.slots["partner"]]
+def _notes(rng: random.Random, name: str, side: str, scenery: Scenery, plot: Plot, position: int) -> Record:
+    """Return the fields that training ignores, as the sampling side would fill them."""
+    names = [scenery.slots["agent"], scenery.slots["partner"]]
     return {
-        "reason": plot.reason.format(**stage.slots),
+        "reason": plot.reason.format(**scenery.slots),
         "side": side,
         "pair": name,
         "episode": f"{name}-{side}",
-        "env": stage.scene.key,
+        "env": scenery.scene.key,
         "agents": names if position == 0 else names[::-1],
         "agent_position": position,
         "goal": rng.randint(*GOALS[side]),
@@ -123,12 +111,13 @@ def _notes(rng: random.Random, name: str, side: str, stage: Stage, plot: Plot, p
 
 def _play_whole(rng: random.Random) -> list[Message]:
     """Play two plots in a row after some small talk, each in its fitting or in a flawed order."""
-    stage = draw_stage(rng)
+    scenery = draw_scenery(rng)
     first, second = rng.sample(PLOTS + TURNED_PLOTS, 2)
-    speaker = Speaker(rng, stage, tuple(rng.sample(stage.scene.needs, 2)))
-    messages = play_history(rng, stage, first, rng.randint(0, 1), rng.choice(SFT_STARTS))
+    need, offered = rng.sample(scenery.scene.needs, 2)
+    speaker = Speaker(rng, scenery, (need, offered))
+    messages = play_history(rng, scenery, first, rng.randint(0, 1), rng.choice(SFT_STARTS))
     messages += speaker.perform(_draw_acts(rng, first))
-    messages.append(message("human", "speak", rng.choice(PARTNER_LINES[second.state]).format(**stage.slots)))
+    messages.append(message("human", "speak", rng.choice(PARTNER_LINES[second.state]).format(**scenery.slots)))
     acts = _draw_acts(rng, second)
     messages += speaker.perform(acts)
     messages.append(message("human", "speak", speaker.line(f"reply_{acts[-1]}")))
@@ -139,29 +128,3 @@ def _play_whole(rng: random.Random) -> list[Message]:
 
 def _draw_acts(rng: random.Random, plot: Plot) -> tuple[str, ...]:
     return plot.fitting if rng.random() < SHARE_FITTING else rng.choice(plot.flawed)
-
-
-def write_records(path: Path, records: list[Record]) -> None:
-    """Write a JSON list with one record a line, in full or not at all."""
-    body = ",\n".join(json.dumps(record, ensure_ascii=False) for record in records)
-    part = path.with_name(f"{path.name}.tmp{os.getpid()}")
-    part.write_text(f"[\n{body}\n]\n", encoding="utf-8")
-    os.replace(part, path)
-
-
-def main() -> None:
-    """Write both files into the folder --out."""
-    parser = argparse.ArgumentParser(description="Write the demo pairs and the demo dialogues for fine-tuning.")
-    parser.add_argument("--pairs", type=int, default=DEFAULT_PAIRS, help="number of preference pairs")
-    parser.add_argument("--sft", type=int, default=DEFAULT_SFT, help="number of whole dialogues")
-    parser.add_argument("--seed", type=int, default=DEFAULT_SEED, help="decides every draw")
-    parser.add_argument("--out", type=Path, required=True, help="folder that receives both files")
-    args = parser.parse_args()
-    args.out.mkdir(parents=True, exist_ok=True)
-    write_records(args.out / PAIRS_FILE, make_pairs(args.pairs, args.seed))
-    write_records(args.out / SFT_FILE, make_sft(args.sft, args.seed))
-    print(f"wrote {args.pairs} pairs -> {PAIRS_FILE}, {args.sft} dialogues -> {SFT_FILE} (seed {args.seed})")
-
-
-if __name__ == "__main__":
-    main()

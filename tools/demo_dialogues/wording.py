@@ -1,4 +1,4 @@
-"""Hold what the two speakers of a demo dialogue say: one pool of wordings an act.
+"""What the two speakers of a demo dialogue say: one pool of wordings an act.
 
 No wording belongs to good or to flawed play: both sides of a pair draw their acts from the same pools. What tells
 them apart is only when an act comes, given what the partner has just said.

@@ -1,0 +1,13 @@
+"""The seams with the host, LLaMA-Factory. No other room imports it.
+
+    seams      the version that works, `seam` to look a name up, `substituted` to replace one for a while
+    names      every module and class of the host that we use
+    arguments  its arguments with our options, and their checks
+    data       its `get_dataset`, with pairs in the place of records
+    stages     its DPO workflow, with our data, collator and trainer
+    install    makes it know our stages; the only file that patches it for good
+    serving    its templates as texts, and its own server
+
+To the host our stages are DPO on other labels, which is what they are: `stage: sdpo` becomes `stage: dpo` with
+`pair_stage: sdpo` as soon as the arguments are parsed, so every rule of the host for DPO holds for them too.
+"""

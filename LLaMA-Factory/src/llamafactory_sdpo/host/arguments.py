@@ -1,0 +1,170 @@
+"""The host's arguments, widened by our stages and their options: read, parsed and checked."""
+
+import difflib
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field, fields
+from typing import Any, get_args, get_type_hints
+
+from transformers import HfArgumentParser
+
+from ..arguments import SegmentArguments, check_model
+from ..config_file import READ_ERRORS
+from ..errors import UserError, one_line
+from ..stages import STAGES
+from .names import HostFinetuningArguments, host_parser, is_env_enabled
+from .seams import seam
+
+
+HOST_STAGES: tuple[str, ...] = get_args(get_type_hints(HostFinetuningArguments)["stage"])
+
+STAGE_HELP = "; ".join(
+    ["Which stage will be performed in training", *(f"{stage.name}: {stage.help}" for stage in STAGES.values())]
+)
+
+
+@dataclass
+class FinetuningArguments(SegmentArguments, HostFinetuningArguments):
+    """The host's fine-tuning arguments with our stages and their options."""
+
+    stage: str = field(default="sft", metadata={"help": f"{STAGE_HELP}.", "choices": [*HOST_STAGES, *STAGES]})
+
+    def __post_init__(self) -> None:
+        if self.stage not in (*STAGES, *HOST_STAGES):
+            close = difflib.get_close_matches(str(self.stage), STAGES, n=1)
+            raise ValueError(f"`stage` is {self.stage!r}{f', did you mean {close[0]}' if close else ''}?")
+        self.pair_stage = self.stage if self.stage in STAGES else None
+        self.check_segment_options(self.pair_stage)
+        if self.pair_stage is not None:
+            if self.ld_alpha is not None:
+                raise ValueError("`ld_alpha` is defined for one answer, not for turns; remove it.")
+            self.stage = "dpo"
+        super().__post_init__()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the arguments for logs, with the stage as the user typed it."""
+        return {**super().to_dict(), "stage": self.pair_stage or self.stage}
+
+
+def read_args(argv: list[str]) -> Any:
+    """Read a config file and its overrides, or a list of flags, as the host does.
+
+    Raises:
+        UserError: if the config cannot be read.
+    """
+    before, sys.argv = sys.argv, ["llamafactory-cli", *argv]
+    try:
+        args = seam(host_parser, "read_args", "args")()
+    except FileNotFoundError:
+        raise UserError("no such config file") from None
+    except READ_ERRORS as err:
+        raise UserError(f"not a readable config: {one_line(err)}") from None
+    finally:
+        sys.argv = before
+    if isinstance(args, dict):
+        # YAML reads a bare `no` as False, in a file and in an override.
+        return {key: "no" if value is False and key.endswith("_strategy") else value for key, value in args.items()}
+    return args
+
+
+def parse_args(host: Callable[[Any], tuple[Any, ...]], args: Any = None) -> tuple[Any, ...]:
+    """Parse and check the arguments of a training.
+
+    Args:
+        host: the host's own parser.
+        args: a config, a list of flags, or None for those of the command line.
+
+    Raises:
+        UserError: if the host or we refuse them.
+    """
+    try:
+        if isinstance(args, dict):
+            check_keys(args)
+        parsed = host(args)
+    except (ValueError, AssertionError) as err:
+        raise UserError(one_line(err)) from None
+    model_args, _, training_args, finetuning_args, _ = parsed
+    check_models(model_args, finetuning_args)
+    check_pair_stage(model_args, training_args, finetuning_args)
+    return parsed
+
+
+def parse_args_without_launch(args: Any) -> tuple[Any, Any, Any, Any]:
+    """Parse what data preparation needs, in a process that must not touch GPUs or process groups.
+
+    Returns:
+        The host's model, data and fine-tuning arguments, and training arguments of a CPU process.
+    """
+    model, data, training, finetuning, generating = host_parser._TRAIN_ARGS
+    parser = HfArgumentParser([model, data, finetuning, generating])
+    try:
+        if isinstance(args, dict):
+            check_keys(args)
+            *parsed, _ = parser.parse_dict(args, allow_extra_keys=True)
+            wanted = {key: args[key] for key in ("seed", "dataloader_num_workers", "do_train") if key in args}
+        else:
+            *parsed, _, rest = parser.parse_args_into_dataclasses(args, return_remaining_strings=True)
+            wanted = {"seed": int(rest[rest.index("--seed") + 1])} if "--seed" in rest else {}
+    except (ValueError, AssertionError) as err:
+        raise UserError(one_line(err)) from None
+    cpu = training(output_dir=os.devnull, use_cpu=True, report_to="none", **wanted)
+    model_args, data_args, finetuning_args = parsed
+    finetuning_args.use_mca = False
+    check_models(model_args, finetuning_args)
+    check_pair_stage(model_args, cpu, finetuning_args)
+    model_args.model_max_length = data_args.cutoff_len
+    return model_args, data_args, finetuning_args, cpu
+
+
+def check_keys(args: dict[str, Any], kinds: str = "_TRAIN_ARGS") -> None:
+    """Refuse keys of a config that nothing reads.
+
+    Args:
+        args: the config.
+        kinds: the host's list of argument classes that do read them.
+
+    Raises:
+        UserError: naming the first such key and, if there is one, the key that was probably meant.
+    """
+    known = {item.name for kind in seam(host_parser, kinds) for item in fields(kind) if item.init}
+    for key in args:
+        if key not in known and not is_env_enabled("ALLOW_EXTRA_ARGS"):
+            close = difflib.get_close_matches(key, known, n=1)
+            raise UserError(f"unknown key '{key}'{f'; did you mean {close[0]}?' if close else ''}")
+
+
+def check_models(model_args: Any, finetuning_args: Any) -> None:
+    """Refuse models that are not there.
+
+    Raises:
+        UserError: naming the option.
+    """
+    named = {
+        "model_name_or_path": [model_args.model_name_or_path],
+        "adapter_name_or_path": model_args.adapter_name_or_path or [],
+        "ref_model": [finetuning_args.ref_model],
+    }
+    for option, models in named.items():
+        for model in filter(None, models):
+            check_model(option, model)
+
+
+def check_pair_stage(model_args: Any, training_args: Any, finetuning_args: Any) -> None:
+    """Refuse settings under which one of our stages would silently be something else.
+
+    Raises:
+        UserError: with the setting that helps.
+    """
+    stage = getattr(finetuning_args, "pair_stage", None)
+    if stage is None:
+        return
+    if finetuning_args.use_mca or model_args.use_kt:
+        raise UserError(f"stage {stage} does not run on Megatron or KTransformers; unset USE_MCA and use_kt")
+    adapted = finetuning_args.finetuning_type == "lora" and model_args.adapter_name_or_path is not None
+    if adapted and training_args.do_train and finetuning_args.use_ref_model:
+        if not finetuning_args.create_new_adapter and finetuning_args.ref_model is None:
+            raise UserError(
+                f"stage {stage} would train on from the adapter with the bare base model as the reference; set "
+                "create_new_adapter: true, so that the reference is the model with the adapter, or name a ref_model"
+            )

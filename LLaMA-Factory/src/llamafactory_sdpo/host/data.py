@@ -1,0 +1,98 @@
+"""The host's `get_dataset` with pairs in the place of records; everything else of it stays."""
+
+from functools import partial
+from typing import Any
+
+from ..data.dataset import accept_pairs, check_entry, keep_fitting, load_pairs
+from ..data.encoding import DialogueEncoder, PairProcessor
+from ..data.pairing import Rules
+from ..errors import UserError, one_line
+from ..stages import STAGES
+from .arguments import parse_args_without_launch
+from .names import get_dataset_list, get_template_and_fix_tokenizer, host_loader, load_tokenizer, merge_dataset
+from .seams import seam, substituted
+
+
+def prepare_pairs(args: Any) -> None:
+    """Read, check and encode the pairs of a config once, before any rank or worker starts.
+
+    The ranks find the encoded pairs in the cache. Does nothing for a stage of the host.
+    """
+    model_args, data_args, finetuning_args, training_args = parse_args_without_launch(args)
+    if finetuning_args.pair_stage is None:
+        return
+    module = load_tokenizer(model_args)
+    template = get_template_and_fix_tokenizer(module["tokenizer"], data_args)
+    load_pair_dataset(finetuning_args, template, model_args, data_args, training_args, "rm", **module)
+
+
+def load_pair_dataset(
+    finetuning_args: Any,
+    template: Any,
+    model_args: Any,
+    data_args: Any,
+    training_args: Any,
+    stage: str,
+    tokenizer: Any,
+    processor: Any = None,
+) -> dict[str, Any]:
+    """Stand in for the host's `get_dataset`: split, map, cache and save as it does, but rows are pairs.
+
+    Args:
+        finetuning_args: the host's, widened by ours; the other arguments are those of `get_dataset`.
+        template: the host's.
+        model_args: the host's.
+        data_args: the host's.
+        training_args: the host's.
+        stage: the host's word for the kind of its rows, not one of our stages.
+        tokenizer: after the template has fixed its special tokens.
+        processor: for multimodal models, else None.
+
+    Raises:
+        UserError: if a pair is wrong, a template cannot be used, or no pair is left.
+    """
+    rules = Rules(finetuning_args.pair_stage, finetuning_args.segment_scope, finetuning_args.unequal_segments)
+    encoder = DialogueEncoder(template, tokenizer, processor, data_args.cutoff_len)
+    encoder.check_template(data_args.template)
+    shorten = STAGES[rules.stage].may_shorten and finetuning_args.overlong == "shorten"
+    with substituted(
+        host_loader,
+        _get_merged_dataset=partial(_merged_pairs, rules, finetuning_args.bad_pairs == "skip"),
+        _get_dataset_processor=lambda *_, **__: PairProcessor(encoder, shorten, rules.stage),
+    ):
+        try:
+            module: dict[str, Any] = seam(host_loader, "get_dataset")(
+                template, model_args, data_args, training_args, stage, tokenizer, processor
+            )
+        except ValueError as err:
+            raise UserError(one_line(err)) from None
+    keep = partial(keep_fitting, rules.stage, finetuning_args.overlong == "stop", data_args)
+    for split, rows in module.items():
+        named = isinstance(rows, dict)
+        module[split] = {name: keep(part, name) for name, part in rows.items()} if named else keep(rows, split)
+    return module
+
+
+def _merged_pairs(
+    rules: Rules,
+    skip: bool,
+    dataset_names: list[str] | None,
+    model_args: Any,
+    data_args: Any,
+    training_args: Any,
+    stage: str,
+    return_dict: bool = False,
+) -> Any:
+    """Stand in for the host's `_get_merged_dataset`, which would load records."""
+    if dataset_names is None:
+        return None
+    datasets = {}
+    for name, attr in zip(dataset_names, get_dataset_list(dataset_names, data_args.dataset_dir), strict=True):
+        check_entry(data_args.dataset_dir, name)
+        pairs = load_pairs(
+            attr, rules, data_args.dataset_dir, data_args.max_samples, training_args.seed, model_args.cache_dir
+        )
+        datasets[name] = accept_pairs(pairs, skip, name)
+        if data_args.streaming:
+            datasets[name] = datasets[name].to_iterable_dataset(max(1, training_args.dataloader_num_workers))
+    return datasets if return_dict else merge_dataset(list(datasets.values()), data_args, seed=training_args.seed)

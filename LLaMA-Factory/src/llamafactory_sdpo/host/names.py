@@ -1,0 +1,46 @@
+"""The modules, classes and functions of the host that we use, imported here alone, after a check of its version."""
+
+# ruff: noqa: E402
+
+from .seams import check_host_version
+
+
+check_host_version()
+
+from llamafactory.data import loader as host_loader
+from llamafactory.data.collator import PairwiseDataCollatorWithPadding
+from llamafactory.data.data_utils import merge_dataset
+from llamafactory.data.parser import get_dataset_list
+from llamafactory.data.template import TEMPLATES, Llama2Template, ReasoningTemplate, get_template_and_fix_tokenizer
+from llamafactory.extras.misc import find_available_port, get_device_count, is_env_enabled, use_kt, use_ray
+from llamafactory.hparams import FinetuningArguments as HostFinetuningArguments
+from llamafactory.hparams import parser as host_parser
+from llamafactory.model import load_tokenizer
+from llamafactory.train import tuner as host_tuner
+from llamafactory.train.dpo import trainer as host_dpo_trainer
+from llamafactory.train.dpo import workflow as host_dpo_workflow
+from llamafactory.train.dpo.trainer import CustomDPOTrainer
+
+
+__all__ = [
+    "TEMPLATES",
+    "CustomDPOTrainer",
+    "HostFinetuningArguments",
+    "Llama2Template",
+    "PairwiseDataCollatorWithPadding",
+    "ReasoningTemplate",
+    "find_available_port",
+    "get_dataset_list",
+    "get_device_count",
+    "get_template_and_fix_tokenizer",
+    "host_dpo_trainer",
+    "host_dpo_workflow",
+    "host_loader",
+    "host_parser",
+    "host_tuner",
+    "is_env_enabled",
+    "load_tokenizer",
+    "merge_dataset",
+    "use_kt",
+    "use_ray",
+]

@@ -1,0 +1,1 @@
+"""One training step: which tokens are scored, what models say of them, and the loss."""
