@@ -20,11 +20,11 @@ from typing import Annotated
 import typer
 
 from sotopia_sdpo.errors import UserError
+from sotopia_sdpo.llm import limits
 from sotopia_sdpo.pairs import options
-from sotopia_sdpo.pairs.annotating import annotate, finish
-from sotopia_sdpo.pairs.annotation import NO_USABLE_ANSWER, AskOptions
+from sotopia_sdpo.pairs.annotate import NO_USABLE_ANSWER, AskOptions, annotate, finish
 from sotopia_sdpo.pairs.choose import Choice, question_about
-from sotopia_sdpo.pairs.forecast import estimate
+from sotopia_sdpo.pairs.forecast import forecast
 from sotopia_sdpo.pairs.published import SEGMENT_LENGTHS, shares_table
 from sotopia_sdpo.pairs.records import read_pairs
 from sotopia_sdpo.pairs.segments import Parted, Segment, parted_pairs
@@ -56,7 +56,7 @@ def main(
     model: options.Annotator = options.DEFAULT_ANNOTATOR,
     fallback_length: FallbackLength = None,
     length: Length = None,
-    concurrency: options.Concurrency = 15,
+    concurrency: options.Concurrency = limits.QUESTIONS_IN_FLIGHT,
     budget: options.Budget = None,
     dry_run: options.DryRun = False,
     limit: options.Limit = None,
@@ -64,11 +64,13 @@ def main(
     input: options.Input = None,  # noqa: A002 (what users type)
     output: options.Output = None,
     data_dir: options.DataDir = None,
-    max_attempts: options.Attempts = 8,
-    timeout: options.Timeout = 180.0,
+    max_attempts: options.Attempts = limits.ATTEMPTS,
+    timeout: options.Timeout = limits.TIMEOUT_S,
+    requests_per_minute: options.RequestsPerMinute = None,
 ) -> None:
     """Have a model choose the key segment of each pair, and cut both sides at its end."""
-    asked = AskOptions(model, concurrency, seed, budget, max_attempts, timeout)
+    chosen = limits.Limits(concurrency, max_attempts, timeout, requests_per_minute)
+    asked = AskOptions(model, chosen, seed, budget)
     folder = data_home(data_dir)
 
     def step() -> int | None:
@@ -84,7 +86,7 @@ def main(
             return None
         questions = list(map(question_about, parted))
         if dry_run:
-            print(estimate(questions, asked, folder))
+            print(forecast(questions, asked, folder))
             return None
         annotation = annotate(questions, asked, folder, "pairs")
         if fallback is not None:

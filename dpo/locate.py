@@ -10,15 +10,15 @@ data folder, so a run that was stopped goes on where it was, and no call is paid
 
 import environment  # noqa: F401, I001 (first: it finds the packages)
 
-from sotopia_sdpo.play.actions import AnswerError
+from sotopia_sdpo.llm import limits
+from sotopia_sdpo.llm.answers import AnswerError
 from sotopia_sdpo.play.dialogue import check_location
 from sotopia_sdpo.pairs import options
 from sotopia_sdpo.pairs import verdicts
-from sotopia_sdpo.pairs.annotating import annotate, finish
-from sotopia_sdpo.pairs.annotation import AskOptions
+from sotopia_sdpo.pairs.annotate import AskOptions, annotate, finish
 from sotopia_sdpo.llm.ask import Question
 from sotopia_sdpo.pairs.blocks import choices, fill, instructions, numbered
-from sotopia_sdpo.pairs.forecast import estimate
+from sotopia_sdpo.pairs.forecast import forecast
 from sotopia_sdpo.pairs.published import LOCATED_TURNS, shares_table
 from sotopia_sdpo.pairs.records import Located, Negative, check_unique, read_records, starts_at
 from sotopia_sdpo.pairs.tally import Tally
@@ -33,7 +33,7 @@ INDEX = "index"
 
 def main(
     model: options.Annotator = options.DEFAULT_ANNOTATOR,
-    concurrency: options.Concurrency = 15,
+    concurrency: options.Concurrency = limits.QUESTIONS_IN_FLIGHT,
     budget: options.Budget = None,
     dry_run: options.DryRun = False,
     limit: options.Limit = None,
@@ -41,11 +41,13 @@ def main(
     input: options.Input = None,  # noqa: A002 (what users type)
     output: options.Output = None,
     data_dir: options.DataDir = None,
-    max_attempts: options.Attempts = 8,
-    timeout: options.Timeout = 180.0,
+    max_attempts: options.Attempts = limits.ATTEMPTS,
+    timeout: options.Timeout = limits.TIMEOUT_S,
+    requests_per_minute: options.RequestsPerMinute = None,
 ) -> None:
     """Have a model name the turn with which each negative went wrong."""
-    asked = AskOptions(model, concurrency, seed, budget, max_attempts, timeout)
+    chosen = limits.Limits(concurrency, max_attempts, timeout, requests_per_minute)
+    asked = AskOptions(model, chosen, seed, budget)
     folder = data_home(data_dir)
 
     def step() -> int | None:
@@ -55,7 +57,7 @@ def main(
         negatives = negatives[:limit]
         questions = [question_about(negative) for negative in negatives]
         if dry_run:
-            print(estimate(questions, asked, folder))
+            print(forecast(questions, asked, folder))
             return None
         annotation = annotate(questions, asked, folder, "negatives")
         found = [located(negative, verdict) for negative, verdict in annotation.answered(negatives)]

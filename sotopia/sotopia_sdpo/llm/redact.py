@@ -18,6 +18,11 @@ MAX_LENGTH = 400
 NOT_SECRET = ("EMPTY", "none", "null", "true", "false")
 
 
+def reason_of(error: BaseException) -> str:
+    """Write in one line, without keys, why something failed."""
+    return redact(f"{type(error).__name__}: {error}")
+
+
 def redact(text: object, max_length: int = MAX_LENGTH) -> str:
     """Make one short line of a text, without keys."""
     line = " ".join(str(text).split())

@@ -6,12 +6,12 @@ Invariant: a segment that was chosen starts where the sides part and ends on a t
 
 from typing import NamedTuple
 
+from sotopia_sdpo.llm.answers import AnswerError
 from sotopia_sdpo.llm.ask import Question
 from sotopia_sdpo.pairs import verdicts
 from sotopia_sdpo.pairs.blocks import choices, fill, instructions, numbered
 from sotopia_sdpo.pairs.records import Bare, Negative, starts_at
 from sotopia_sdpo.pairs.segments import Parted, Segment
-from sotopia_sdpo.play.actions import AnswerError
 
 
 PROMPT = "segment.txt"

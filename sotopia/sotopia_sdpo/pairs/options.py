@@ -8,7 +8,7 @@ import typer
 
 from sotopia_sdpo.db_cli import Database, DataDir
 from sotopia_sdpo.errors import run_at_edge
-from sotopia_sdpo.options import PromptTemplate
+from sotopia_sdpo.options import PromptTemplate, RequestsPerMinute
 from sotopia_sdpo.pairs.runs import Wanted
 from sotopia_sdpo.step_files import StepFile
 from sotopia_sdpo.store.urls import data_home
@@ -74,4 +74,4 @@ def end_with(step: Callable[[], int | None]) -> None:
     raise typer.Exit(run_at_edge(step))
 
 
-__all__ = ["DataDir", "Database", "PromptTemplate"]
+__all__ = ["DataDir", "Database", "PromptTemplate", "RequestsPerMinute"]

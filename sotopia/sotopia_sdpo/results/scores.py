@@ -14,14 +14,13 @@ from typing import Any, NamedTuple
 from sotopia_sdpo.judge.dimensions import DIMENSIONS, OVERALL, UPSTREAM_ORDER
 from sotopia_sdpo.llm.spec import short_name
 from sotopia_sdpo.results.stats import Estimate, clustered, decimals
+from sotopia_sdpo.run.plan import SIMULATED
 from sotopia_sdpo.store.base import Episode, Store
 
 
 SHOWN = ("goal", "relationship", *(d.name for d in DIMENSIONS if d.name not in ("goal", "relationship")), OVERALL)
 """The order of a table: what the method is about first."""
 ALL, HARD = "all", "hard"
-SIMULATED = "simulated"
-"""The episode setting that lists which of its models were scripted."""
 SIMULATION_NOTE = (
     "  (answers of the scripted server are among these: the figures mean nothing about real social skill)"
 )

@@ -9,8 +9,10 @@ import pytest
 from aiohttp import web
 
 from sotopia_sdpo.errors import UserError
+from sotopia_sdpo.llm.answers import Answer
 from sotopia_sdpo.llm.backends import Refused, Transient, Unreachable, retry_after_s
-from sotopia_sdpo.llm.client import LLMClient, Reply, Sampling
+from sotopia_sdpo.llm.client import LLMClient, Sampling
+from sotopia_sdpo.llm.limits import Limits
 from sotopia_sdpo.llm.spec import ModelSpec, parse_model
 
 
@@ -46,11 +48,11 @@ async def served(handlers: list[Handler], work: Callable[[list[str]], Awaitable[
             await runner.cleanup()
 
 
-def complete(handler: Handler, attempts: int = 5, timeout_s: float = 5.0) -> tuple[Reply, LLMClient]:
+def complete(handler: Handler, attempts: int = 5, timeout_s: float = 5.0) -> tuple[Answer, LLMClient]:
     """Make one call to one server."""
 
-    async def work(urls: list[str]) -> tuple[Reply, LLMClient]:
-        async with LLMClient(attempts, timeout_s) as client:
+    async def work(urls: list[str]) -> tuple[Answer, LLMClient]:
+        async with LLMClient(Limits(attempts=attempts, timeout_s=timeout_s)) as client:
             return await client.complete(parse_model(f"custom/m@{urls[0]}"), CHAT, PLAIN), client
 
     return asyncio.run(served([handler], work))
@@ -128,7 +130,7 @@ def test_one_call_may_have_attempts_of_its_own() -> None:
     handler, bodies = scripted(lambda _: web.Response(status=500))
 
     async def work(urls: list[str]) -> None:
-        async with LLMClient(attempts=5) as client:
+        async with LLMClient(Limits(attempts=5)) as client:
             await client.complete(parse_model(f"custom/m@{urls[0]}"), CHAT, PLAIN, attempts=2)
 
     with pytest.raises(Transient):
@@ -186,7 +188,7 @@ def test_load_is_spread_and_a_dead_endpoint_avoided() -> None:
     async def work(urls: list[str]) -> LLMClient:
         model = parse_model(f"custom/m@{urls[0]},http://127.0.0.1:9/v1,{urls[1]}")
         queue = list(range(60))
-        async with LLMClient(timeout_s=5) as client:
+        async with LLMClient(Limits(timeout_s=5)) as client:
 
             async def worker() -> None:
                 while queue:
@@ -257,7 +259,7 @@ def test_a_probe_outlives_a_passing_fault() -> None:
 
 def test_nobody_there() -> None:
     async def work() -> None:
-        async with LLMClient(attempts=1) as client:
+        async with LLMClient(Limits(attempts=1)) as client:
             await client.complete(ModelSpec("m", "m", ("http://127.0.0.1:9/v1",)), CHAT, PLAIN)
 
     with pytest.raises(Unreachable, match="no connection to http://127.0.0.1:9/v1"):

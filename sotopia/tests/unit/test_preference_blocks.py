@@ -9,9 +9,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from preference_world import turns
 
+from sotopia_sdpo.llm.answers import AnswerError
 from sotopia_sdpo.pairs import verdicts
 from sotopia_sdpo.pairs.blocks import choices, fill, instructions, numbered
-from sotopia_sdpo.play.actions import AnswerError
 
 
 NASTY = st.lists(
