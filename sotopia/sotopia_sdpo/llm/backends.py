@@ -107,7 +107,7 @@ async def call_direct(
 async def _raise_for(
     session: aiohttp.ClientSession, model: ModelSpec, url: str, response: aiohttp.ClientResponse, text: str
 ) -> None:
-    """Raise what an unsuccessful status stands for."""
+    """Raise the error of an unsuccessful status."""
     status, kind = response.status, kind_of(response.status)
     detail = redact(_detail(text), DETAIL_LENGTH)
     if kind == "passing":
@@ -122,7 +122,7 @@ async def _raise_for(
 
 
 async def _served_models(session: aiohttp.ClientSession, model: ModelSpec, url: str) -> list[str]:
-    """Ask a server what it has, for an error text; an empty list where it does not say."""
+    """Return what a server says it has, for an error text; an empty list where it does not."""
     try:
         async with session.get(f"{url}/models", headers={"Authorization": f"Bearer {model.key}"}) as response:
             found = json.loads(await response.text())
@@ -132,7 +132,7 @@ async def _served_models(session: aiohttp.ClientSession, model: ModelSpec, url: 
 
 
 def _detail(text: str) -> str:
-    """Take the message out of an error body."""
+    """Return the message in an error body."""
     try:
         found = json.loads(text)
     except ValueError:
@@ -191,7 +191,7 @@ async def call_litellm(
 
 
 def _litellm_error(model: ModelSpec, err: Any) -> CallError:
-    """Sort an error of litellm's by its status."""
+    """Return our error for one of litellm's, by its status."""
     status, text = int(err.status_code or 0), redact(err)
     kind = kind_of(status)
     if kind == "key":

@@ -74,7 +74,8 @@ class LLMClient:
         """Models whose answers come from a scripted server."""
         self._refused_parameters: dict[str, set[str]] = defaultdict(set)
         self._endpoints: dict[ModelSpec, Endpoints] = {}
-        self._paces: dict[str, AsyncLimiter] = {}
+        # Evenly spaced: a bucket of N would let 2 N through within a minute of the provider's.
+        self._paces: dict[str, AsyncLimiter] = defaultdict(lambda: AsyncLimiter(1, limits.spacing_s))
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> "LLMClient":
@@ -168,7 +169,8 @@ class LLMClient:
 
     async def _send(self, model: ModelSpec, messages: Chat, fields: dict[str, Any], affinity: str) -> Answer:
         """Send one request when the model's pace lets it, and count what it took."""
-        await self._pace(model)
+        if self.limits.requests_per_minute:
+            await self._paces[model.name].acquire()
         if not model.endpoints:
             answer = await call_litellm(model, messages, fields, self.limits.timeout_s)
         else:
@@ -183,13 +185,6 @@ class LLMClient:
         if answer.is_simulated:
             self.simulated.add(model.name)
         return answer
-
-    async def _pace(self, model: ModelSpec) -> None:
-        """Wait for this request's turn among all that the model gets a minute."""
-        if self.limits.requests_per_minute:
-            # Evenly spaced: a bucket of N would let 2 N through within a minute of the provider's.
-            pace = self._paces.setdefault(model.name, AsyncLimiter(1, self.limits.spacing_s))
-            await pace.acquire()
 
 
 def _wait_s(error: Transient, attempt: int) -> float:

@@ -23,7 +23,7 @@ class Usage(NamedTuple):
         return self.prompt_tokens + self.completion_tokens
 
     def plus(self, other: "Usage") -> "Usage":
-        """Add two."""
+        """Return the sum of both."""
         cost = None if self.cost is None or other.cost is None else self.cost + other.cost
         return Usage(
             self.calls + other.calls,
@@ -60,7 +60,7 @@ class Meter:
 
 
 def cost_of(api_name: str, prompt_tokens: int, completion_tokens: int) -> float | None:
-    """Price tokens by litellm's list; None where it does not know the model. Costs an import of litellm."""
+    """Return the price of tokens by litellm's list; None where it does not know the model."""
     from litellm import model_cost  # here: it takes seconds
 
     price = model_cost.get(api_name) or model_cost.get(api_name.split("/", 1)[-1])
@@ -71,5 +71,5 @@ def cost_of(api_name: str, prompt_tokens: int, completion_tokens: int) -> float 
 
 
 def money(cost: float | None) -> str:
-    """Write a cost, or that it is unknown."""
+    """Return a cost as text, or that it is unknown."""
     return "cost unknown" if cost is None else f"${cost:.2f}"

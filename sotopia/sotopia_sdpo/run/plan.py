@@ -152,7 +152,7 @@ def _item(run: Run, origin: Origin, trial: int) -> WorkItem:
 
 
 def plan(store: Store, items: Sequence[WorkItem]) -> Plan:
-    """Leave out what is scored already, and mark what only needs its evaluation.
+    """Return the items that are not scored yet; those that only need their evaluation carry the stored episode.
 
     Raises:
         UserError: if a tag holds episodes that were made with other settings.

@@ -36,8 +36,10 @@ class Progress:
             from rich.console import Console
             from rich.progress import BarColumn, TextColumn
             from rich.progress import Progress as Bar
+            from rich.table import Column
 
-            columns = BarColumn(BAR_WIDTH), TextColumn("{task.description}")
+            # At 80 columns the text takes two lines: nothing of it is cut off.
+            columns = BarColumn(BAR_WIDTH), TextColumn("{task.description}", table_column=Column(no_wrap=False))
             self._bar = Bar(*columns, console=Console(stderr=True))
             self._task = self._bar.add_task(self.line(0), total=self.total)
             self._bar.start()
