@@ -5,25 +5,16 @@ lacked; under another evaluator a copy with a tag of its own, the original as it
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from sotopia_sdpo.judge.verdict import Unscored, evaluate
+from sotopia_sdpo.judge.verdict import Verdict, evaluate
 from sotopia_sdpo.llm.client import LLMClient
 from sotopia_sdpo.llm.redact import reason_of
 from sotopia_sdpo.llm.spec import ModelSpec
 from sotopia_sdpo.llm.usage import Meter
-from sotopia_sdpo.play.dialogue import Session, session_of
+from sotopia_sdpo.play.dialogue import session_of
 from sotopia_sdpo.store.base import Episode, EpisodeHead
 from sotopia_sdpo.store.keys import EpisodeKey
-
-
-class Judged(NamedTuple):
-    """What judging makes of an episode."""
-
-    fields: dict[str, Any]
-    """Of the episode: status, and scores or failure."""
-    is_unreachable: bool = False
-    """Whether there are no scores because the evaluator's server was not there."""
 
 
 class Rescore(NamedTuple):
@@ -39,15 +30,6 @@ class Rescore(NamedTuple):
         return self
 
 
-async def judge(client: LLMClient, evaluator: ModelSpec, session: Session, meter: Meter) -> Judged:
-    """Have a session that is over judged."""
-    try:
-        verdict = await evaluate(client, evaluator, session, meter)
-    except Unscored as err:
-        return Judged({"status": "unscored", "failure": str(err)}, err.is_unreachable)
-    return Judged({"status": "scored", **verdict._asdict()})
-
-
 async def rejudge(client: LLMClient, evaluator: ModelSpec, stored: Episode) -> tuple[Episode, bool]:
     """Have a stored session judged; its text and what it took to sample stay as they are.
 
@@ -56,13 +38,12 @@ async def rejudge(client: LLMClient, evaluator: ModelSpec, stored: Episode) -> t
     """
     meter = Meter()
     try:
-        judged = await judge(client, evaluator, session_of(stored.messages), meter)
+        verdict = await evaluate(client, evaluator, session_of(stored.messages), meter)
     except ValueError as err:
-        judged = Judged({"status": "unscored", "failure": f"cannot be judged: {reason_of(err)}"})
+        verdict = Verdict(failure=f"cannot be judged: {reason_of(err)}")
     models = [evaluator.name, *stored.models[1:]] if len(stored.models) > 1 else stored.models
-    cleared: dict[str, Any] = {"failure": "", "rewards": [], "reasoning": ""}
-    changes = {**cleared, **judged.fields, "models": models, "usage": {**stored.usage, **meter.record()}}
-    return stored.model_copy(update=changes), judged.is_unreachable
+    changes = {**verdict.fields(), "models": models, "usage": {**stored.usage, **meter.record()}}
+    return stored.model_copy(update=changes), verdict.is_unreachable
 
 
 def rescores(heads: Sequence[EpisodeHead], evaluator: ModelSpec, output_tag: str) -> list[Rescore]:

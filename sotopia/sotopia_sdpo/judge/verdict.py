@@ -1,7 +1,7 @@
 """Have a session judged on SOTOPIA's seven dimensions.
 
 Comes in: a session and an evaluator. Goes out: for both agents an integer inside its range with its reasoning on
-every dimension, or an Unscored error that says what the evaluator's answers lacked.
+every dimension, or what the evaluator's answers lacked.
 Invariant: a judge's failure is never a score.
 """
 
@@ -34,28 +34,24 @@ METERED_AS = "evaluator"
 
 
 class Verdict(NamedTuple):
-    """What the evaluator says of a session."""
+    """What the evaluator says of a session, or why it says nothing that can be used."""
 
-    rewards: list[Reward]
+    rewards: list[Reward] = []
     """By agent: the mean of the dimensions, and the dimensions with it, as upstream stores them."""
-    reasoning: str
+    reasoning: str = ""
+    failure: str = ""
+    """Why there are no scores; the session itself is fine."""
+    is_unreachable: bool = False
+    """Whether that is because the evaluator's server was not there."""
 
-
-class Unscored(Exception):
-    """The evaluator gave nothing that can be used; the session itself is fine."""
-
-    def __init__(self, text: str, is_unreachable: bool = False) -> None:
-        """Keep whether it was because the evaluator's server is not there."""
-        super().__init__(text)
-        self.is_unreachable = is_unreachable
+    def fields(self) -> dict[str, Any]:
+        """Return what an episode stores of it."""
+        status = "unscored" if self.failure else "scored"
+        return dict(status=status, failure=self.failure, rewards=self.rewards, reasoning=self.reasoning)
 
 
 async def evaluate(client: LLMClient, evaluator: ModelSpec, session: Session, meter: Meter) -> Verdict:
-    """Return the evaluator's verdict; an answer that cannot be used is put back to it with what is wrong.
-
-    Raises:
-        Unscored: when no attempt gave a usable verdict, or the evaluator cannot be called.
-    """
+    """Return the evaluator's verdict; an answer that cannot be used is put back to it with what is wrong."""
     limit = EVALUATOR_MAX_TOKENS if evaluator.is_custom else None
     sampling = Sampling(EVALUATOR_TEMPERATURE, max_tokens=limit, schema=response_schema(), schema_name=SCHEMA_NAME)
     meter.add(METERED_AS, Usage())  # also where no call succeeds
@@ -73,9 +69,9 @@ async def evaluate(client: LLMClient, evaluator: ModelSpec, session: Session, me
         return await until_usable(send, read_verdict, chat, again, EVALUATOR_ATTEMPTS)
     except CallError as err:
         fault = f"the evaluator could not be called: {reason_of(err)}"
-        raise Unscored(fault, isinstance(err, Unreachable)) from err
+        return Verdict(failure=fault, is_unreachable=isinstance(err, Unreachable))
     except AnswerError as err:
-        raise Unscored(f"no usable verdict in {EVALUATOR_ATTEMPTS} answers; the last: {err}") from err
+        return Verdict(failure=f"no usable verdict in {EVALUATOR_ATTEMPTS} answers; the last: {err}")
 
 
 def evaluation_prompt(session: Session) -> str:

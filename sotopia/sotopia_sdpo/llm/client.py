@@ -75,7 +75,7 @@ class LLMClient:
         self._refused_parameters: dict[str, set[str]] = defaultdict(set)
         self._endpoints: dict[ModelSpec, Endpoints] = {}
         # Evenly spaced: a bucket of N would let 2 N through within a minute of the provider's.
-        self._paces: dict[str, AsyncLimiter] = defaultdict(lambda: AsyncLimiter(1, limits.spacing_s))
+        self._limiters: dict[str, AsyncLimiter] = defaultdict(lambda: AsyncLimiter(1, limits.spacing_s))
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> "LLMClient":
@@ -170,7 +170,7 @@ class LLMClient:
     async def _send(self, model: ModelSpec, messages: Chat, fields: dict[str, Any], affinity: str) -> Answer:
         """Send one request when the model's pace lets it, and count what it took."""
         if self.limits.requests_per_minute:
-            await self._paces[model.name].acquire()
+            await self._limiters[model.name].acquire()
         if not model.endpoints:
             answer = await call_litellm(model, messages, fields, self.limits.timeout_s)
         else:

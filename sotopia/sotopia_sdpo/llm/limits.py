@@ -1,4 +1,4 @@
-"""Concurrency, retries, timeout and pace of the calls of a run, with the defaults of every command."""
+"""The limits of a run's calls, and their defaults for all commands."""
 
 from typing import NamedTuple
 
@@ -11,7 +11,7 @@ SECONDS_PER_MINUTE = 60
 
 
 class Limits(NamedTuple):
-    """What a run may ask of the servers."""
+    """Concurrency, retries, timeout and rate."""
 
     concurrency: int = EPISODES_IN_FLIGHT
     """Episodes, or questions, in flight at any time."""

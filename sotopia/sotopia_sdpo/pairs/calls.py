@@ -117,7 +117,7 @@ class Calls:
             answer = await self.client.complete(self.model, request.messages, sampling, attempts=attempts)
         finally:
             self.in_flight -= 1
-        answer = Answer(whole_text(answer.text), answer.usage, self.model.name in self.client.simulated)
+        answer = answer._replace(text=whole_text(answer.text))
         self.cache.put(request, answer)
         self.flight.count(is_gone=False)
         self.budget.spend(answer.usage.cost)

@@ -8,14 +8,16 @@ import asyncio
 import sys
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Any
 
-from sotopia_sdpo.judge.rejudge import Judged, Rescore, judge, rejudge
+from sotopia_sdpo.judge.rejudge import Rescore, rejudge
+from sotopia_sdpo.judge.verdict import evaluate
 from sotopia_sdpo.llm.client import LLMClient
 from sotopia_sdpo.llm.limits import Limits
 from sotopia_sdpo.llm.spec import ModelSpec
 from sotopia_sdpo.llm.usage import Meter, money
 from sotopia_sdpo.play import stage as host
-from sotopia_sdpo.play.episode import Played, play
+from sotopia_sdpo.play.episode import play
 from sotopia_sdpo.run.flight import run_loop, stop_on_signals
 from sotopia_sdpo.run.plan import SIMULATED, WorkItem
 from sotopia_sdpo.run.progress import Progress, clock
@@ -38,7 +40,7 @@ def probe(models: Iterable[ModelSpec], limits: Limits) -> None:
     async def ask() -> None:
         async with LLMClient(limits) as client:
             await client.probe(models)
-            # The run has a client of its own, whose pace begins anew.
+            # The run has a client of its own, which does not know of these requests.
             await asyncio.sleep(limits.spacing_s)
 
     run_loop(ask())
@@ -85,15 +87,12 @@ async def sample(client: LLMClient, item: WorkItem, cast: Cast) -> Ran:
     meter = Meter()
     played = await play(client, cast, item.script, meter)
     if played.session is None:
-        judged = Judged({"status": "failed", "failure": played.failure}, played.is_unreachable)
+        fields: dict[str, Any] = {"status": "failed", "failure": played.failure}
+        is_unreachable = played.is_unreachable
     else:
-        judged = await judge(client, item.run.evaluator, played.session, meter)
-    return Ran(_episode(item, played, judged, meter), judged.is_unreachable)
-
-
-def _episode(item: WorkItem, played: Played, judged: Judged, meter: Meter) -> Episode:
-    """Return the record of what happened."""
-    return Episode(
+        verdict = await evaluate(client, item.run.evaluator, played.session, meter)
+        fields, is_unreachable = verdict.fields(), verdict.is_unreachable
+    episode = Episode(
         environment=item.combo.environment,
         agents=list(item.combo.agents),
         tag=item.key.tag,
@@ -106,8 +105,9 @@ def _episode(item: WorkItem, played: Played, judged: Judged, meter: Meter) -> Ep
         seed=item.seed,
         settings=item.run.settings(),
         usage={**meter.record(), "seconds": meter.seconds},
-        **judged.fields,
+        **fields,
     )
+    return Ran(episode, is_unreachable)
 
 
 async def _run(

@@ -66,16 +66,9 @@ class Progress:
         passed_s = time.monotonic() - self.started
         rate = done / passed_s if passed_s > 0 else 0.0
         left = clock((self.total - done) / rate) if done else "?"
-        usage = self.usage()
-        parts = [
-            f"{done}/{self.total} {self.unit}",
-            *([faults] if faults else []),
-            f"{rate * SECONDS_PER_MINUTE:.0f}/min",
-            f"{left} left",
-            f"{usage.tokens:,} tokens",
-            money(usage.cost),
-        ]
-        return ", ".join(parts)
+        counts = f"{done}/{self.total} {self.unit}{faults and f', {faults}'}"
+        pace, usage = f"{rate * SECONDS_PER_MINUTE:.0f}/min, {left} left", self.usage()
+        return f"{counts}, {pace}, {usage.tokens:,} tokens, {money(usage.cost)}"
 
 
 def clock(seconds: float) -> str:

@@ -70,9 +70,7 @@ class Annotator:
             found = self.answer(text, number)
         finally:
             self.in_flight -= 1
-        if self.is_simulated:
-            client.simulated.add(model.name)
-        return Answer(found, Usage(1, 10, 5, self.cost))
+        return Answer(found, Usage(1, 10, 5, self.cost), self.is_simulated)
 
     async def _probe(self) -> None:
         self.probes += 1

@@ -9,7 +9,6 @@ import pytest
 from sotopia_sdpo.judge.dimensions import DIMENSIONS
 from sotopia_sdpo.judge.verdict import (
     EVALUATOR_ATTEMPTS,
-    Unscored,
     evaluate,
     evaluation_prompt,
     history,
@@ -44,7 +43,7 @@ def verdict(**changes: Any) -> dict[str, Any]:
 
 def test_a_verdict_is_read_in_upstreams_form() -> None:
     """The overall score is the mean: 7 / 7 = 1."""
-    rewards, reasoning = read_verdict(f"Here: {json.dumps(verdict())} That is all.")
+    rewards, reasoning, *_ = read_verdict(f"Here: {json.dumps(verdict())} That is all.")
     assert rewards[0] == (1.0, {**{d.name: 0.0 for d in DIMENSIONS}, "goal": 7.0, "overall_score": 1.0})
     assert reasoning.startswith("Agent 1 comments:\nbelievability: why believability\n")
     assert "Agent 2 comments:\n" in reasoning
@@ -103,9 +102,9 @@ def test_a_bad_answer_is_asked_for_again_with_its_fault() -> None:
 def test_a_judge_that_fails_gives_no_score() -> None:
     def unscored(*answers: str | Exception) -> tuple[str, bool, int]:
         meter = Meter()
-        with pytest.raises(Unscored) as caught:
-            asyncio.run(evaluate(FakeClient(*answers), JUDGE, SESSION, meter))
-        return str(caught.value), caught.value.is_unreachable, meter.parts["evaluator"].calls
+        found = asyncio.run(evaluate(FakeClient(*answers), JUDGE, SESSION, meter))
+        assert found.fields() == dict(status="unscored", failure=found.failure, rewards=[], reasoning="")
+        return found.failure, found.is_unreachable, meter.parts["evaluator"].calls
 
     text, *rest = unscored(*["no"] * EVALUATOR_ATTEMPTS)
     assert text.startswith("no usable verdict in 4 answers; the last: no JSON object") and rest == [False, 4]
