@@ -21,10 +21,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from sotopia_sdpo.llm.limits import Limits
 from sotopia_sdpo.llm.spec import parse_model
 from sotopia_sdpo.play import stage as host
 from sotopia_sdpo.play.dialogue import load_template
-from sotopia_sdpo.run.execute import Limits, sample_all
+from sotopia_sdpo.run.execute import sample_all
 from sotopia_sdpo.run.plan import Run, items_of_combos
 from sotopia_sdpo.store import open_store
 from sotopia_sdpo.store.base import Store
@@ -84,7 +85,7 @@ def time_ours(store: Store, url: str, combos: Sequence[Combo], trials: int, coun
     run = Run(agent, agent, judge, ALL_STAGES, load_template(), trials=trials, tag=TAG)
     items = items_of_combos(run, combos)[:count]
     before, started = stats(url), time.perf_counter()
-    outcome = asyncio.run(sample_all(store, items, Limits(batch_size)))
+    outcome = sample_all(store, items, Limits(batch_size))
     seconds, after = time.perf_counter() - started, stats(url)
     assert outcome.is_complete, "the scripted server has no faults here, so every episode is scored"
     calls, latency_s = (after[name] - before.get(name, 0) for name in ("requests", "latency_s"))

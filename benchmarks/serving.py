@@ -8,7 +8,6 @@ of the prompts (vLLM counts it), and the time to the first token of a request th
 """
 
 import argparse
-import asyncio
 import contextlib
 import json
 import os
@@ -24,10 +23,11 @@ from statistics import median
 from typing import Any, NamedTuple
 
 from llamafactory_sdpo.serving import probe, stats
+from sotopia_sdpo.llm.limits import Limits
 from sotopia_sdpo.llm.spec import parse_model
 from sotopia_sdpo.play import stage as host
 from sotopia_sdpo.play.dialogue import load_template
-from sotopia_sdpo.run.execute import Limits, sample_all
+from sotopia_sdpo.run.execute import sample_all
 from sotopia_sdpo.run.plan import Run, items_of_combos
 from sotopia_sdpo.store import open_store
 from sotopia_sdpo.world.cast import demo_splits, require_world
@@ -123,7 +123,7 @@ def sampled(engine: str, url: str, judge: str, episodes: int, batch_size: int) -
         items = items_of_combos(run, combos)[:episodes]
         before = stats.read(url) if engine == "vllm" else None
         started = time.perf_counter()
-        outcome = asyncio.run(sample_all(store, items, Limits(batch_size)))
+        outcome = sample_all(store, items, Limits(batch_size))
         seconds = time.perf_counter() - started
         rate = stats.read(url).since(before).hit_rate if before else None
         answers = sum(_answers(episode.usage) for episode in store.episodes())

@@ -10,7 +10,7 @@ filters, histograms. Nothing is left out: a pair that cannot be shown is an erro
 import environment  # noqa: F401, I001 (first: it finds the packages)
 
 from sotopia_sdpo.pairs.options import script
-from sotopia_sdpo.pairs.steps.report import main
+from sotopia_sdpo.report.step import main
 
 
 if __name__ == "__main__":

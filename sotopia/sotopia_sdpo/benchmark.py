@@ -4,7 +4,6 @@ Comes in: the options as typed. Goes out: episodes in the store, results on stdo
 Invariant: whatever is wrong with the input is found before the first episode starts, and nothing is written then.
 """
 
-import asyncio
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -13,17 +12,22 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from sotopia_sdpo.errors import EXIT_DONE, EXIT_INCOMPLETE, UserError
+from sotopia_sdpo.judge.verdict import template_hash
+from sotopia_sdpo.llm.limits import DEFAULTS, Limits
 from sotopia_sdpo.llm.spec import name_of, parse_model, short_name, without_address
 from sotopia_sdpo.play.dialogue import load_template
 from sotopia_sdpo.play.replay import Origin, load_origins
 from sotopia_sdpo.results.scores import results_of, scores_of
 from sotopia_sdpo.results.tables import results_table, simulation_note, upstream_row, write_jsonl
+from sotopia_sdpo.run.execute import probe, sample_all
+from sotopia_sdpo.run.forecast import forecast_lines
 from sotopia_sdpo.run.plan import Plan, Run, WorkItem, items_of_combos, items_of_origins, plan
 from sotopia_sdpo.run.runner import Outcome
 from sotopia_sdpo.store import data_home, database_url, open_store
 from sotopia_sdpo.store.base import Store
 from sotopia_sdpo.store.tag import tag_of
 from sotopia_sdpo.store.urls import SQLITE_PREFIX
+from sotopia_sdpo.world.cast import demo_splits, hard_subset, require_world
 from sotopia_sdpo.world.combos import Splits, check_profiles, choose, load_splits
 from sotopia_sdpo.world.tasks import TEMPERATURE, task_of
 
@@ -36,7 +40,7 @@ class Options:
     partner_model: str
     evaluator_model: str
     task: str
-    batch_size: int = 10
+    limits: Limits = DEFAULTS
     trials: int | None = None
     limit: int | None = None
     seed: int = 0
@@ -51,36 +55,28 @@ class Options:
     demo: bool = False
     save_dir: Path = Path(".")
     output_to_jsonl: bool = False
-    attempts: int = 8
-    timeout_s: float = 180.0
 
 
 def benchmark(options: Options) -> int:
     """Run what is not done yet, then show the results."""
-    from sotopia_sdpo.run.execute import Limits, probe, sample_all
-    from sotopia_sdpo.world.cast import require_world
-
     runs = _runs(options)
     with _readable(options) as store:
         work = _plan(options, runs, store)
     print(_plan_line(work, options), file=sys.stderr)
-    limits = Limits(options.batch_size, options.attempts, options.timeout_s)
     if work.items:
-        asyncio.run(probe({model for item in work.items for model in item.models}, limits))
+        probe({model for item in work.items for model in item.models}, options.limits)
     outcome = Outcome(0)
     with open_store(database_url(options.db, options.data_dir), create=options.demo) as store:
         require_world(store, options.demo)
         if work.items:
-            outcome = asyncio.run(sample_all(store, work.items, limits))
-        if not outcome.is_stopped:
+            outcome = sample_all(store, work.items, options.limits)
+        if not outcome.stopped_because:
             _show(options, [(run.model.name, run.tags) for run in runs], store)
     return EXIT_DONE if outcome.is_complete else EXIT_INCOMPLETE
 
 
 def dry_run(options: Options) -> int:
     """Print what would run and what it would take; nothing is called or written."""
-    from sotopia_sdpo.run.forecast import estimate_lines
-
     runs = _runs(options)
     with _readable(options) as store:
         work = _plan(options, runs, store)
@@ -88,7 +84,7 @@ def dry_run(options: Options) -> int:
         for tag in dict.fromkeys(item.key.tag for item in work.items):
             print(f"  {sum(item.key.tag == tag for item in work.items)} x {tag}")
         if work.items:
-            print("\n".join(estimate_lines(store, work.items)))
+            print("\n".join(forecast_lines(store, work.items)))
     return EXIT_DONE
 
 
@@ -124,8 +120,6 @@ def _readable(options: Options) -> Iterator[Store]:
 
 def _runs(options: Options) -> list[Run]:
     """Return one run for each model."""
-    from sotopia_sdpo.judge.verdict import template_hash
-
     task = task_of(options.task)
     partner, evaluator = parse_model(options.partner_model), parse_model(options.evaluator_model)
     if options.tag and len(options.models) > 1:
@@ -156,16 +150,12 @@ def _runs(options: Options) -> list[Run]:
 def _splits(options: Options) -> Splits:
     """Read the split file that is meant."""
     if options.demo and options.splits is None:
-        from sotopia_sdpo.world.cast import demo_splits
-
         return demo_splits()
     return load_splits(options.splits)
 
 
 def _plan(options: Options, runs: Sequence[Run], store: Store) -> Plan:
     """Work out what is to be run."""
-    from sotopia_sdpo.world.cast import require_world
-
     require_world(store, options.demo)
     task = runs[0].task
     if task.file:
@@ -212,8 +202,6 @@ def _plan_line(work: Plan, options: Options) -> str:
 
 def _show(options: Options, runs: Sequence[tuple[str, list[str]]], store: Store) -> bool:
     """Print the tables, and write them if asked for; return whether there was anything."""
-    from sotopia_sdpo.world.cast import hard_subset
-
     hard = hard_subset(_splits(options))
     partner, evaluator = name_of(options.partner_model), name_of(options.evaluator_model)
     rows: dict[str, list[dict[str, object]]] = {}

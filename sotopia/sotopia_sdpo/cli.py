@@ -7,7 +7,6 @@ Exit codes: 0 done, 1 a bug, 2 wrong input, 3 some episodes failed or are unscor
 what they need when they run, so that `--help` answers at once.
 """
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
@@ -16,6 +15,7 @@ import typer
 
 from sotopia_sdpo import db_cli, options
 from sotopia_sdpo.errors import run_at_edge
+from sotopia_sdpo.llm import limits
 
 
 DEFAULT_MODELS = ["gpt-4o"]
@@ -36,7 +36,7 @@ def benchmark(
     models: options.Models = DEFAULT_MODELS,  # noqa: B006 (typer copies it)
     partner_model: options.Partner = DEFAULT_PARTNER,
     evaluator_model: options.Evaluator = DEFAULT_EVALUATOR,
-    batch_size: options.BatchSize = 10,
+    batch_size: options.BatchSize = limits.EPISODES_IN_FLIGHT,
     task: options.TaskOption = "hard",
     trials: options.Trials = None,
     limit: options.Limit = None,
@@ -54,8 +54,9 @@ def benchmark(
     only_show_performance: options.OnlyShow = False,
     output_to_jsonl: options.ToJsonl = False,
     save_dir: options.SaveDir = Path("."),
-    max_attempts: options.Attempts = 8,
-    timeout: options.Timeout = 180.0,
+    max_attempts: options.Attempts = limits.ATTEMPTS,
+    timeout: options.Timeout = limits.TIMEOUT_S,
+    requests_per_minute: options.RequestsPerMinute = None,
     push_to_db: options.PushToDb = True,
     print_logs: options.PrintLogs = False,
 ) -> None:
@@ -67,7 +68,7 @@ def benchmark(
         partner_model=partner_model,
         evaluator_model=evaluator_model,
         task=task,
-        batch_size=batch_size,
+        limits=limits.Limits(batch_size, max_attempts, timeout, requests_per_minute),
         trials=trials,
         limit=limit,
         seed=seed,
@@ -82,8 +83,6 @@ def benchmark(
         demo=demo,
         save_dir=save_dir,
         output_to_jsonl=output_to_jsonl,
-        attempts=max_attempts,
-        timeout_s=timeout,
     )
     run = command.show if only_show_performance else command.dry_run if dry_run else command.benchmark
     _at_edge(lambda: run(chosen))
@@ -96,14 +95,16 @@ def evaluate(
     output_tag: Annotated[
         str, typer.Option(show_default=False, help="Where the new scores go. (default: the tag with E in it)")
     ] = "",
-    batch_size: options.BatchSize = 10,
+    batch_size: options.BatchSize = limits.EPISODES_IN_FLIGHT,
+    requests_per_minute: options.RequestsPerMinute = None,
     db: options.Database = None,
     data_dir: options.DataDir = None,
 ) -> None:
     """Judge stored sessions with another evaluator, or again where they have no scores yet."""
-    from sotopia_sdpo.judge.rejudge import rescore
+    from sotopia_sdpo import evaluate as command
 
-    _at_edge(lambda: rescore(tag, evaluator_model, db, data_dir, output_tag, batch_size))
+    chosen = limits.Limits(batch_size, requests_per_minute=requests_per_minute)
+    _at_edge(lambda: command.evaluate(tag, evaluator_model, db, data_dir, output_tag, chosen))
 
 
 @app.command()
@@ -188,4 +189,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -69,6 +69,12 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would run and 
 Demo = Annotated[bool, typer.Option("--demo", help="Use the small world of the package; fills an empty database.")]
 Attempts = Annotated[int, typer.Option("--max-attempts", min=1, help="Attempts of one call before it has failed.")]
 Timeout = Annotated[float, typer.Option("--timeout", min=1.0, help="Seconds until an answer is given up.")]
+RequestsPerMinute = Annotated[
+    int | None,
+    typer.Option(
+        show_default=False, min=1, help="At most this many requests a minute to each model. (default: no limit)"
+    ),
+]
 PushToDb = Annotated[bool, typer.Option("--push-to-db", hidden=True, help="Accepted for upstream's sake: always so.")]
 PrintLogs = Annotated[bool, typer.Option("--print-logs", hidden=True, help="Accepted for upstream's sake.")]
 

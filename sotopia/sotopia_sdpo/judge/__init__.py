@@ -1,1 +1,1 @@
-"""Scores of a session on SOTOPIA's seven dimensions, by a model."""
+"""Scores of a session on SOTOPIA's seven dimensions, by a model. Imports play and below."""

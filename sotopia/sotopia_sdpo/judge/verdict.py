@@ -1,7 +1,7 @@
 """Have a session judged on SOTOPIA's seven dimensions.
 
 Comes in: a session and an evaluator. Goes out: for both agents an integer inside its range with its reasoning on
-every dimension, or an Unscored error that says what the evaluator's answers lacked.
+every dimension, or what the evaluator's answers lacked.
 Invariant: a judge's failure is never a score.
 """
 
@@ -9,13 +9,17 @@ from typing import Any, NamedTuple
 
 from sotopia_sdpo import prompts
 from sotopia_sdpo.judge.dimensions import DIMENSIONS, OVERALL, Dimension
-from sotopia_sdpo.llm.backends import CallError
-from sotopia_sdpo.llm.client import LLMClient, Sampling, reason_of
+from sotopia_sdpo.llm.answers import AnswerError, find_object
+from sotopia_sdpo.llm.ask import until_usable, with_fault
+from sotopia_sdpo.llm.backends import CallError, Unreachable
+from sotopia_sdpo.llm.client import Chat, LLMClient, Sampling
+from sotopia_sdpo.llm.redact import reason_of
 from sotopia_sdpo.llm.spec import ModelSpec
-from sotopia_sdpo.llm.usage import Usage
-from sotopia_sdpo.play.actions import NONE, AnswerError, find_object
+from sotopia_sdpo.llm.usage import Meter, Usage
+from sotopia_sdpo.play.actions import NONE
 from sotopia_sdpo.play.dialogue import Session
 from sotopia_sdpo.play.stage import describe
+from sotopia_sdpo.store.episode import Reward
 
 
 AGENTS = ("agent_1", "agent_2")
@@ -25,57 +29,52 @@ EVALUATOR_ATTEMPTS = 4
 SCHEMA_NAME = "evaluation"
 PROMPT = "evaluator.txt"
 HIDDEN = "Unknown"
-ASK_AGAIN = "This cannot be used: {fault}. Reply again with the whole JSON object, in the form that was asked for."
-
-Reward = tuple[float, dict[str, float]]
+METERED_AS = "evaluator"
 
 
 class Verdict(NamedTuple):
-    """What the evaluator says of a session."""
+    """What the evaluator says of a session, or why it says nothing that can be used."""
 
-    rewards: list[Reward]
+    rewards: list[Reward] = []
     """By agent: the mean of the dimensions, and the dimensions with it, as upstream stores them."""
-    reasoning: str
-    usage: Usage
+    reasoning: str = ""
+    failure: str = ""
+    """Why there are no scores; the session itself is fine."""
+    is_unreachable: bool = False
+    """Whether that is because the evaluator's server was not there."""
+
+    def fields(self) -> dict[str, Any]:
+        """Return what an episode stores of it."""
+        status = "unscored" if self.failure else "scored"
+        return dict(status=status, failure=self.failure, rewards=self.rewards, reasoning=self.reasoning)
 
 
-class Unscored(Exception):
-    """The evaluator gave nothing that can be used; the session itself is fine."""
-
-    def __init__(self, text: str, usage: Usage) -> None:
-        """Keep what the attempts took."""
-        super().__init__(text)
-        self.usage = usage
-
-
-async def evaluate(client: LLMClient, evaluator: ModelSpec, session: Session) -> Verdict:
-    """Ask for a verdict; an answer that cannot be used is asked for again, with what is wrong with it.
-
-    Raises:
-        Unscored: when no attempt gave a usable verdict, or the evaluator cannot be called.
-    """
-    chat = [{"role": "user", "content": evaluation_prompt(session)}]
-    usage, fault = Usage(), ""
+async def evaluate(client: LLMClient, evaluator: ModelSpec, session: Session, meter: Meter) -> Verdict:
+    """Return the evaluator's verdict; an answer that cannot be used is put back to it with what is wrong."""
     limit = EVALUATOR_MAX_TOKENS if evaluator.is_custom else None
     sampling = Sampling(EVALUATOR_TEMPERATURE, max_tokens=limit, schema=response_schema(), schema_name=SCHEMA_NAME)
-    for _ in range(EVALUATOR_ATTEMPTS):
-        try:
-            reply = await client.complete(evaluator, chat, sampling)
-        except CallError as err:
-            raise Unscored(f"the evaluator could not be called: {reason_of(err)}", usage) from err
-        usage = usage.plus(reply.usage)
-        try:
-            rewards, reasoning = read_verdict(reply.text)
-            return Verdict(rewards, reasoning, usage)
-        except AnswerError as err:
-            fault = str(err)
-        again = ASK_AGAIN.format(fault=fault)
-        chat = [chat[0], {"role": "assistant", "content": reply.text}, {"role": "user", "content": again}]
-    raise Unscored(f"no usable verdict in {EVALUATOR_ATTEMPTS} answers; the last: {fault}", usage)
+    meter.add(METERED_AS, Usage())  # also where no call succeeds
+
+    async def send(chat: Chat, _: int) -> str:
+        answer = await client.complete(evaluator, chat, sampling)
+        meter.add(METERED_AS, answer.usage)
+        return answer.text
+
+    def again(chat: Chat, text: str, fault: str) -> Chat:
+        return with_fault(chat[:1], text, fault)  # the last answer alone: each is a thousand tokens
+
+    try:
+        chat = [{"role": "user", "content": evaluation_prompt(session)}]
+        return await until_usable(send, read_verdict, chat, again, EVALUATOR_ATTEMPTS)
+    except CallError as err:
+        fault = f"the evaluator could not be called: {reason_of(err)}"
+        return Verdict(failure=fault, is_unreachable=isinstance(err, Unreachable))
+    except AnswerError as err:
+        return Verdict(failure=f"no usable verdict in {EVALUATOR_ATTEMPTS} answers; the last: {err}")
 
 
 def evaluation_prompt(session: Session) -> str:
-    """Write the evaluator's prompt."""
+    """Return the evaluator's prompt."""
     listed = [f"- {d.name} (integer from {d.low} to {d.high}): {describe(d.name)}" for d in DIMENSIONS]
     values = {
         "background": merged_background(session),
@@ -89,12 +88,12 @@ def evaluation_prompt(session: Session) -> str:
 
 
 def template_hash() -> str:
-    """Name the evaluator's wording, so that runs with different ones are not mixed."""
+    """Return a hash of the evaluator's wording, so that runs with different ones are not mixed."""
     return prompts.fingerprint(prompts.read(PROMPT))
 
 
 def history(session: Session) -> str:
-    """Tell a session turn by turn; turns in which nothing was done are left out."""
+    """Write a session turn by turn; turns in which nothing was done are left out."""
     lines = []
     for turn, action in enumerate(session.actions):
         if action != NONE:
@@ -103,7 +102,7 @@ def history(session: Session) -> str:
 
 
 def merged_background(session: Session) -> str:
-    """Put together what both agents know: what the first one's view hides stands in the second one's."""
+    """Return what both agents know together: what the first one's view hides stands in the second one's."""
     first, second = session.backgrounds
     labels = [f"{name}'s {part}: " for name in session.names for part in ("background", "goal")]
     for label in labels:
@@ -115,7 +114,7 @@ def merged_background(session: Session) -> str:
 
 
 def response_schema() -> dict[str, Any]:
-    """Give the JSON schema of a verdict."""
+    """Return the JSON schema of a verdict."""
 
     def strict(properties: dict[str, Any]) -> dict[str, Any]:
         return dict(type="object", properties=properties, required=list(properties), additionalProperties=False)
@@ -126,14 +125,15 @@ def response_schema() -> dict[str, Any]:
     return strict(dict.fromkeys(AGENTS, verdict))
 
 
-def read_verdict(text: str) -> tuple[list[Reward], str]:
+def read_verdict(text: str) -> Verdict:
     """Read an evaluator's answer.
 
     Raises:
         AnswerError: if a verdict, a dimension or a reasoning is missing, or a score is no integer inside its range.
     """
     found = find_object(text, AGENTS[0])
-    rewards, parts = [], []
+    rewards: list[Reward] = []
+    parts = []
     for number, agent in enumerate(AGENTS, start=1):
         if not isinstance(found.get(agent), dict):
             raise AnswerError(f"{agent} is missing")
@@ -144,7 +144,7 @@ def read_verdict(text: str) -> tuple[list[Reward], str]:
         overall = sum(scores.values()) / len(scores)
         rewards.append((overall, {**scores, OVERALL: overall}))
         parts.append(f"Agent {number} comments:\n" + "\n".join(lines) + "\n")
-    return rewards, "".join(parts)
+    return Verdict(rewards, "".join(parts))
 
 
 def _read_dimension(agent: str, found: Any, dimension: Dimension) -> tuple[str, float]:

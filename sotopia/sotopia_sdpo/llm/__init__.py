@@ -1,1 +1,1 @@
-"""Models: names, calls, retries, endpoints, kept answers, budgets; everything that knows what a request is."""
+"""Models: names, calls, retries, endpoints, kept answers, budgets. Imports no other room."""

@@ -1,7 +1,7 @@
 """Send one request, to an OpenAI-compatible server directly or through litellm, and sort what can go wrong.
 
-Goes out: an Answer, or one of three errors: Transient may pass, Unreachable is
-Transient with nobody there, Refused will not pass. Error texts are one line and hold no key.
+Goes out: an Answer whose cost is not known yet, or one of three errors: Transient may pass, Unreachable is Transient
+with nobody there, Refused will not pass. Error texts are one line and hold no key.
 """
 
 import asyncio
@@ -9,33 +9,30 @@ import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any, NamedTuple
+from typing import Any, Literal
 
 import aiohttp
 
+from sotopia_sdpo.llm.answers import Answer
 from sotopia_sdpo.llm.redact import redact
 from sotopia_sdpo.llm.spec import ModelSpec
+from sotopia_sdpo.llm.usage import Usage
 
 
-TRANSIENT_STATUSES = frozenset({408, 409, 425, 429})
+StatusKind = Literal["passing", "key", "not found", "refused"]
+"""What an unsuccessful HTTP status stands for."""
 SERVER_ERROR = 500
-KEY_STATUSES = frozenset({401, 403})
-NOT_FOUND = 404
+STATUSES: dict[int, StatusKind] = {
+    **dict.fromkeys((408, 409, 425, 429), "passing"),
+    **dict.fromkeys((401, 403), "key"),
+    404: "not found",
+}
 REFUSES_PARAMETER = frozenset({400, 422})
 MAX_LISTED_MODELS = 6
 DETAIL_LENGTH = 200
 
 SIMULATION_MARK = "sotopia-simulation"
 """How the scripted server's answers begin their `system_fingerprint`."""
-
-
-class Answer(NamedTuple):
-    """What came back."""
-
-    text: str
-    prompt_tokens: int
-    completion_tokens: int
-    is_simulated: bool = False
 
 
 class CallError(Exception):
@@ -65,9 +62,14 @@ class Refused(CallError):
         self.body = body
 
     def names(self, parameter: str) -> bool:
-        """Tell whether the server complains of this request field."""
+        """Return whether the server complains of this request field."""
         spellings = (parameter, "json_schema") if parameter == "response_format" else (parameter,)
         return self.status in REFUSES_PARAMETER and any(spelling in self.body for spelling in spellings)
+
+
+def kind_of(status: int) -> StatusKind:
+    """Return what an unsuccessful status stands for: may it pass, and if not, what is wrong."""
+    return "passing" if status >= SERVER_ERROR else STATUSES.get(status, "refused")
 
 
 async def call_direct(
@@ -98,21 +100,21 @@ async def call_direct(
         raise Transient(redact(f"{url}: the answer is no chat completion ({text[:80]!r})")) from err
     usage = found.get("usage") or {}
     is_simulated = str(found.get("system_fingerprint") or "").startswith(SIMULATION_MARK)
-    prompt, completion = usage.get("prompt_tokens") or 0, usage.get("completion_tokens") or 0
-    return Answer(content or "", prompt, completion, is_simulated)
+    tokens = usage.get("prompt_tokens") or 0, usage.get("completion_tokens") or 0
+    return Answer(content or "", Usage(1, *tokens, None), is_simulated)
 
 
 async def _raise_for(
     session: aiohttp.ClientSession, model: ModelSpec, url: str, response: aiohttp.ClientResponse, text: str
 ) -> None:
-    """Raise what an unsuccessful status stands for."""
-    status = response.status
+    """Raise the error of an unsuccessful status."""
+    status, kind = response.status, kind_of(response.status)
     detail = redact(_detail(text), DETAIL_LENGTH)
-    if status in TRANSIENT_STATUSES or status >= SERVER_ERROR:
+    if kind == "passing":
         raise Transient(f"{url}: status {status} {detail}", retry_after_s(response.headers))
-    if status in KEY_STATUSES:
+    if kind == "key":
         raise Refused(f"the key is refused (status {status}: {detail}); set {model.key_variable}", status, text)
-    if status == NOT_FOUND:
+    if kind == "not found":
         served = await _served_models(session, model, url)
         listed = f"the server has {', '.join(served)}" if served else f"status 404: {detail}"
         raise Refused(f"no model {model.api_name!r} there; {listed}; correct the name or the address", status, text)
@@ -120,7 +122,7 @@ async def _raise_for(
 
 
 async def _served_models(session: aiohttp.ClientSession, model: ModelSpec, url: str) -> list[str]:
-    """Ask a server what it has, for an error text; an empty list where it does not say."""
+    """Return what a server says it has, for an error text; an empty list where it does not."""
     try:
         async with session.get(f"{url}/models", headers={"Authorization": f"Bearer {model.key}"}) as response:
             found = json.loads(await response.text())
@@ -130,7 +132,7 @@ async def _served_models(session: aiohttp.ClientSession, model: ModelSpec, url: 
 
 
 def _detail(text: str) -> str:
-    """Take the message out of an error body."""
+    """Return the message in an error body."""
     try:
         found = json.loads(text)
     except ValueError:
@@ -158,11 +160,13 @@ async def call_litellm(
     model: ModelSpec, messages: list[dict[str, str]], fields: dict[str, Any], timeout_s: float
 ) -> Answer:
     """Send one request wherever litellm routes the name; settings that a provider lacks are left out by litellm."""
+    # Here: they take seconds, and most runs need neither.
     import litellm
     import openai
+    from litellm.utils import supports_response_schema
 
     litellm.suppress_debug_info = True
-    if "response_format" in fields and not litellm.supports_response_schema(model=model.api_name):
+    if "response_format" in fields and not supports_response_schema(model=model.api_name):
         fields = {name: value for name, value in fields.items() if name != "response_format"}
     try:
         response = await asyncio.wait_for(
@@ -181,17 +185,18 @@ async def call_litellm(
     except (openai.OpenAIError, LookupError, AttributeError) as err:
         raise Transient(redact(f"{model.api_name}: {type(err).__name__} {err}")) from err
     usage = getattr(response, "usage", None)
-    prompt, completion = (getattr(usage, f"{kind}_tokens", 0) or 0 for kind in ("prompt", "completion"))
+    tokens = getattr(usage, "prompt_tokens", 0) or 0, getattr(usage, "completion_tokens", 0) or 0
     fingerprint = str(getattr(response, "system_fingerprint", "") or "")
-    return Answer(content or "", prompt, completion, fingerprint.startswith(SIMULATION_MARK))
+    return Answer(content or "", Usage(1, *tokens, None), fingerprint.startswith(SIMULATION_MARK))
 
 
 def _litellm_error(model: ModelSpec, err: Any) -> CallError:
-    """Sort an error of litellm's by its status."""
+    """Return our error for one of litellm's, by its status."""
     status, text = int(err.status_code or 0), redact(err)
-    if status in KEY_STATUSES:
+    kind = kind_of(status)
+    if kind == "key":
         return Refused(f"the key is refused or missing ({text})", status, str(err))
-    if status in TRANSIENT_STATUSES or status >= SERVER_ERROR:
+    if kind == "passing":
         headers = getattr(err, "litellm_response_headers", None) or getattr(err.response, "headers", None)
         return Transient(f"{model.api_name}: {text}", retry_after_s(headers))
     return Refused(text, status, str(err))

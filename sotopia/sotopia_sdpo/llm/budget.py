@@ -1,4 +1,4 @@
-"""Keep what is spent under a limit: a call is let go only when it cannot exceed it.
+"""Keep what is spent under a limit: a call starts only if it cannot exceed it.
 
 Comes in: a limit in US dollars, and for every call the most it can cost, then what it did cost. Invariant: what is
 spent, and what the calls in flight can cost at most, never exceed the limit together.
@@ -39,7 +39,7 @@ class Budget:
 
     @asynccontextmanager
     async def room_for(self, request: str, max_tokens: int) -> AsyncIterator[None]:
-        """Hold what a call can cost at most; wait where calls in flight may yet turn out cheaper.
+        """Reserve what a call can cost at most; wait where calls in flight may yet turn out cheaper.
 
         Args:
             request: all that is sent, as one text.

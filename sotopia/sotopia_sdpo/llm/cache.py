@@ -2,7 +2,7 @@
 
 Comes in: a request (model, messages, settings) and its answer. Goes out: the answer, whenever the same is asked again,
 by whatever process. One SQLite file; every answer is on disk before it is used.
-Invariant: a request has one answer. What should be asked afresh has other settings (see `Answers.round`).
+Invariant: a request has one answer. What should be asked afresh has other settings (see `AnswerCache.round`).
 """
 
 import hashlib
@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 from sotopia_sdpo.errors import UserError
+from sotopia_sdpo.llm.answers import Answer
 from sotopia_sdpo.llm.usage import Usage
+from sotopia_sdpo.sqlite_file import connect, use_wal
 
 
 ANSWERS_FILE = "answers.db"
-BUSY_TIMEOUT_S = 60
 SCHEMA_VERSION = 1
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS answers (
@@ -44,20 +45,11 @@ class Request(NamedTuple):
 
     @property
     def key(self) -> str:
-        """Name it."""
+        """The name of its answer in the file."""
         return hashlib.sha256(self.text.encode("utf-8", "surrogatepass")).hexdigest()
 
 
-class Stored(NamedTuple):
-    """An answer that has been paid."""
-
-    text: str
-    usage: Usage
-    is_simulated: bool
-    """Whether a scripted server gave it."""
-
-
-class Answers:
+class AnswerCache:
     """The file of answers; use it in a `with`."""
 
     def __init__(self, path: Path) -> None:
@@ -69,8 +61,8 @@ class Answers:
         self.path = path
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None)
-            self._connection.execute("PRAGMA journal_mode = WAL")
+            self._connection = connect(path)
+            use_wal(self._connection)
             version = self._connection.execute("PRAGMA user_version").fetchone()[0]
             if version not in (0, SCHEMA_VERSION):
                 raise UserError(f"{path}: written by another version of this project (schema {version}); move it away")
@@ -80,15 +72,15 @@ class Answers:
                 f"{path}: cannot be used for the answers ({err}); move it away, or give --data-dir"
             ) from err
 
-    def get(self, request: Request) -> Stored | None:
+    def get(self, request: Request) -> Answer | None:
         """Look an answer up."""
         row = self._connection.execute(
             "SELECT answer, prompt_tokens, completion_tokens, cost, is_simulated FROM answers WHERE key = ?",
             (request.key,),
         ).fetchone()
-        return Stored(row[0], Usage(1, *row[1:4]), bool(row[4])) if row else None
+        return Answer(row[0], Usage(1, *row[1:4]), bool(row[4])) if row else None
 
-    def put(self, request: Request, answer: Stored) -> None:
+    def put(self, request: Request, answer: Answer) -> None:
         """Keep an answer.
 
         Raises:
@@ -103,9 +95,9 @@ class Answers:
             raise UserError(f"{self.path}: an answer cannot be kept ({err}); make room and run this again") from err
 
     def round(self, request: Request) -> int:
-        """Say how many finished runs have given a question up; each later one asks in a round of its own."""
+        """Return how many finished runs have given a question up; each later one asks in a round of its own."""
         row = self._connection.execute("SELECT rounds FROM rounds WHERE key = ?", (request.key,)).fetchone()
-        return row[0] if row else 0
+        return int(row[0]) if row else 0
 
     def give_up(self, requests: Iterable[Request]) -> None:
         """End a run in which these questions, each by its first request, got no usable answer."""

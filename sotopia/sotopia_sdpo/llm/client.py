@@ -2,7 +2,8 @@
 
 Comes in: a chat and settings. Goes out: the text of the answer, or a CallError on one line without keys.
 Faults that may pass (network, 408/409/425/429, 5xx, torn answers) are tried again with backoff, for as long as the
-server asks (Retry-After); what will not pass (wrong key, unknown model) fails at once.
+server asks (Retry-After); what will not pass (wrong key, unknown model) fails at once. Where the requests a minute are
+limited, every attempt waits for its turn.
 """
 
 import asyncio
@@ -12,31 +13,31 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import aiohttp
+from aiolimiter import AsyncLimiter
 
 from sotopia_sdpo.errors import UserError
+from sotopia_sdpo.llm.answers import Answer
 from sotopia_sdpo.llm.backends import Refused, Transient, Unreachable, call_direct, call_litellm
 from sotopia_sdpo.llm.endpoints import Endpoints
-from sotopia_sdpo.llm.redact import redact
+from sotopia_sdpo.llm.limits import DEFAULTS, Limits
 from sotopia_sdpo.llm.spec import ModelSpec
 from sotopia_sdpo.llm.usage import Usage, cost_of
 
 
-FIRST_WAIT_S = 0.25
+FIRST_WAIT_S = 0.5
+"""The longest wait after the first attempt; it doubles with every further one."""
 LONGEST_WAIT_S = 30.0
 LONGEST_RETRY_AFTER_S = 300.0
-DEFAULT_ATTEMPTS = 8
-DEFAULT_TIMEOUT_S = 180.0
+RETRY_AFTER_JITTER_S = 0.25
+"""So that calls that were told the same do not come back at once."""
 PROBE_ATTEMPTS = 4
 PROBE_CHAT = [{"role": "user", "content": "Reply with the word ready."}]
 PROBE_MAX_TOKENS = 16
 OPTIONAL_PARAMETERS = ("response_format", "seed", "temperature", "max_tokens")
 
 
-class Reply(NamedTuple):
-    """A model's answer."""
-
-    text: str
-    usage: Usage
+Chat = list[dict[str, str]]
+"""Turns with `role` and `content`."""
 
 
 class Sampling(NamedTuple):
@@ -50,7 +51,7 @@ class Sampling(NamedTuple):
     schema_name: str = "answer"
 
     def parameters(self) -> dict[str, Any]:
-        """Write it as request fields, leaving out what is not set."""
+        """Return it as request fields, without what is not set."""
         fields: dict[str, Any] = {"temperature": self.temperature, "seed": self.seed, "max_tokens": self.max_tokens}
         if self.schema is not None:
             form = {"name": self.schema_name, "schema": self.schema, "strict": True}
@@ -61,10 +62,9 @@ class Sampling(NamedTuple):
 class LLMClient:
     """A connection pool with counters; use it in an `async with`."""
 
-    def __init__(self, attempts: int = DEFAULT_ATTEMPTS, timeout_s: float = DEFAULT_TIMEOUT_S) -> None:
-        """Set the limits: attempts of one call, seconds of one attempt."""
-        self.attempts = attempts
-        self.timeout_s = timeout_s
+    def __init__(self, limits: Limits = DEFAULTS) -> None:
+        """Set the limits of its calls; how many are in flight is the caller's to decide."""
+        self.limits = limits
         self.total = Usage()
         self.repeated = 0
         """Attempts that failed and were made again."""
@@ -74,11 +74,13 @@ class LLMClient:
         """Models whose answers come from a scripted server."""
         self._refused_parameters: dict[str, set[str]] = defaultdict(set)
         self._endpoints: dict[ModelSpec, Endpoints] = {}
+        # Evenly spaced: a bucket of N would let 2 N through within a minute of the provider's.
+        self._limiters: dict[str, AsyncLimiter] = defaultdict(lambda: AsyncLimiter(1, limits.spacing_s))
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> "LLMClient":
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0), timeout=aiohttp.ClientTimeout(total=self.timeout_s)
+            connector=aiohttp.TCPConnector(limit=0), timeout=aiohttp.ClientTimeout(total=self.limits.timeout_s)
         )
         return self
 
@@ -89,12 +91,12 @@ class LLMClient:
     async def complete(
         self,
         model: ModelSpec,
-        messages: list[dict[str, str]],
+        messages: Chat,
         sampling: Sampling,
         affinity: str = "",
         attempts: int | None = None,
-    ) -> Reply:
-        """Get one answer.
+    ) -> Answer:
+        """Return one answer.
 
         Args:
             model: who is asked.
@@ -106,7 +108,7 @@ class LLMClient:
         Raises:
             CallError: when the attempts are used up, or at once when another attempt cannot help.
         """
-        last = attempts or self.attempts
+        last = attempts or self.limits.attempts
         for attempt in range(1, last + 1):
             try:
                 return await self._attempt(model, messages, sampling, affinity)
@@ -135,6 +137,7 @@ class LLMClient:
                 raise error
 
     async def _probe_one(self, model: ModelSpec) -> None:
+        """Ask one endpoint for a word."""
         where = f"{model.api_name} at {model.endpoints[0]}" if model.endpoints else model.api_name
         for attempt in range(1, PROBE_ATTEMPTS + 1):
             try:
@@ -147,11 +150,9 @@ class LLMClient:
             except Transient as err:
                 if attempt == PROBE_ATTEMPTS:
                     raise UserError(f"{where}: {err}; {PROBE_ATTEMPTS} attempts failed, try again later") from err
-                await asyncio.sleep(min(err.retry_after_s or FIRST_WAIT_S * 2**attempt, LONGEST_WAIT_S))
+                await asyncio.sleep(min(err.retry_after_s or _longest_wait_s(attempt), LONGEST_WAIT_S))
 
-    async def _attempt(
-        self, model: ModelSpec, messages: list[dict[str, str]], sampling: Sampling, affinity: str
-    ) -> Reply:
+    async def _attempt(self, model: ModelSpec, messages: Chat, sampling: Sampling, affinity: str) -> Answer:
         """Send one request; a setting that the server refuses by name is left out from then on."""
         while True:
             refused = self._refused_parameters[model.name]
@@ -166,32 +167,34 @@ class LLMClient:
                     self.notes.append(f"{model.name}: the server refuses {', '.join(named)}; going on without")
                 refused.update(named)
 
-    async def _send(
-        self, model: ModelSpec, messages: list[dict[str, str]], fields: dict[str, Any], affinity: str
-    ) -> Reply:
+    async def _send(self, model: ModelSpec, messages: Chat, fields: dict[str, Any], affinity: str) -> Answer:
+        """Send one request when the model's pace lets it, and count what it took."""
+        if self.limits.requests_per_minute:
+            await self._limiters[model.name].acquire()
         if not model.endpoints:
-            answer = await call_litellm(model, messages, fields, self.timeout_s)
+            answer = await call_litellm(model, messages, fields, self.limits.timeout_s)
         else:
             assert self._session is not None, "an LLMClient is used in an `async with`"
             endpoints = self._endpoints.setdefault(model, Endpoints(model.endpoints))
             with endpoints.lease(affinity) as url:
                 answer = await call_direct(self._session, model, url, messages, fields)
-        tokens = answer.prompt_tokens, answer.completion_tokens
-        usage = Usage(1, *tokens, None if model.is_custom else cost_of(model.api_name, *tokens))
-        self.total = self.total.plus(usage)
+        if not model.is_custom:
+            tokens = answer.usage.prompt_tokens, answer.usage.completion_tokens
+            answer = answer._replace(usage=answer.usage._replace(cost=cost_of(model.api_name, *tokens)))
+        self.total = self.total.plus(answer.usage)
         if answer.is_simulated:
             self.simulated.add(model.name)
-        return Reply(answer.text, usage)
+        return answer
 
 
 def _wait_s(error: Transient, attempt: int) -> float:
-    """Say how long to wait: as the server asks, else a random time whose bound doubles with every attempt."""
+    """Return how long to wait: as the server asks, else a random time whose bound doubles with every attempt."""
     if error.retry_after_s is not None:
-        return min(error.retry_after_s, LONGEST_RETRY_AFTER_S) + random.uniform(0, FIRST_WAIT_S)
-    longest = min(LONGEST_WAIT_S, FIRST_WAIT_S * 2**attempt)
+        return min(error.retry_after_s, LONGEST_RETRY_AFTER_S) + random.uniform(0, RETRY_AFTER_JITTER_S)
+    longest = _longest_wait_s(attempt)
     return random.uniform(longest / 2, longest)
 
 
-def reason_of(error: BaseException) -> str:
-    """Say in one line, without keys, why something failed."""
-    return redact(f"{type(error).__name__}: {error}")
+def _longest_wait_s(attempt: int) -> float:
+    """Return the bound of the wait after an attempt, counted from 1."""
+    return min(LONGEST_WAIT_S, FIRST_WAIT_S * 2.0 ** (attempt - 1))

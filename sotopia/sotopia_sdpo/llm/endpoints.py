@@ -30,7 +30,7 @@ class Endpoints:
 
     @contextmanager
     def lease(self, affinity: str) -> Iterator[str]:
-        """Choose an endpoint for one call; one that fails is given a rest."""
+        """Choose an endpoint for one call; one that fails is not chosen for a while."""
         url = self._choose(affinity)
         self.in_flight[url] += 1
         self.served[url] += 1

@@ -18,8 +18,13 @@ MAX_LENGTH = 400
 NOT_SECRET = ("EMPTY", "none", "null", "true", "false")
 
 
+def reason_of(error: BaseException) -> str:
+    """Return in one line, without keys, why something failed."""
+    return redact(f"{type(error).__name__}: {error}")
+
+
 def redact(text: object, max_length: int = MAX_LENGTH) -> str:
-    """Make one short line of a text, without keys."""
+    """Return a text as one short line, without keys."""
     line = " ".join(str(text).split())
     secrets = [value for name, value in os.environ.items() if SECRET_NAME.search(name.upper())]
     for secret in sorted(secrets, key=len, reverse=True):

@@ -38,7 +38,7 @@ class ModelSpec(NamedTuple):
 
     @property
     def is_custom(self) -> bool:
-        """Tell whether it is a local server, which needs a limit on answers and has no price."""
+        """Return whether it is a local server, which needs a limit on answers and has no price."""
         return self.typed.startswith(CUSTOM)
 
     @property
@@ -68,19 +68,19 @@ def parse_model(typed: str) -> ModelSpec:
 
 
 def name_of(typed: str) -> str:
-    """Say what a run is called after, for a name that need not be reachable (`custom/NAME` alone is fine here)."""
+    """Return what a run is called after, for a name that need not be reachable (`custom/NAME` alone is fine here)."""
     if typed.startswith(CUSTOM) and "@" not in typed:
         return typed
     return parse_model(typed).name
 
 
 def without_address(name: str) -> str:
-    """Leave out where a model was served, which may change from one run to the next."""
+    """Return a name without where the model was served, which may change from one run to the next."""
     return name.split("@")[0]
 
 
 def short_name(name: str) -> str:
-    """Shorten a model's name to what fits a table or a file name."""
+    """Return a model's name in short, as fits a table or a file name."""
     return without_address(name).rstrip("/").split("/")[-1]
 
 

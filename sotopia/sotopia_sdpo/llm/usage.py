@@ -4,6 +4,7 @@ Comes in: the usage of single answers. Goes out: sums by role and in all, for ep
 Invariant: a cost is None, not 0, as soon as one part of the sum has no known price.
 """
 
+import time
 from typing import Any, NamedTuple
 
 
@@ -22,7 +23,7 @@ class Usage(NamedTuple):
         return self.prompt_tokens + self.completion_tokens
 
     def plus(self, other: "Usage") -> "Usage":
-        """Add two."""
+        """Return the sum of both."""
         cost = None if self.cost is None or other.cost is None else self.cost + other.cost
         return Usage(
             self.calls + other.calls,
@@ -32,20 +33,43 @@ class Usage(NamedTuple):
         )
 
     def record(self) -> dict[str, Any]:
-        """Give it as an episode stores it."""
+        """Return it as an episode stores it."""
         return self._asdict()
 
 
+class Meter:
+    """The usage of one episode, by who caused it."""
+
+    def __init__(self) -> None:
+        """Start the clock."""
+        self.parts: dict[str, Usage] = {}
+        self.started = time.monotonic()
+
+    def add(self, part: str, usage: Usage) -> None:
+        """Add the usage of one answer."""
+        self.parts[part] = self.parts.get(part, Usage()).plus(usage)
+
+    def record(self) -> dict[str, Any]:
+        """Return the parts as an episode stores them."""
+        return {part: usage.record() for part, usage in self.parts.items()}
+
+    @property
+    def seconds(self) -> float:
+        """How long it has taken so far."""
+        return round(time.monotonic() - self.started, 3)
+
+
 def cost_of(api_name: str, prompt_tokens: int, completion_tokens: int) -> float | None:
-    """Price tokens by litellm's list; None where it does not know the model. Costs an import of litellm."""
-    from litellm import model_cost
+    """Return the price of tokens by litellm's list; None where it does not know the model."""
+    from litellm import model_cost  # here: it takes seconds
 
     price = model_cost.get(api_name) or model_cost.get(api_name.split("/", 1)[-1])
     if not price or "input_cost_per_token" not in price:
         return None
-    return prompt_tokens * price["input_cost_per_token"] + completion_tokens * price.get("output_cost_per_token", 0.0)
+    per_prompt, per_completion = price["input_cost_per_token"], price.get("output_cost_per_token", 0.0)
+    return float(prompt_tokens * per_prompt + completion_tokens * per_completion)
 
 
 def money(cost: float | None) -> str:
-    """Write a cost, or that it is unknown."""
+    """Return a cost as text, or that it is unknown."""
     return "cost unknown" if cost is None else f"${cost:.2f}"

@@ -7,12 +7,12 @@ Invariant: a segment that was chosen starts where the sides part and ends on a t
 from typing import NamedTuple
 
 from sotopia_sdpo import prompts
+from sotopia_sdpo.llm.answers import AnswerError
 from sotopia_sdpo.llm.ask import Question
 from sotopia_sdpo.pairs.blocks import choices, instructions, numbered
 from sotopia_sdpo.pairs.indexed_answer import answer_schema, read_answer
 from sotopia_sdpo.pairs.records import SCORES, DialogueRecord, PlayedSide, starts_at
 from sotopia_sdpo.pairs.segments import PartedPair, Segment
-from sotopia_sdpo.play.actions import AnswerError
 
 
 PROMPT = "segment.txt"

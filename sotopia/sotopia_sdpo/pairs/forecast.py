@@ -1,54 +1,57 @@
-"""Say what asking would take, without asking."""
+"""Forecast what asking would take, without asking."""
 
 import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 
+from sotopia_sdpo.llm.answers import Answer
 from sotopia_sdpo.llm.ask import Asker, Question, Unusable
-from sotopia_sdpo.llm.cache import ANSWERS_FILE, Answers, Request, Stored
+from sotopia_sdpo.llm.cache import ANSWERS_FILE, AnswerCache, Request
 from sotopia_sdpo.llm.client import Sampling
 from sotopia_sdpo.llm.spec import parse_model
 from sotopia_sdpo.llm.usage import Usage, cost_of
-from sotopia_sdpo.pairs.annotation import AskOptions, T, amount
+from sotopia_sdpo.pairs.annotate import AskOptions, T, amount
 
 
 CHARACTERS_PER_TOKEN = 4
 ASSUMED_ANSWER_TOKENS = 150
 
 
-def estimate(questions: Sequence[Question[T]], options: AskOptions, folder: Path) -> str:
-    """Say how many calls are owed and what they take, without making any."""
-    model, owed = parse_model(options.model), Usage()
-    seen: set[str] = set()
-    there = 0
-
-    async def count() -> None:
-        nonlocal owed, there
-        for question in questions:
-            try:
-                await asker.ask(question)
-                there += 1
-            except Unusable:
-                there += 1
-            except _Owed as err:
-                if err.request.key not in seen:
-                    owed = owed.plus(Usage(1, err.tokens, ASSUMED_ANSWER_TOKENS))
-                seen.add(err.request.key)
-
-    async def fetch(request: Request, _: Sampling) -> Stored:
-        if (stored := answers.get(request)) is None:
-            raise _Owed(request)
-        return stored
-
+def forecast(questions: Sequence[Question[T]], options: AskOptions, folder: Path) -> str:
+    """Return a line with how many calls are owed and what they take, without making any."""
+    model = parse_model(options.model)
     path = folder / ANSWERS_FILE
-    with Answers(path if path.exists() else Path(":memory:")) as answers:
-        asker = Asker(model, options.seed, answers, fetch)
-        asyncio.run(count())
+    with AnswerCache(path if path.exists() else Path(":memory:")) as cache:
+
+        async def fetch(request: Request, _: Sampling) -> Answer:
+            if (answer := cache.get(request)) is None:
+                raise _Owed(request)
+            return answer
+
+        owed, there = asyncio.run(_count(Asker(model, options.seed, cache, fetch), questions))
     cost = None if model.is_custom else cost_of(model.api_name, owed.prompt_tokens, owed.completion_tokens)
     return (
         f"{owed.calls:,} of {len(questions):,} questions to ask, {there:,} answered before: about "
         f"{amount(owed._replace(cost=cost))}, at {ASSUMED_ANSWER_TOKENS} tokens an answer"
     )
+
+
+async def _count(asker: Asker, questions: Sequence[Question[T]]) -> tuple[Usage, int]:
+    """Return what is owed, equal requests counted once, and how many questions need no call."""
+    owed: dict[str, Usage] = {}
+    there = 0
+    for question in questions:
+        try:
+            await asker.ask(question)
+            there += 1
+        except Unusable:
+            there += 1
+        except _Owed as err:
+            owed[err.request.key] = err.usage
+    total = Usage()
+    for usage in owed.values():
+        total = total.plus(usage)
+    return total, there
 
 
 class _Owed(Exception):
@@ -59,6 +62,7 @@ class _Owed(Exception):
         self.request = request
 
     @property
-    def tokens(self) -> int:
-        """About how long its prompt is."""
-        return sum(len(message["content"]) for message in self.request.messages) // CHARACTERS_PER_TOKEN
+    def usage(self) -> Usage:
+        """About what its call takes."""
+        characters = sum(len(message["content"]) for message in self.request.messages)
+        return Usage(1, characters // CHARACTERS_PER_TOKEN, ASSUMED_ANSWER_TOKENS)

@@ -2,7 +2,7 @@
 
 from typing import Any, NamedTuple
 
-from sotopia_sdpo.play.actions import AnswerError, find_object
+from sotopia_sdpo.llm.answers import AnswerError, find_object
 from sotopia_sdpo.text import whole_text
 
 

@@ -5,11 +5,11 @@ Invariant: the located turn is one of the agent's.
 """
 
 from sotopia_sdpo import prompts
+from sotopia_sdpo.llm.answers import AnswerError
 from sotopia_sdpo.llm.ask import Question
 from sotopia_sdpo.pairs.blocks import choices, instructions, numbered
 from sotopia_sdpo.pairs.indexed_answer import IndexedAnswer, answer_schema, read_answer
 from sotopia_sdpo.pairs.records import SCORES, LocatedSide, PlayedSide, starts_at
-from sotopia_sdpo.play.actions import AnswerError
 from sotopia_sdpo.play.dialogue import check_location
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from sotopia_sdpo.errors import run_at_edge
-from sotopia_sdpo.options import Attempts, Database, DataDir, PromptTemplate, Timeout
+from sotopia_sdpo.options import Attempts, Database, DataDir, PromptTemplate, RequestsPerMinute, Timeout
 from sotopia_sdpo.pairs.runs import Wanted
 from sotopia_sdpo.step_files import StepFile
 from sotopia_sdpo.store.urls import data_home
@@ -79,4 +79,4 @@ def end_with(step: Callable[[], int | None]) -> None:
     raise typer.Exit(run_at_edge(step))
 
 
-__all__ = ["Attempts", "DataDir", "Database", "PromptTemplate", "Timeout"]
+__all__ = ["Attempts", "DataDir", "Database", "PromptTemplate", "RequestsPerMinute", "Timeout"]

@@ -1,1 +1,1 @@
-"""One session: actions, how an agent sees the dialogue, upstream's stage, and playing an episode on it."""
+"""One session: actions, the chat an agent sees, upstream's stage, playing it. Imports world and below."""

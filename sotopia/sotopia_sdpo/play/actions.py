@@ -7,10 +7,13 @@ Invariant: `from_text(to_text(a)) == a` and `from_json(to_json(a)) == a` for eve
 import json
 import re
 from collections.abc import Collection
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
+
+from sotopia_sdpo.llm.answers import AnswerError, find_object
 
 
-ACTION_TYPES = ("speak", "action", "leave", "none")
+ActionType = Literal["speak", "action", "leave", "none"]
+ACTION_TYPES: tuple[ActionType, ...] = get_args(ActionType)
 """What our agents may do; upstream's fifth type only occurs in episodes that others have sampled."""
 
 WORDLESS = ("leave", "none")
@@ -32,10 +35,6 @@ RESPONSE_SCHEMA: dict[str, Any] = {
 }
 
 
-class AnswerError(ValueError):
-    """A model's answer is not what was asked for; the text says what is wrong with it."""
-
-
 class Action(NamedTuple):
     """What one agent does in its turn."""
 
@@ -43,11 +42,11 @@ class Action(NamedTuple):
     argument: str = ""
 
     def to_json(self) -> str:
-        """Write it as the JSON object that stands in a chat."""
+        """Return the JSON object that stands in a chat."""
         return json.dumps(self._asdict(), ensure_ascii=False)
 
     def to_text(self) -> str:
-        """Write it as the sentence that upstream stores, without the speaker's name."""
+        """Return the sentence that upstream stores, without the speaker's name."""
         if self.action_type == "speak":
             return f"{SPEECH_PREFIX}{self.argument}{SPEECH_SUFFIX}"
         if self.action_type in WORDLESS:
@@ -87,7 +86,7 @@ def from_json(text: str) -> Action:
 
 
 def parse_answer(text: str, allowed: Collection[str] = ACTION_TYPES) -> Action:
-    """Take the action out of a model's answer; a code fence or a sentence around the object does no harm.
+    """Return the action in a model's answer; a code fence or a sentence around the object does no harm.
 
     Raises:
         AnswerError: if there is no such object, or it is not an allowed action.
@@ -103,27 +102,8 @@ def parse_answer(text: str, allowed: Collection[str] = ACTION_TYPES) -> Action:
     return Action(action.action_type, argument)
 
 
-def find_object(text: str, field: str) -> dict[str, Any]:
-    """Find the first JSON object with this field in a text that may hold more than it.
-
-    Raises:
-        AnswerError: if there is none.
-    """
-    decoder = json.JSONDecoder()
-    start = text.find("{")
-    while start >= 0:
-        try:
-            found, _ = decoder.raw_decode(text, start)
-        except (ValueError, RecursionError):  # also a number without end, or braces without end
-            found = None
-        if isinstance(found, dict) and field in found:
-            return found
-        start = text.find("{", start + 1)
-    raise AnswerError(f"no JSON object with {field!r} in {text[:80]!r}")
-
-
 def _checked(found: Any) -> Action:
-    """Make an action of a decoded object."""
+    """Return the action that a decoded object is."""
     if not isinstance(found, dict) or not isinstance(found.get("action_type"), str):
         raise AnswerError(f"expected an object with a string 'action_type', found {str(found)[:80]!r}")
     argument = found.get("argument", "")

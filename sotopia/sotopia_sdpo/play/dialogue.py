@@ -117,12 +117,12 @@ def sharegpt_of(session: Session, position: int, template: Template, whole: bool
 
 
 def turn_at(location: int, position: int, has_system: bool = False) -> int:
-    """Say which turn of the session stands at an index of the agent's dialogue."""
+    """Return which turn of the session stands at an index of the agent's dialogue."""
     return location - has_system - 1 + position
 
 
 def background_of(text: str) -> str:
-    """Take the background out of an agent's first observation."""
+    """Return the background in an agent's first observation."""
     return text.strip().removesuffix(STARTS).strip()
 
 
@@ -152,7 +152,7 @@ def session_of(messages: Sequence[Sequence[tuple[str, str, str]]]) -> Session:
 
 
 def check_location(conversations: Sequence[Message], location: int) -> None:
-    """Make sure that an index of a ShareGPT dialogue is one of the agent's own turns.
+    """Check that an index of a ShareGPT dialogue is one of the agent's own turns.
 
     Raises:
         ValueError: if it is not; the text says what is there.
@@ -172,7 +172,7 @@ def actions_before(
         conversations: the agent's dialogue, rendered by `sharegpt_of`.
         location: an index of it.
         position: where the agent sits.
-        first: the partner's first action, where it is known; else it is read off the first human turn.
+        first: the partner's first action, where it is known; else it is read from the first human turn.
 
     Raises:
         ValueError: if the location is no `gpt` turn of it, or a turn is not in our form; the text says which.
@@ -194,7 +194,7 @@ def actions_before(
 
 
 def first_action_of(text: str) -> Action:
-    """Read the partner's first action off the end of the first human turn.
+    """Read the partner's first action at the end of the first human turn.
 
     Raises:
         ValueError: if it does not end on one.

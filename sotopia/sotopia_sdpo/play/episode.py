@@ -1,27 +1,23 @@
-"""Run one episode: replay what is given, let the models act to the end, have it judged.
+"""Play one session: replay what is given, then let two models act to the end.
 
-Comes in: a work item. Goes out: an Episode that is scored, unscored with the evaluator's fault, or failed with the
-reason; never an exception for what a model or a server did.
+Comes in: a cast, two players, and what decides their draws. Goes out: what was said, and why it broke off if it did;
+never an exception for what a model or a server did.
 """
 
-import time
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import NamedTuple
 
-from sotopia_sdpo.judge.verdict import Unscored, evaluate
-from sotopia_sdpo.llm.backends import CallError
-from sotopia_sdpo.llm.client import LLMClient, Sampling, reason_of
-from sotopia_sdpo.llm.spec import ModelSpec
-from sotopia_sdpo.llm.usage import Usage
-from sotopia_sdpo.play.actions import RESPONSE_SCHEMA, Action, AnswerError, parse_answer
-from sotopia_sdpo.play.dialogue import Session, chat_of, session_of
-from sotopia_sdpo.play.stage import Stage
-from sotopia_sdpo.run.plan import WorkItem
-from sotopia_sdpo.store.episode import Episode
+from sotopia_sdpo.llm.answers import AnswerError
+from sotopia_sdpo.llm.ask import unchanged, until_usable
+from sotopia_sdpo.llm.backends import CallError, Unreachable
+from sotopia_sdpo.llm.client import Chat, LLMClient, Sampling
+from sotopia_sdpo.llm.redact import reason_of
+from sotopia_sdpo.llm.usage import Meter
+from sotopia_sdpo.play.actions import RESPONSE_SCHEMA, Action, parse_answer
+from sotopia_sdpo.play.dialogue import Session, chat_of
+from sotopia_sdpo.play.script import Script
+from sotopia_sdpo.play.stage import Messages, Stage
+from sotopia_sdpo.world.cast import Cast
 
-
-if TYPE_CHECKING:
-    from sotopia.database import AgentProfile, EnvironmentProfile
 
 ANSWER_ATTEMPTS = 6
 AGENT_MAX_TOKENS = 512
@@ -35,106 +31,53 @@ SEED_LIMIT = 2**31
 STAGE_ERRORS = (ValueError, AssertionError, SyntaxError, LookupError)
 
 
-class Cast(NamedTuple):
-    """Who meets where, in upstream's models."""
+class Played(NamedTuple):
+    """A session that is over, or broke off."""
 
-    scenario: "EnvironmentProfile"
-    characters: "tuple[AgentProfile, AgentProfile]"
-
-
-class Meter:
-    """The usage of one episode, by who caused it."""
-
-    def __init__(self) -> None:
-        self.parts: dict[str, Usage] = {}
-        self.started = time.monotonic()
-
-    def add(self, part: str, usage: Usage) -> None:
-        """Add the usage of one answer."""
-        self.parts[part] = self.parts.get(part, Usage()).plus(usage)
-
-    def record(self) -> dict[str, Any]:
-        """Give it as an episode stores it."""
-        seconds = round(time.monotonic() - self.started, 3)
-        return {**{part: usage.record() for part, usage in self.parts.items()}, "seconds": seconds}
+    messages: Messages
+    session: Session | None
+    """None where it broke off."""
+    failure: str = ""
+    is_unreachable: bool = False
+    """Whether it broke off because a server was not there."""
 
 
-async def sample(client: LLMClient, item: WorkItem, cast: Cast) -> Episode:
-    """Run an episode from its start, or from where its history ends, and have it judged."""
-    meter = Meter()
+async def play(client: LLMClient, cast: Cast, script: Script, meter: Meter) -> Played:
+    """Play a session from its start, or from where its history ends."""
     try:
         stage = Stage(cast.scenario, cast.characters)
     except STAGE_ERRORS as err:
-        return _episode(item, meter, [], failure=f"upstream cannot set the stage: {reason_of(err)}")
+        return Played([], None, f"upstream cannot set the stage: {reason_of(err)}")
+
+    async def choose(position: int, session: Session) -> Action:
+        return await next_action(client, script, position, session, meter)
+
     try:
-        await stage.run(_asker(client, item, meter), item.history)
-    except (CallError, AnswerError, ValueError) as err:
-        return _episode(item, meter, stage.messages, failure=reason_of(err))
-    outcome = await _judged(client, item.run.evaluator, meter, stage.session)
-    return _episode(item, meter, stage.messages, **outcome)
+        await stage.run(choose, script.history)
+    except (CallError, ValueError) as err:
+        return Played(stage.messages, None, reason_of(err), isinstance(err, Unreachable))
+    return Played(stage.messages, stage.session)
 
 
-async def rejudge(client: LLMClient, evaluator: ModelSpec, stored: Episode) -> Episode:
-    """Have a stored session judged; its text and what it took to sample stay as they are."""
-    meter = Meter()
+async def next_action(client: LLMClient, script: Script, position: int, session: Session, meter: Meter) -> Action:
+    """Ask an agent for its next action, with another seed as long as its answer cannot be read.
+
+    Raises:
+        AnswerError: when the attempts are used up; a CallError of the client goes through.
+    """
+    model, temperature = script.players[position]
+    limit = AGENT_MAX_TOKENS if model.is_custom else None
+
+    async def send(chat: Chat, attempt: int) -> str:
+        seed = (script.seed + SEED_STEP * (len(session.actions) * ANSWER_ATTEMPTS + attempt)) % SEED_LIMIT
+        sampling = Sampling(temperature, seed, limit, RESPONSE_SCHEMA, SCHEMA_NAME)
+        answer = await client.complete(model, chat, sampling, affinity=f"{script.affinity}/{position}")
+        meter.add(f"agent_{position}", answer.usage)
+        return answer.text
+
     try:
-        outcome = await _judged(client, evaluator, meter, session_of(stored.messages))
-    except ValueError as err:
-        outcome = {"status": "unscored", "failure": f"cannot be judged: {reason_of(err)}"}
-    models = [evaluator.name, *stored.models[1:]] if len(stored.models) > 1 else stored.models
-    cleared: dict[str, Any] = {"failure": "", "rewards": [], "reasoning": ""}
-    usage = {**stored.usage, **{part: amount.record() for part, amount in meter.parts.items()}}
-    return stored.model_copy(update={**cleared, **outcome, "models": models, "usage": usage})
-
-
-def _asker(client: LLMClient, item: WorkItem, meter: Meter) -> Callable[[int, Session], Any]:
-    """Make the function that asks an agent for its next action, again as long as the answer cannot be read."""
-
-    async def ask(position: int, session: Session) -> Action:
-        model, temperature = item.side(position)
-        chat = chat_of(session, position, item.run.template)
-        limit = AGENT_MAX_TOKENS if model.is_custom else None
-        fault = ""
-        for attempt in range(ANSWER_ATTEMPTS):
-            seed = (item.seed + SEED_STEP * (len(session.actions) * ANSWER_ATTEMPTS + attempt)) % SEED_LIMIT
-            sampling = Sampling(temperature, seed, limit, RESPONSE_SCHEMA, SCHEMA_NAME)
-            reply = await client.complete(model, chat, sampling, affinity=f"{item.key.pk}/{position}")
-            meter.add(f"agent_{position}", reply.usage)
-            try:
-                return parse_answer(reply.text)
-            except AnswerError as err:
-                fault = str(err)
-        raise AnswerError(f"{model.name} gave no usable action in {ANSWER_ATTEMPTS} answers; the last: {fault}")
-
-    return ask
-
-
-async def _judged(client: LLMClient, evaluator: ModelSpec, meter: Meter, session: Session) -> dict[str, Any]:
-    """Ask for the verdict on a session that is over, and give the fields of the episode that follow from it."""
-    try:
-        verdict = await evaluate(client, evaluator, session)
-    except Unscored as err:
-        meter.add("evaluator", err.usage)
-        return {"status": "unscored", "failure": str(err)}
-    meter.add("evaluator", verdict.usage)
-    return {"status": "scored", "rewards": verdict.rewards, "reasoning": verdict.reasoning}
-
-
-def _episode(item: WorkItem, meter: Meter, messages: Any, **outcome: Any) -> Episode:
-    """Write what happened as a record."""
-    models = [item.side(position)[0].name for position in (0, 1)]
-    return Episode(
-        environment=item.combo.environment,
-        agents=list(item.combo.agents),
-        tag=item.key.tag,
-        models=[item.run.evaluator.name, *models],
-        messages=messages,
-        source_episode=item.source_episode,
-        agent_position=item.agent_position,
-        location=item.location,
-        trial=item.key.trial,
-        seed=item.seed,
-        settings=item.run.settings(),
-        usage=meter.record(),
-        **{"status": "failed", **outcome},
-    )
+        chat = chat_of(session, position, script.template)
+        return await until_usable(send, parse_answer, chat, unchanged, ANSWER_ATTEMPTS)
+    except AnswerError as err:
+        fault = f"{model.name} gave no usable action in {ANSWER_ATTEMPTS} answers; the last: {err}"
+        raise AnswerError(fault) from err

@@ -1,4 +1,4 @@
-"""Read the rows that tell `pos` and `hpos` what to run: whom to put where, and what is replayed first.
+"""Read the rows that say what `pos` and `hpos` run: who plays where, and what is replayed first.
 
 Comes in: negative_combos.json or negative_data_error.json. Goes out: one Origin a row, checked; a replayed one with
 the actions of both sides up to the located turn, taken from the stored episode where it is there.
@@ -34,7 +34,7 @@ class Origin(NamedTuple):
     """The agent's model and its partner's in the negative, without addresses; None where its episode is not stored."""
 
     def is_with(self, partner: str, is_self_chat: bool) -> bool:
-        """Tell whether the negative was played with this partner, or in self-chat as well."""
+        """Return whether the negative was played with this partner, or in self-chat as well."""
         if self.models is None:
             return True
         agent, other = self.models
@@ -45,7 +45,7 @@ def load_origins(path: Path, task: Task, store: Store) -> tuple[list[Origin], in
     """Read the file of a task.
 
     Returns:
-        The origins, and how many rows were left out because they say the same as an earlier one.
+        The origins, and how many duplicate rows were skipped.
 
     Raises:
         UserError: the first row that is wrong.
@@ -87,7 +87,7 @@ def _origin(row: Any, store: Store, is_replayed: bool) -> Origin:
 
 
 def _field(row: dict[str, Any], kind: type, *names: str) -> Any:
-    """Take a field by the first of its names that is there."""
+    """Return a field by the first of its names that is there."""
     for name in names:
         if name in row:
             value = row[name]
@@ -102,25 +102,25 @@ def _field(row: dict[str, Any], kind: type, *names: str) -> Any:
 def _history(
     row: dict[str, Any], stored: Episode | None, combo: Combo, position: int, location: int
 ) -> tuple[Action, ...]:
-    """Read what both sides did before the located turn, and hold the row and its stored episode against each other."""
+    """Read what both sides did before the located turn, and check the row against its stored episode."""
     conversations = row.get("conversations")
     if not isinstance(conversations, list) or not all(isinstance(turn, dict) for turn in conversations):
         raise ValueError("conversations is missing")
     check_location(conversations, location)
     if stored is None:
         return tuple(actions_before(conversations, location, position))
-    lived = _lived(stored, combo, turn_at(location, position, conversations[0].get("from") == "system"))
-    first = lived[0] if lived else None
-    if tuple(actions_before(conversations, location, position, first)) != lived:
+    played = _played(stored, combo, turn_at(location, position, conversations[0].get("from") == "system"))
+    first = played[0] if played else None
+    if tuple(actions_before(conversations, location, position, first)) != played:
         raise ValueError(f"the dialogue is not that of its episode {stored.pk}")
-    return lived
+    return played
 
 
-def _lived(stored: Episode, combo: Combo, turns: int) -> tuple[Action, ...]:
-    """Take the first turns of a stored episode."""
+def _played(stored: Episode, combo: Combo, turns: int) -> tuple[Action, ...]:
+    """Return the first turns of a stored episode."""
     if (stored.environment, tuple(stored.agents)) != (combo.environment, combo.agents):
         raise ValueError(f"its episode {stored.pk} has another scenario or other agents")
-    lived = session_of(stored.messages).actions
-    if len(lived) <= turns:
-        raise ValueError(f"its episode {stored.pk} has {len(lived)} turns, so turn {turns} cannot be located in it")
-    return lived[:turns]
+    played = session_of(stored.messages).actions
+    if len(played) <= turns:
+        raise ValueError(f"its episode {stored.pk} has {len(played)} turns, so turn {turns} cannot be located in it")
+    return played[:turns]

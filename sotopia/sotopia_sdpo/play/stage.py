@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from sotopia_sdpo.play.actions import ACTION_TYPES, NONE, Action
 from sotopia_sdpo.play.dialogue import ENVIRONMENT, MAX_TURNS, Session, background_of
+from sotopia_sdpo.store.upstream import upstream_models
 
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ Choose = Callable[[int, Session], Awaitable[Action]]
 
 @cache
 def describe(dimension: str) -> str:
-    """Give upstream's description of a dimension."""
+    """Return upstream's description of a dimension."""
     _prepare()
     from sotopia.database import SotopiaDimensions
 
@@ -52,8 +53,6 @@ def upstream_cli(arguments: Sequence[str]) -> None:
 def _prepare() -> None:
     """Import upstream on our storage, and keep litellm from fetching its price list, which the package has as well."""
     os.environ.setdefault(LOCAL_PRICES, "True")
-    from sotopia_sdpo.store.upstream import upstream_models
-
     upstream_models()
 
 
@@ -100,10 +99,7 @@ class Stage:
 
         pair = [NONE, NONE]
         pair[self.actor] = action
-        moves = {
-            name: AgentAction(action_type=move.action_type, argument=move.argument)
-            for name, move in zip(self.names, pair, strict=True)
-        }
+        moves = {name: AgentAction(**move._asdict()) for name, move in zip(self.names, pair, strict=True)}
         told = f"{self.names[self.actor]} {action.to_text()}" if action != NONE else ""
         self.messages[-1] += [(name, ENVIRONMENT, moves[name].to_natural_language()) for name in self.names]
         observations, _, terminated, _, _ = self.env.step(moves)

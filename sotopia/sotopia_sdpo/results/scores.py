@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from sotopia_sdpo.judge.dimensions import DIMENSIONS, OVERALL
 from sotopia_sdpo.results.stats import Estimate, clustered
+from sotopia_sdpo.run.plan import SIMULATED
 from sotopia_sdpo.store.base import Store
 from sotopia_sdpo.store.episode import Episode
 
@@ -16,8 +17,6 @@ from sotopia_sdpo.store.episode import Episode
 SHOWN = ("goal", "relationship", *(d.name for d in DIMENSIONS if d.name not in ("goal", "relationship")), OVERALL)
 """The order of a table: what the method is about first."""
 ALL, HARD = "all", "hard"
-SIMULATED = "simulated"
-"""The episode setting that lists which of its models were scripted."""
 
 
 class Score(NamedTuple):

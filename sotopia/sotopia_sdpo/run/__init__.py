@@ -1,1 +1,1 @@
-"""A command's work: what is to be done, many episodes in flight, progress, and how it went."""
+"""A command's work: what is to be done, many in flight, progress, how it went. Imports judge and below."""

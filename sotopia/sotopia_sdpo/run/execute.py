@@ -1,122 +1,145 @@
-"""Run planned work in an event loop: probe the models, run the items, tell how it went.
+"""Run planned work in an event loop: probe the models, play and judge, and say how it went.
 
-Comes in: items and a store. Goes out: an Outcome, and its summary on stderr. A Ctrl-C or SIGTERM gives the claims of
+Comes in: work and a store. Goes out: an Outcome, and its summary on stderr. A Ctrl-C or SIGTERM gives the claims of
 what is in flight back and says how to go on.
 """
 
 import asyncio
-import signal
 import sys
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import NamedTuple
+from typing import Any
 
+from sotopia_sdpo.judge.rejudge import Rescore, rejudge
+from sotopia_sdpo.judge.verdict import evaluate
 from sotopia_sdpo.llm.client import LLMClient
+from sotopia_sdpo.llm.limits import Limits
 from sotopia_sdpo.llm.spec import ModelSpec
-from sotopia_sdpo.llm.usage import money
+from sotopia_sdpo.llm.usage import Meter, money
 from sotopia_sdpo.play import stage as host
-from sotopia_sdpo.play.episode import rejudge, sample
-from sotopia_sdpo.results.scores import SIMULATED
-from sotopia_sdpo.run.plan import WorkItem
+from sotopia_sdpo.play.episode import play
+from sotopia_sdpo.run.flight import run_loop, stop_on_signals
+from sotopia_sdpo.run.plan import SIMULATED, WorkItem
 from sotopia_sdpo.run.progress import Progress, clock
-from sotopia_sdpo.run.runner import Item, Outcome, Runner
+from sotopia_sdpo.run.runner import J, Outcome, Ran, Runner
 from sotopia_sdpo.store.base import Store
-from sotopia_sdpo.store.episode import Episode, EpisodeHead
-from sotopia_sdpo.store.keys import EpisodeKey
-from sotopia_sdpo.world.cast import World
+from sotopia_sdpo.store.episode import Episode
+from sotopia_sdpo.world.cast import Cast, World
 
 
 SHOWN_REASONS = 5
 GO_ON = "run the same command again to go on"
 
 
-class Limits(NamedTuple):
-    """How hard the servers are worked."""
-
-    batch_size: int = 10
-    attempts: int = 8
-    timeout_s: float = 180.0
-
-
-class Rescore(NamedTuple):
-    """A stored session that is to be judged."""
-
-    key: EpisodeKey
-    evaluator: ModelSpec
-    source: str
-    """The pk of the episode whose session it is."""
-
-    def with_stored(self, _: EpisodeHead | None) -> "Rescore":
-        """Whatever is stored under the key, the source stays."""
-        return self
-
-
-async def probe(models: Iterable[ModelSpec], limits: Limits) -> None:
+def probe(models: Iterable[ModelSpec], limits: Limits) -> None:
     """Ask every model for a word.
 
     Raises:
         UserError: if one cannot be had.
     """
-    async with LLMClient(limits.attempts, limits.timeout_s) as client:
-        await client.probe(models)
+
+    async def ask() -> None:
+        async with LLMClient(limits) as client:
+            await client.probe(models)
+            # The run has a client of its own, which does not know of these requests.
+            await asyncio.sleep(limits.spacing_s)
+
+    run_loop(ask())
 
 
-async def sample_all(store: Store, items: Sequence[WorkItem], limits: Limits) -> Outcome:
-    """Run work items."""
+def sample_all(store: Store, items: Sequence[WorkItem], limits: Limits) -> Outcome:
+    """Run work items.
+
+    Raises:
+        KeyboardInterrupt: if a signal has stopped it.
+    """
     world = World(store)
 
-    async def one(client: LLMClient, item: WorkItem) -> Episode:
+    async def one(client: LLMClient, item: WorkItem) -> Ran:
         stored = None
         if item.stored is not None and item.stored.status == "unscored":
             stored = await asyncio.to_thread(store.get_episode, item.stored.pk)
         if stored is not None:
-            return await rejudge(client, item.run.evaluator, stored)
+            return Ran(*await rejudge(client, item.run.evaluator, stored))
         return await sample(client, item, world.cast(item.combo))
 
-    return await _run(store, items, limits, one)
+    return run_loop(_run(store, items, limits, one))
 
 
-async def rescore_all(store: Store, items: Sequence[Rescore], limits: Limits) -> Outcome:
-    """Have stored sessions judged, each under the tag of its item."""
+def rescore_all(store: Store, items: Sequence[Rescore], limits: Limits) -> Outcome:
+    """Have stored sessions judged, each under the tag of its item.
 
-    async def one(client: LLMClient, item: Rescore) -> Episode:
+    Raises:
+        KeyboardInterrupt: if a signal has stopped it.
+    """
+
+    async def one(client: LLMClient, item: Rescore) -> Ran:
         source = await asyncio.to_thread(store.get_episode, item.source)
         assert source is not None, "the episode was there when the work was planned"
         if source.tag != item.key.tag:
             source = source.model_copy(update={"pk": item.key.pk, "tag": item.key.tag})
-        return await rejudge(client, item.evaluator, source)
+        return Ran(*await rejudge(client, item.evaluator, source))
 
-    return await _run(store, items, limits, one)
+    return run_loop(_run(store, items, limits, one))
+
+
+async def sample(client: LLMClient, item: WorkItem, cast: Cast) -> Ran:
+    """Play a session, have it judged if it came to its end, and return the episode."""
+    meter = Meter()
+    played = await play(client, cast, item.script, meter)
+    if played.session is None:
+        fields: dict[str, Any] = {"status": "failed", "failure": played.failure}
+        is_unreachable = played.is_unreachable
+    else:
+        verdict = await evaluate(client, item.run.evaluator, played.session, meter)
+        fields, is_unreachable = verdict.fields(), verdict.is_unreachable
+    episode = Episode(
+        environment=item.combo.environment,
+        agents=list(item.combo.agents),
+        tag=item.key.tag,
+        models=[model.name for model in item.models],
+        messages=played.messages,
+        source_episode=item.source_episode,
+        agent_position=item.agent_position,
+        location=item.location,
+        trial=item.key.trial,
+        seed=item.seed,
+        settings=item.run.settings(),
+        usage={**meter.record(), "seconds": meter.seconds},
+        **fields,
+    )
+    return Ran(episode, is_unreachable)
 
 
 async def _run(
-    store: Store,
-    items: Sequence[Item],
-    limits: Limits,
-    one: Callable[[LLMClient, Item], Awaitable[Episode]],
+    store: Store, jobs: Sequence[J], limits: Limits, one: Callable[[LLMClient, J], Awaitable[Ran]]
 ) -> Outcome:
-    """Work through the items."""
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
-    async with LLMClient(limits.attempts, limits.timeout_s) as client:
+    """Work through the jobs."""
+    stop_on_signals()
+    async with LLMClient(limits) as client:
         host.load()
 
-        async def marked(item: Item) -> Episode:
-            episode = await one(client, item)
-            if scripted := sorted(client.simulated.intersection(episode.models)):
-                episode.settings[SIMULATED] = scripted
-            return episode
+        async def marked(job: J) -> Ran:
+            ran = await one(client, job)
+            if scripted := sorted(client.simulated.intersection(ran.episode.models)):
+                ran.episode.settings[SIMULATED] = scripted
+            return ran
 
         started = time.monotonic()
-        with Progress(len(items), lambda: client.total) as progress:
-            runner = Runner(store, marked, progress)
+        with Progress(len(jobs), "episodes", lambda: client.total) as progress:
+            runner = Runner(store, marked, lambda outcome: progress.update(outcome.done, _faults(outcome)))
             try:
-                outcome = await runner.run(items, limits.batch_size)
+                outcome = await runner.run(jobs, limits.concurrency)
             except asyncio.CancelledError:
                 _tell(client, runner.outcome, started)
                 print(f"stopped; {GO_ON}", file=sys.stderr)
                 raise
         _tell(client, outcome, started)
         return outcome
+
+
+def _faults(outcome: Outcome) -> str:
+    return f"{outcome.failed} failed, {outcome.unscored} unscored"
 
 
 def _tell(client: LLMClient, outcome: Outcome, started: float) -> None:
@@ -130,8 +153,8 @@ def _tell(client: LLMClient, outcome: Outcome, started: float) -> None:
     ]
     lines += [f"  {count} x {reason}" for reason, count in outcome.reasons.most_common(SHOWN_REASONS)]
     lines += [f"note: {note}" for note in client.notes]
-    if outcome.is_stopped:
-        lines.append(f"stopped early: {outcome.is_stopped}")
-    if not outcome.is_complete and outcome.done == outcome.total or outcome.is_stopped:
+    if outcome.stopped_because:
+        lines.append(f"stopped early: {outcome.stopped_because}")
+    if not outcome.is_complete and outcome.done == outcome.total or outcome.stopped_because:
         lines.append(f"what failed or is unscored is taken up when you {GO_ON.removesuffix(' to go on')}")
     print("\n".join(lines), file=sys.stderr)

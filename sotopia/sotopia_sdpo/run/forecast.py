@@ -1,4 +1,4 @@
-"""Estimate calls, tokens and money of a plan, without calling anything.
+"""Forecast calls, tokens and money of a plan, without calling anything.
 
 Comes in: work items. Goes out: one line a model. Lengths are those of the stored episodes of the same tags where
 there are any, else the assumptions named here.
@@ -23,27 +23,27 @@ LOOKED_AT = 50
 
 
 def turns_per_episode(store: Store, items: Sequence[WorkItem]) -> float:
-    """Give the mean number of turns of stored episodes of these tags, or the assumption."""
+    """Return the mean number of turns of stored episodes of these tags, or the assumption."""
     tags = dict.fromkeys(item.key.tag for item in items)
     lengths = [len(e.messages) - 1 for tag in tags for e in islice(store.episodes(tag, "scored"), LOOKED_AT)]
     return sum(lengths) / len(lengths) if lengths else ASSUMED_TURNS
 
 
 def usage_by_model(items: Sequence[WorkItem], turns: float) -> dict[ModelSpec, Usage]:
-    """Add up what every model will be asked for."""
+    """Return what every model will be asked for."""
     found: dict[ModelSpec, Usage] = defaultdict(Usage)
     for item in items:
         if item.stored is None or item.stored.status != "unscored":
             for turn in range(len(item.history), max(len(item.history) + 1, round(turns))):
-                model, _ = item.side(turn % 2)
+                model = item.side(turn % 2).model
                 found[model] = found[model].plus(Usage(1, BACKGROUND_TOKENS + TURN_TOKENS * turn, TURN_TOKENS))
         prompt = EVALUATOR_FRAME_TOKENS + BACKGROUND_TOKENS + round(TURN_TOKENS * turns)
         found[item.run.evaluator] = found[item.run.evaluator].plus(Usage(1, prompt, VERDICT_TOKENS))
     return dict(found)
 
 
-def estimate_lines(store: Store, items: Sequence[WorkItem]) -> list[str]:
-    """Write the estimate, a line for every model and one for the sum."""
+def forecast_lines(store: Store, items: Sequence[WorkItem]) -> list[str]:
+    """Return the forecast, a line for every model and one for the sum."""
     turns = turns_per_episode(store, items)
     total, lines = Usage(), []
     for model, usage in usage_by_model(items, turns).items():

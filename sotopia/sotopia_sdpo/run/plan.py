@@ -16,6 +16,7 @@ from sotopia_sdpo.llm.spec import ModelSpec, without_address
 from sotopia_sdpo.play.actions import Action
 from sotopia_sdpo.play.dialogue import MAX_TURNS, Template
 from sotopia_sdpo.play.replay import Origin
+from sotopia_sdpo.play.script import Player, Script
 from sotopia_sdpo.store.base import Store
 from sotopia_sdpo.store.episode import Episode, EpisodeHead
 from sotopia_sdpo.store.keys import EpisodeKey, combo_key
@@ -26,6 +27,8 @@ from sotopia_sdpo.world.tasks import Task
 
 COMPARED_SETTINGS = ("temperature", "target_temperature", "prompt_template", "evaluator_template", "max_turns")
 """Episodes of one tag agree in these; a seed or a limit may differ, since it only chooses among episodes."""
+SIMULATED = "simulated"
+"""The setting that lists which of an episode's models were scripted."""
 
 
 @dataclass(frozen=True)
@@ -48,21 +51,21 @@ class Run:
 
     @property
     def is_self_chat(self) -> bool:
-        """Tell whether both sides are the same model."""
+        """Return whether both sides are the same model."""
         return self.model.name == self.partner.name
 
     def tag_for(self, trial: int) -> str:
-        """Name the run of a trial."""
+        """Return the tag of a trial's episodes."""
         names = (self.model.name, self.partner.name, self.evaluator.name)
         return self.tag or tag_of(*names, self.task.name, trial)
 
     @property
     def tags(self) -> list[str]:
-        """Name all its trials' runs."""
+        """Return the tags of all its trials."""
         return list(dict.fromkeys(self.tag_for(trial) for trial in range(self.trials)))
 
     def settings(self) -> dict[str, Any]:
-        """Give what an episode stores of it."""
+        """Return what an episode stores of it."""
         return {
             "task": self.task.name,
             "temperature": self.temperature,
@@ -88,20 +91,26 @@ class WorkItem(NamedTuple):
     stored: EpisodeHead | None = None
     """The episode that an earlier run left without a score."""
 
-    def side(self, position: int) -> tuple[ModelSpec, float]:
-        """Say who plays at a position, and how warm."""
+    def side(self, position: int) -> Player:
+        """Return who plays at a position, and at which temperature."""
         if self.agent_position in (None, position):
-            return self.run.model, self.run.target_temperature
-        return self.run.partner, self.run.temperature
+            return Player(self.run.model, self.run.target_temperature)
+        return Player(self.run.partner, self.run.temperature)
 
     @property
     def models(self) -> tuple[ModelSpec, ...]:
-        """Everyone who is called."""
-        return self.side(0)[0], self.side(1)[0], self.run.evaluator
+        """Everyone who is called, as an episode lists them."""
+        return self.run.evaluator, self.side(0).model, self.side(1).model
 
     def with_stored(self, head: EpisodeHead | None) -> "WorkItem":
-        """Say what is stored under the key by now."""
+        """Return the item with what is stored under its key by now."""
         return self._replace(stored=head)
+
+    @property
+    def script(self) -> Script:
+        """All that decides how its session goes."""
+        players = self.side(0), self.side(1)
+        return Script(players, self.run.template, self.seed, self.key.pk, self.history)
 
     @property
     def seed(self) -> int:
@@ -145,7 +154,7 @@ def _item(run: Run, origin: Origin, trial: int) -> WorkItem:
 
 
 def plan(store: Store, items: Sequence[WorkItem]) -> Plan:
-    """Leave out what is scored already, and mark what only needs its evaluation.
+    """Return the items that are not scored yet; those that only need their evaluation carry the stored episode.
 
     Raises:
         UserError: if a tag holds episodes that were made with other settings.

@@ -1,6 +1,6 @@
 """Show how a run goes: a live bar on a terminal, plain lines elsewhere.
 
-Comes in: the counts after every episode, and the usage so far. Goes out: text on stderr; stdout is for results.
+Comes in: how many items are done, and the usage so far. Goes out: text on stderr; stdout is for results.
 """
 
 import sys
@@ -9,20 +9,21 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
 
+from sotopia_sdpo.llm.limits import SECONDS_PER_MINUTE
 from sotopia_sdpo.llm.usage import Usage, money
-from sotopia_sdpo.run.runner import Outcome
 
 
 PLAIN_EVERY_S = 10.0
-SECONDS_PER_MINUTE = 60
+BAR_WIDTH = 10
 
 
 class Progress:
     """Watches a run; use it in a `with`."""
 
-    def __init__(self, total: int, usage: Callable[[], Usage]) -> None:
-        """Start at nothing of `total` episodes."""
+    def __init__(self, total: int, unit: str, usage: Callable[[], Usage]) -> None:
+        """Start at nothing of `total`; `unit` is what is counted, in the plural."""
         self.total = total
+        self.unit = unit
         self.usage = usage
         self.started = time.monotonic()
         self._last_line = self.started
@@ -31,13 +32,16 @@ class Progress:
 
     def __enter__(self) -> Self:
         if sys.stderr.isatty() and self.total:
+            # Here: it takes a third of a second, and only terminals need it.
             from rich.console import Console
-            from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
+            from rich.progress import BarColumn, TextColumn
             from rich.progress import Progress as Bar
+            from rich.table import Column
 
-            columns = (BarColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+            # At 80 columns the text takes two lines: nothing of it is cut off.
+            columns = BarColumn(BAR_WIDTH), TextColumn("{task.description}", table_column=Column(no_wrap=False))
             self._bar = Bar(*columns, console=Console(stderr=True))
-            self._task = self._bar.add_task(self.line(Outcome(self.total)), total=self.total)
+            self._task = self._bar.add_task(self.line(0), total=self.total)
             self._bar.start()
         return self
 
@@ -47,30 +51,28 @@ class Progress:
         if self._bar is not None:
             self._bar.stop()
 
-    def update(self, outcome: Outcome) -> None:
-        """Show the counts."""
+    def update(self, done: int, faults: str = "") -> None:
+        """Show how many are done, and what went wrong with some of them."""
         if self._bar is not None:
-            self._bar.update(self._task, completed=outcome.done, description=self.line(outcome))
+            self._bar.update(self._task, completed=done, description=self.line(done, faults))
             return
         now = time.monotonic()
-        if now - self._last_line >= PLAIN_EVERY_S or outcome.done == self.total:
+        if now - self._last_line >= PLAIN_EVERY_S or done == self.total:
             self._last_line = now
-            print(self.line(outcome), file=sys.stderr, flush=True)
+            print(self.line(done, faults), file=sys.stderr, flush=True)
 
-    def line(self, outcome: Outcome) -> str:
-        """Write the counts, the rate, the time left, tokens and cost on one line."""
+    def line(self, done: int, faults: str = "") -> str:
+        """Return the counts, the rate, the time left, tokens and cost on one line."""
         passed_s = time.monotonic() - self.started
-        rate = outcome.done / passed_s if passed_s > 0 else 0.0
-        left = clock((self.total - outcome.done) / rate) if outcome.done else "?"
-        usage = self.usage()
-        return (
-            f"{outcome.done}/{self.total} episodes, {outcome.failed} failed, {outcome.unscored} unscored, "
-            f"{rate * SECONDS_PER_MINUTE:.0f}/min, {left} left, {usage.tokens:,} tokens, {money(usage.cost)}"
-        )
+        rate = done / passed_s if passed_s > 0 else 0.0
+        left = clock((self.total - done) / rate) if done else "?"
+        counts = f"{done}/{self.total} {self.unit}{faults and f', {faults}'}"
+        pace, usage = f"{rate * SECONDS_PER_MINUTE:.0f}/min, {left} left", self.usage()
+        return f"{counts}, {pace}, {usage.tokens:,} tokens, {money(usage.cost)}"
 
 
 def clock(seconds: float) -> str:
-    """Write a duration as m:ss, or h:mm:ss."""
+    """Return a duration as m:ss, or h:mm:ss."""
     minutes, rest = divmod(round(seconds), SECONDS_PER_MINUTE)
     hours, minutes = divmod(minutes, SECONDS_PER_MINUTE)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"

@@ -1,9 +1,8 @@
-"""Keep a number of episodes in flight until all are done, across any number of processes.
+"""Run many episodes, across any number of processes.
 
-Comes in: work items and what runs one of them. Goes out: an Outcome with counts and reasons. There is no batch that
-waits for its slowest episode. Every episode is claimed in the store before it is run and stored in one step with the
-release of its claim, so that none is run twice or lost; what another process has claimed is looked at again until
-it is done there, or its claim has run out.
+Comes in: jobs and what runs one of them. Goes out: an Outcome with counts and reasons. Every episode is claimed in
+the store before it is run and stored in one step with the release of its claim, so that none is run twice or lost;
+what another process has claimed is looked at again until it is done there, or its claim has run out.
 """
 
 import asyncio
@@ -14,10 +13,10 @@ from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, Protocol, Self
+from typing import Generic, NamedTuple, Protocol, Self, TypeVar
 
 from sotopia_sdpo.errors import UserError
-from sotopia_sdpo.llm.backends import Unreachable
+from sotopia_sdpo.run.flight import Flight
 from sotopia_sdpo.store.base import Store
 from sotopia_sdpo.store.episode import Episode, EpisodeHead
 from sotopia_sdpo.store.keys import EpisodeKey
@@ -28,27 +27,28 @@ CLAIM_TTL_S = 12.0
 RENEW_S = 3.0
 LOOK_AGAIN_S = 1.0
 IDLE_S = 0.1
-UNREACHABLE = Unreachable.__name__
-"""What the reason of an episode holds when a server was not there."""
-MOST_FAILURES_IN_A_ROW = 5
 
 
-class Item(Protocol):
-    """A piece of work: a WorkItem, or an episode to be judged again."""
+class Job(Protocol):
+    """A piece of work: an episode to be run, or to be judged again."""
 
     @property
     def key(self) -> EpisodeKey:
         """The key under which its episode is stored."""
 
     def with_stored(self, head: EpisodeHead | None) -> Self:
-        """Say what is stored under the key by now."""
+        """Return the job with what is stored under its key by now."""
 
 
-class Watcher(Protocol):
-    """Is told how it goes."""
+J = TypeVar("J", bound=Job)
 
-    def update(self, outcome: "Outcome") -> None:
-        """Look at the counts after every episode."""
+
+class Ran(NamedTuple):
+    """An episode that has been run."""
+
+    episode: Episode
+    is_unreachable: bool = False
+    """Whether it has no scores because a server was not there."""
 
 
 @dataclass
@@ -62,17 +62,17 @@ class Outcome:
     elsewhere: int = 0
     """Done by another process meanwhile."""
     reasons: Counter[str] = field(default_factory=Counter)
-    is_stopped: str = ""
+    stopped_because: str = ""
     """Why the rest was not started; empty if everything was."""
 
     @property
     def done(self) -> int:
-        """Count what is over, however it went."""
+        """How many are over, however they went."""
         return self.scored + self.unscored + self.failed + self.elsewhere
 
     @property
     def is_complete(self) -> bool:
-        """Tell whether every episode has its scores."""
+        """Whether every episode has its scores."""
         return self.scored + self.elsewhere == self.total
 
     def add(self, episode: Episode) -> None:
@@ -88,79 +88,73 @@ class Outcome:
 
 
 def new_owner() -> str:
-    """Name this process among all that share a store."""
+    """Return a name of this process among all that share a store."""
     return f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
 
 
-class Runner:
-    """Works through the items of one command."""
+class Runner(Generic[J]):
+    """Works through the jobs of one command."""
 
     def __init__(
-        self, store: Store, run_one: Callable[[Any], Awaitable[Episode]], watcher: Watcher | None = None
+        self, store: Store, run_one: Callable[[J], Awaitable[Ran]], tell: Callable[[Outcome], None] = lambda _: None
     ) -> None:
-        """Take what is needed to run, store and watch episodes."""
+        """Take what runs an episode, where it is stored, and what is told the counts after each."""
         self.store = store
         self.run_one = run_one
-        self.watcher = watcher
+        self.tell = tell
         self.owner = new_owner()
         self.outcome = Outcome(0)
-        self._ready: deque[Item] = deque()
-        self._refused: list[Item] = []
+        self._flight = Flight(0)
+        self._ready: deque[J] = deque()
+        self._refused: list[J] = []
         self._held: set[EpisodeKey] = set()
-        self._failures_in_a_row = 0
 
-    async def run(self, items: Sequence[Item], batch_size: int) -> Outcome:
-        """Run all items, `batch_size` at a time.
+    async def run(self, jobs: Sequence[J], batch_size: int) -> Outcome:
+        """Run all jobs, `batch_size` at a time.
 
         A cancellation gives up the claims of what is in flight before it goes on; a database that goes away stops
         the run, and the outcome says so.
         """
-        self.outcome = Outcome(len(items))
-        self._ready = deque(items)
+        self.outcome = Outcome(len(jobs))
+        self._ready = deque(jobs)
+        self._flight = Flight(batch_size)
         try:
             async with asyncio.TaskGroup() as group:
                 keeper = group.create_task(self._keep())
-                workers = [group.create_task(self._work(batch_size)) for _ in range(min(batch_size, len(items)))]
-                await asyncio.gather(*workers)
+                await self._flight.run(self._next, self._one)
                 keeper.cancel()
         except* UserError as errors:
             # The database went away; whatever is stored by now is whole, and the rest can be run later.
-            self.outcome.is_stopped = str(errors.exceptions[0])
+            self._flight.stop(str(errors.exceptions[0]))
         finally:
+            self.outcome.stopped_because = self._flight.stopped_because
             with suppress(UserError):
                 self.store.release(self._held, self.owner)
         return self.outcome
 
-    async def _work(self, batch_size: int) -> None:
-        """Take items as long as there are any."""
-        while self._ready or self._refused or self._held:
-            if self.outcome.is_stopped:
-                return
-            if not self._ready:
-                if not self._refused:
-                    return
-                await asyncio.sleep(IDLE_S)
-                continue
-            await self._one(self._ready.popleft())
-            if self._failures_in_a_row >= max(MOST_FAILURES_IN_A_ROW, batch_size):
-                self.outcome.is_stopped = "a server stopped answering"
+    async def _next(self) -> J | None:
+        """Return the next job, waiting for what others have claimed; None where none is left or may start."""
+        while not self._flight.stopped_because and (self._ready or self._refused):
+            if self._ready:
+                return self._ready.popleft()
+            await asyncio.sleep(IDLE_S)
+        return None
 
-    async def _one(self, item: Item) -> None:
-        """Claim, run and store one item."""
-        if not await asyncio.to_thread(self.store.claim, item.key, self.owner, CLAIM_TTL_S):
-            self._refused.append(item)
+    async def _one(self, job: J) -> None:
+        """Claim, run and store one episode."""
+        if not await asyncio.to_thread(self.store.claim, job.key, self.owner, CLAIM_TTL_S):
+            self._refused.append(job)
             return
-        self._held.add(item.key)
-        episode = await self.run_one(item)
+        self._held.add(job.key)
+        episode, is_unreachable = await self.run_one(job)
         is_ours = await asyncio.to_thread(self.store.put_episode, episode, self.owner)
-        self._held.discard(item.key)
+        self._held.discard(job.key)
         if not is_ours:
-            self._refused.append(item)
+            self._refused.append(job)
             return
-        is_unreachable = episode.status != "scored" and UNREACHABLE in episode.failure
-        self._failures_in_a_row = self._failures_in_a_row + 1 if is_unreachable else 0
+        self._flight.count(is_unreachable)
         self.outcome.add(episode)
-        self._tell()
+        self.tell(self.outcome)
 
     async def _keep(self) -> None:
         """Prolong our claims, and look again at what others had claimed."""
@@ -177,17 +171,13 @@ class Runner:
     async def _look_again(self) -> None:
         """Count what is done elsewhere by now; try the rest again."""
         refused = list(self._refused)
-        found = await asyncio.to_thread(self.store.find_keys, {item.key for item in refused})
+        found = await asyncio.to_thread(self.store.find_keys, {job.key for job in refused})
         # Only now: a worker that sees nothing left to do would go home.
         self._refused = self._refused[len(refused) :]
-        for item in refused:
-            head = found.get(item.key)
+        for job in refused:
+            head = found.get(job.key)
             if head is not None and head.status == "scored":
                 self.outcome.elsewhere += 1
-                self._tell()
+                self.tell(self.outcome)
             else:
-                self._ready.append(item.with_stored(head))
-
-    def _tell(self) -> None:
-        if self.watcher is not None:
-            self.watcher.update(self.outcome)
+                self._ready.append(job.with_stored(head))

@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from sotopia_sdpo.errors import UserError
+from sotopia_sdpo.sqlite_file import connect, use_wal
 from sotopia_sdpo.store.base import Entry, Profile, ProfileKind, Store, StoreCounts
 from sotopia_sdpo.store.episode import Episode, EpisodeHead, Status
 from sotopia_sdpo.store.keys import EpisodeKey
 from sotopia_sdpo.store.paging import pages
-from sotopia_sdpo.store.sqlite_file import connect, use_wal
 from sotopia_sdpo.store.sqlite_schema import (
     BEST_FIRST,
     COPY_STAGED,

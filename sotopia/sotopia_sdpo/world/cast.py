@@ -4,10 +4,9 @@ Comes in: a store. Goes out: upstream's models of what a work item needs.
 """
 
 from importlib.resources import as_file, files
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from sotopia_sdpo.errors import UserError
-from sotopia_sdpo.play.episode import Cast
 from sotopia_sdpo.store.base import Store
 from sotopia_sdpo.store.upstream import agent, environment
 from sotopia_sdpo.world.combos import Combo, Splits, hard_environments, load_splits
@@ -18,6 +17,13 @@ if TYPE_CHECKING:
 
 DEMO_FILES = ("environments.jsonl", "agents.jsonl", "relationships.jsonl", "combos.jsonl")
 DEMO_SPLITS = "splits.json"
+
+
+class Cast(NamedTuple):
+    """Who meets where, in upstream's models."""
+
+    scenario: "EnvironmentProfile"
+    characters: "tuple[AgentProfile, AgentProfile]"
 
 
 class World:

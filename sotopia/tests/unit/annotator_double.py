@@ -8,16 +8,16 @@ from typing import Any
 import pytest
 
 from sotopia_sdpo.errors import UserError
+from sotopia_sdpo.llm.answers import Answer, AnswerError
 from sotopia_sdpo.llm.ask import Question
-from sotopia_sdpo.llm.client import LLMClient, Reply
+from sotopia_sdpo.llm.client import LLMClient
+from sotopia_sdpo.llm.limits import ATTEMPTS, Limits
 from sotopia_sdpo.llm.usage import Usage
-from sotopia_sdpo.pairs.annotating import annotate, finish
-from sotopia_sdpo.pairs.annotation import Annotation, AskOptions
+from sotopia_sdpo.pairs.annotate import Annotation, AskOptions, annotate, finish
 from sotopia_sdpo.pairs.tally import Tally
-from sotopia_sdpo.play.actions import AnswerError
 
 
-Answer = Callable[[str, int], str]
+AnswerTo = Callable[[str, int], str]
 """From the text of the question and the number of the call, counted from 1; may raise."""
 MODEL = "custom/m@http://h/v1"
 
@@ -36,7 +36,7 @@ def questions(*texts: str) -> list[Question[str]]:
 class Annotator:
     """Stands where an LLMClient calls."""
 
-    def __init__(self, patch: pytest.MonkeyPatch, answer: Answer = lambda text, _: f"to {text}") -> None:
+    def __init__(self, patch: pytest.MonkeyPatch, answer: AnswerTo = lambda text, _: f"to {text}") -> None:
         self.answer = answer
         self.asked: list[str] = []
         """The first message of every call."""
@@ -54,12 +54,14 @@ class Annotator:
         patch.setattr(LLMClient, "complete", lambda client, *args, **more: self._complete(client, *args, **more))
         patch.setattr(LLMClient, "probe", lambda client, models: self._probe())
 
-    async def _complete(self, client: LLMClient, model: Any, messages: Any, sampling: Any, attempts: int = 0) -> Reply:
+    async def _complete(
+        self, client: LLMClient, model: Any, messages: Any, sampling: Any, attempts: int | None = None
+    ) -> Answer:
         text = messages[0]["content"]
         self.asked.append(text)
         self.chats.append(messages)
         self.seeds.append(sampling.seed)
-        self.attempts.append(attempts)
+        self.attempts.append(attempts or client.limits.attempts)
         self.in_flight += 1
         self.seen_in_flight.append(self.in_flight)
         number = len(self.asked)
@@ -68,9 +70,7 @@ class Annotator:
             found = self.answer(text, number)
         finally:
             self.in_flight -= 1
-        if self.is_simulated:
-            client.simulated.add(model.name)
-        return Reply(found, Usage(1, 10, 5, self.cost))
+        return Answer(found, Usage(1, 10, 5, self.cost), self.is_simulated)
 
     async def _probe(self) -> None:
         self.probes += 1
@@ -78,9 +78,12 @@ class Annotator:
             raise UserError(self.probe_fault)
 
 
-def run(folder: Path, *texts: str, model: str = MODEL, concurrency: int = 1, **options: Any) -> Annotation[str]:
+def run(
+    folder: Path, *texts: str, model: str = MODEL, concurrency: int = 1, attempts: int = ATTEMPTS, **options: Any
+) -> Annotation[str]:
     """Ask these questions, as a script does that is killed before it writes."""
-    return annotate(questions(*texts), AskOptions(model, concurrency, **options), folder, "questions")
+    chosen = AskOptions(model, Limits(concurrency, attempts), **options)
+    return annotate(questions(*texts), chosen, folder, "questions")
 
 
 def run_and_finish(folder: Path, *texts: str, **options: Any) -> tuple[Annotation[str], int]:

@@ -9,8 +9,11 @@ import pytest
 from aiohttp import web
 
 from sotopia_sdpo.errors import UserError
-from sotopia_sdpo.llm.backends import Refused, Transient, Unreachable, retry_after_s
-from sotopia_sdpo.llm.client import LLMClient, Reply, Sampling
+from sotopia_sdpo.llm import client as clients
+from sotopia_sdpo.llm.answers import Answer
+from sotopia_sdpo.llm.backends import Refused, Transient, Unreachable, kind_of, retry_after_s
+from sotopia_sdpo.llm.client import LLMClient, Sampling, _wait_s
+from sotopia_sdpo.llm.limits import Limits
 from sotopia_sdpo.llm.spec import ModelSpec, parse_model
 
 
@@ -46,11 +49,11 @@ async def served(handlers: list[Handler], work: Callable[[list[str]], Awaitable[
             await runner.cleanup()
 
 
-def complete(handler: Handler, attempts: int = 5, timeout_s: float = 5.0) -> tuple[Reply, LLMClient]:
+def complete(handler: Handler, attempts: int = 5, timeout_s: float = 5.0) -> tuple[Answer, LLMClient]:
     """Make one call to one server."""
 
-    async def work(urls: list[str]) -> tuple[Reply, LLMClient]:
-        async with LLMClient(attempts, timeout_s) as client:
+    async def work(urls: list[str]) -> tuple[Answer, LLMClient]:
+        async with LLMClient(Limits(attempts=attempts, timeout_s=timeout_s)) as client:
             return await client.complete(parse_model(f"custom/m@{urls[0]}"), CHAT, PLAIN), client
 
     return asyncio.run(served([handler], work))
@@ -128,7 +131,7 @@ def test_one_call_may_have_attempts_of_its_own() -> None:
     handler, bodies = scripted(lambda _: web.Response(status=500))
 
     async def work(urls: list[str]) -> None:
-        async with LLMClient(attempts=5) as client:
+        async with LLMClient(Limits(attempts=5)) as client:
             await client.complete(parse_model(f"custom/m@{urls[0]}"), CHAT, PLAIN, attempts=2)
 
     with pytest.raises(Transient):
@@ -186,7 +189,7 @@ def test_load_is_spread_and_a_dead_endpoint_avoided() -> None:
     async def work(urls: list[str]) -> LLMClient:
         model = parse_model(f"custom/m@{urls[0]},http://127.0.0.1:9/v1,{urls[1]}")
         queue = list(range(60))
-        async with LLMClient(timeout_s=5) as client:
+        async with LLMClient(Limits(timeout_s=5)) as client:
 
             async def worker() -> None:
                 while queue:
@@ -255,9 +258,91 @@ def test_a_probe_outlives_a_passing_fault() -> None:
     assert len(bodies) == 2
 
 
+@pytest.mark.parametrize(
+    ("status", "kind"),
+    [
+        *((status, "passing") for status in (408, 409, 425, 429, 500, 503, 599)),
+        *((status, "key") for status in (401, 403)),
+        (404, "not found"),
+        *((status, "refused") for status in (0, 302, 400, 402, 422)),
+    ],
+)
+def test_what_a_status_stands_for(status: int, kind: str) -> None:
+    assert kind_of(status) == kind
+
+
+def test_waits_double_up_to_a_bound() -> None:
+    """The first is at most 0.5 s, as the seventh would be 32 s but for the bound."""
+    found = [[_wait_s(Transient("busy"), attempt) for _ in range(50)] for attempt in range(1, 9)]
+    for waits, longest in zip(found, (0.5, 1, 2, 4, 8, 16, 30, 30), strict=True):
+        assert longest / 2 <= min(waits) <= max(waits) <= longest
+    assert 7 <= _wait_s(Transient("busy", 7.0), 3) <= 7.25
+
+
+class Pace:
+    """Stands for a limiter: it keeps who asked for a turn instead of making them wait."""
+
+    made: list[tuple[float, float]] = []
+    turns: list[int] = []
+
+    def __init__(self, most: float, period_s: float) -> None:
+        self.number = len(self.made)
+        self.made.append((most, period_s))
+
+    async def acquire(self) -> None:
+        """Take a turn."""
+        self.turns.append(self.number)
+
+
+@pytest.fixture
+def pace(monkeypatch: pytest.MonkeyPatch) -> type[Pace]:
+    """Put it in the limiter's place."""
+    monkeypatch.setattr(Pace, "made", [])
+    monkeypatch.setattr(Pace, "turns", [])
+    monkeypatch.setattr(clients, "AsyncLimiter", Pace)
+    return Pace
+
+
+@pytest.mark.parametrize("limit", [None, 30])
+def test_every_attempt_takes_a_turn_of_its_model(pace: type[Pace], limit: int | None) -> None:
+    """A probe, a call with a repeat and one without a refused setting: five requests to m, one to n."""
+    handler, bodies = scripted(
+        lambda _: good(),
+        lambda _: web.Response(status=500),
+        lambda _: good(),
+        lambda _: web.json_response({"detail": "seed"}, status=422),
+        lambda _: good(),
+    )
+
+    async def work(urls: list[str]) -> None:
+        m, n = (parse_model(f"custom/{name}@{urls[0]}") for name in "mn")
+        async with LLMClient(Limits(requests_per_minute=limit)) as client:
+            await client.probe([m])
+            for model in (m, m, n):
+                await client.complete(model, CHAT, PLAIN)
+
+    asyncio.run(served([handler], work))
+    assert [body["model"] for body in bodies] == ["m"] * 5 + ["n"]
+    assert pace.turns == ([0] * 5 + [1] if limit else []) and pace.made == ([(1, 2.0)] * 2 if limit else [])
+
+
+def test_requests_are_spaced_evenly_however_many_wait() -> None:
+    """At 1200 a minute the tenth request leaves 9 x 0.05 s after the first, or later."""
+    handler, bodies = scripted(lambda _: good())
+
+    async def work(urls: list[str]) -> float:
+        model = parse_model(f"custom/m@{urls[0]}")
+        async with LLMClient(Limits(requests_per_minute=1200)) as client:
+            started = time.monotonic()
+            await asyncio.gather(*(client.complete(model, CHAT, PLAIN) for _ in range(10)))
+            return time.monotonic() - started
+
+    assert asyncio.run(served([handler], work)) >= 9 * 0.05 - 0.001 and len(bodies) == 10
+
+
 def test_nobody_there() -> None:
     async def work() -> None:
-        async with LLMClient(attempts=1) as client:
+        async with LLMClient(Limits(attempts=1)) as client:
             await client.complete(ModelSpec("m", "m", ("http://127.0.0.1:9/v1",)), CHAT, PLAIN)
 
     with pytest.raises(Unreachable, match="no connection to http://127.0.0.1:9/v1"):

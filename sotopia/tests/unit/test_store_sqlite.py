@@ -15,9 +15,9 @@ import pytest
 from store_contract import TAG, StoreContract, make_episode
 
 from sotopia_sdpo.errors import UserError
+from sotopia_sdpo.sqlite_file import connect
 from sotopia_sdpo.store import data_home, database_url, open_store
 from sotopia_sdpo.store.sqlite import SqliteStore
-from sotopia_sdpo.store.sqlite_file import connect
 
 
 UNIT = Path(__file__).parent
@@ -114,7 +114,7 @@ def test_a_file_that_another_process_is_making_is_waited_for(tmp_path):
 
 
 def test_waiting_for_a_file_ends(tmp_path, monkeypatch):
-    monkeypatch.setattr("sotopia_sdpo.store.sqlite_file.BUSY_TIMEOUT_S", 0.01)
+    monkeypatch.setattr("sotopia_sdpo.sqlite_file.BUSY_TIMEOUT_S", 0.01)
     other = connect(tmp_path / "s.db")
     other.execute("BEGIN IMMEDIATE")
     with pytest.raises(UserError, match="database is locked"):

@@ -11,11 +11,11 @@ from typing import Annotated
 import typer
 
 from sotopia_sdpo.errors import UserError
+from sotopia_sdpo.llm import limits
 from sotopia_sdpo.pairs import options
-from sotopia_sdpo.pairs.annotating import annotate, finish
-from sotopia_sdpo.pairs.annotation import NO_USABLE_ANSWER, AskOptions
+from sotopia_sdpo.pairs.annotate import NO_USABLE_ANSWER, AskOptions, annotate, finish
 from sotopia_sdpo.pairs.choose import KeySegment, segment_question
-from sotopia_sdpo.pairs.forecast import estimate
+from sotopia_sdpo.pairs.forecast import forecast
 from sotopia_sdpo.pairs.published import SEGMENT_LENGTHS, shares_table
 from sotopia_sdpo.pairs.records import read_pairs
 from sotopia_sdpo.pairs.segments import PartedPair, Segment, parted_pairs
@@ -47,7 +47,7 @@ def main(
     model: options.Annotator = options.DEFAULT_ANNOTATOR,
     fallback_length: FallbackLength = None,
     length: Length = None,
-    concurrency: options.Concurrency = 15,
+    concurrency: options.Concurrency = limits.QUESTIONS_IN_FLIGHT,
     budget: options.Budget = None,
     dry_run: options.DryRun = False,
     limit: options.Limit = None,
@@ -55,11 +55,13 @@ def main(
     input: options.Input = None,  # noqa: A002 (what users type)
     output: options.Output = None,
     data_dir: options.DataDir = None,
-    max_attempts: options.Attempts = 8,
-    timeout: options.Timeout = 180.0,
+    max_attempts: options.Attempts = limits.ATTEMPTS,
+    timeout: options.Timeout = limits.TIMEOUT_S,
+    requests_per_minute: options.RequestsPerMinute = None,
 ) -> int | None:
     """Have a model choose the key segment of each pair, and cut both sides at its end."""
-    asked, folder = AskOptions(model, concurrency, seed, budget, max_attempts, timeout), data_home(data_dir)
+    chosen = limits.Limits(concurrency, max_attempts, timeout, requests_per_minute)
+    asked, folder = AskOptions(model, chosen, seed, budget), data_home(data_dir)
     fallback = messages_of("--fallback-length", fallback_length)
     fixed = messages_of("--length", length)
     if fixed is not None and (dry_run or fallback is not None):
@@ -72,7 +74,7 @@ def main(
         return None
     questions = list(map(segment_question, parted))
     if dry_run:
-        print(estimate(questions, asked, folder))
+        print(forecast(questions, asked, folder))
         return None
     annotation = annotate(questions, asked, folder, "pairs")
     if fallback is not None:

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sotopia_sdpo.llm.answers import Answer, AnswerError
 from sotopia_sdpo.llm.ask import ATTEMPTS, Asker, Question, Unusable, identity
-from sotopia_sdpo.llm.cache import Answers, Request, Stored
+from sotopia_sdpo.llm.cache import AnswerCache, Request
 from sotopia_sdpo.llm.client import Sampling
 from sotopia_sdpo.llm.spec import parse_model
 from sotopia_sdpo.llm.usage import Usage
-from sotopia_sdpo.play.actions import AnswerError
 
 
 MODEL = parse_model("custom/m@http://h/v1")
@@ -38,7 +38,7 @@ def question(text: str = "q") -> Question[str]:
 class Runs:
     """Processes over one store of answers, each killed after so many calls."""
 
-    def __init__(self, share: int, answers: Answers) -> None:
+    def __init__(self, share: int, answers: AnswerCache) -> None:
         """Let `share` of 10 answers be good, by the request."""
         self.share = share
         self.answers = answers
@@ -49,7 +49,7 @@ class Runs:
         """Ask all, one after the other."""
         calls = 0
 
-        async def fetch(request: Request, _: Sampling) -> Stored:
+        async def fetch(request: Request, _: Sampling) -> Answer:
             nonlocal calls
             self.asked.append(request)
             if (stored := self.answers.get(request)) is None:
@@ -58,7 +58,7 @@ class Runs:
                 calls += 1
                 self.paid.append(request)
                 digest = hashlib.sha256(request.text.encode()).hexdigest()
-                stored = Stored(f"{'good' if int(digest, 16) % 10 < self.share else 'bad'} {digest}", Usage(1), False)
+                stored = Answer(f"{'good' if int(digest, 16) % 10 < self.share else 'bad'} {digest}", Usage(1), False)
                 self.answers.put(request, stored)
             return stored
 
@@ -81,7 +81,7 @@ class Runs:
     st.lists(st.integers(0, 3), max_size=4),
 )
 def test_a_run_that_was_killed_asks_the_same_again(share: int, texts: list[str], kills: list[int]) -> None:
-    with Answers(Path(":memory:")) as answers, Answers(Path(":memory:")) as others:
+    with AnswerCache(Path(":memory:")) as answers, AnswerCache(Path(":memory:")) as others:
         straight, killed = Runs(share, answers), Runs(share, others)
         expected = straight.run(texts)
         for kill in kills:
@@ -97,11 +97,11 @@ def ask(replies: list[str], rounds: int = 0, seed: int = 0) -> tuple[list[tuple[
     """Ask one question whose answers are these, after so many finished runs have given it up."""
     calls: list[tuple[Request, Sampling]] = []
 
-    async def fetch(request: Request, sampling: Sampling) -> Stored:
+    async def fetch(request: Request, sampling: Sampling) -> Answer:
         calls.append((request, sampling))
-        return Stored(replies[len(calls) - 1], Usage(1), False)
+        return Answer(replies[len(calls) - 1], Usage(1), False)
 
-    with Answers(Path(":memory:")) as answers:
+    with AnswerCache(Path(":memory:")) as answers:
         asker = Asker(MODEL, seed, answers, fetch)
         for _ in range(rounds):
             answers.give_up([asker._request(question(), [{"role": "user", "content": "q"}], 0)[0]])

@@ -9,7 +9,6 @@ import pytest
 from sotopia_sdpo.judge.dimensions import DIMENSIONS
 from sotopia_sdpo.judge.verdict import (
     EVALUATOR_ATTEMPTS,
-    Unscored,
     evaluate,
     evaluation_prompt,
     history,
@@ -17,11 +16,12 @@ from sotopia_sdpo.judge.verdict import (
     read_verdict,
     response_schema,
 )
-from sotopia_sdpo.llm.backends import Transient
-from sotopia_sdpo.llm.client import Reply, Sampling
+from sotopia_sdpo.llm.answers import Answer, AnswerError
+from sotopia_sdpo.llm.backends import Transient, Unreachable
+from sotopia_sdpo.llm.client import Sampling
 from sotopia_sdpo.llm.spec import ModelSpec, parse_model
-from sotopia_sdpo.llm.usage import Usage
-from sotopia_sdpo.play.actions import Action, AnswerError
+from sotopia_sdpo.llm.usage import Meter, Usage
+from sotopia_sdpo.play.actions import Action
 from sotopia_sdpo.play.dialogue import Session
 
 
@@ -43,7 +43,7 @@ def verdict(**changes: Any) -> dict[str, Any]:
 
 def test_a_verdict_is_read_in_upstreams_form() -> None:
     """The overall score is the mean: 7 / 7 = 1."""
-    rewards, reasoning = read_verdict(f"Here: {json.dumps(verdict())} That is all.")
+    rewards, reasoning, *_ = read_verdict(f"Here: {json.dumps(verdict())} That is all.")
     assert rewards[0] == (1.0, {**{d.name: 0.0 for d in DIMENSIONS}, "goal": 7.0, "overall_score": 1.0})
     assert reasoning.startswith("Agent 1 comments:\nbelievability: why believability\n")
     assert "Agent 2 comments:\n" in reasoning
@@ -81,28 +81,36 @@ class FakeClient:
         self.answers = list(answers)
         self.chats: list[list[dict[str, str]]] = []
 
-    async def complete(self, _: ModelSpec, chat: list[dict[str, str]], __: Sampling, affinity: str = "") -> Reply:
+    async def complete(self, _: ModelSpec, chat: list[dict[str, str]], __: Sampling, affinity: str = "") -> Answer:
         """Give the next answer."""
         self.chats.append(chat)
         answer = self.answers.pop(0)
         if isinstance(answer, Exception):
             raise answer
-        return Reply(answer, Usage(1, 10, 1))
+        return Answer(answer, Usage(1, 10, 1))
 
 
 def test_a_bad_answer_is_asked_for_again_with_its_fault() -> None:
     client = FakeClient("no", json.dumps(verdict(goal={"reasoning": "r", "score": 12})), json.dumps(verdict()))
-    found = asyncio.run(evaluate(client, JUDGE, SESSION))
-    assert found.rewards[0][1]["goal"] == 7 and found.usage.calls == 3
+    meter = Meter()
+    found = asyncio.run(evaluate(client, JUDGE, SESSION, meter))
+    assert found.rewards[0][1]["goal"] == 7 and meter.parts["evaluator"][:3] == (3, 30, 3)
     assert [m["role"] for m in client.chats[2]] == ["user", "assistant", "user"]
     assert "agent_1.goal.score is 12" in client.chats[2][2]["content"]
 
 
 def test_a_judge_that_fails_gives_no_score() -> None:
-    with pytest.raises(Unscored, match="no usable verdict in 4 answers; the last: no JSON object"):
-        asyncio.run(evaluate(FakeClient(*["no"] * EVALUATOR_ATTEMPTS), JUDGE, SESSION))
-    with pytest.raises(Unscored, match="could not be called: Transient: busy"):
-        asyncio.run(evaluate(FakeClient(Transient("busy")), JUDGE, SESSION))
+    def unscored(*answers: str | Exception) -> tuple[str, bool, int]:
+        meter = Meter()
+        found = asyncio.run(evaluate(FakeClient(*answers), JUDGE, SESSION, meter))
+        assert found.fields() == dict(status="unscored", failure=found.failure, rewards=[], reasoning="")
+        return found.failure, found.is_unreachable, meter.parts["evaluator"].calls
+
+    text, *rest = unscored(*["no"] * EVALUATOR_ATTEMPTS)
+    assert text.startswith("no usable verdict in 4 answers; the last: no JSON object") and rest == [False, 4]
+    text, *rest = unscored("no", Transient("busy"))
+    assert text == "the evaluator could not be called: Transient: busy" and rest == [False, 1]
+    assert unscored(Unreachable("gone"))[1:] == (True, 0)
 
 
 def test_the_judge_sees_what_both_knew() -> None:

@@ -12,15 +12,15 @@ from sotopia_sdpo.errors import EXIT_BUDGET, EXIT_DONE, EXIT_INCOMPLETE, UserErr
 from sotopia_sdpo.llm import budget
 from sotopia_sdpo.llm.ask import ATTEMPTS
 from sotopia_sdpo.llm.backends import Refused, Transient, Unreachable
-from sotopia_sdpo.pairs.annotating import ATTEMPTS_OF_THE_FIRST_CALL
-from sotopia_sdpo.pairs.annotation import (
+from sotopia_sdpo.pairs.annotate import (
     NO_ANSWER,
     NO_USABLE_ANSWER,
-    NOBODY_THERE,
-    NOT_ASKED,
+    NOT_ASKED_AT_BUDGET,
+    NOT_ASKED_SERVER_GONE,
     Annotation,
     Failure,
 )
+from sotopia_sdpo.pairs.calls import ATTEMPTS_OF_THE_FIRST_CALL
 from sotopia_sdpo.pairs.tally import Tally
 from sotopia_sdpo.step_files import read_list
 
@@ -110,7 +110,7 @@ def test_a_server_that_goes_away_or_hangs_is_not_asked_for_ever(
     Annotator(monkeypatch, lambda text, number: text if number <= 3 else throw(fault))
     annotation, code = run_and_finish(tmp_path, *names, concurrency=concurrency)
     found = reasons(annotation)
-    assert found.count("answered") == 3 and found.count(NOBODY_THERE) == 37 - found.count(NO_ANSWER)
+    assert found.count("answered") == 3 and found.count(NOT_ASKED_SERVER_GONE) == 37 - found.count(NO_ANSWER)
     assert failed <= found.count(NO_ANSWER) < failed + concurrency and code == EXIT_INCOMPLETE
     Annotator(monkeypatch)
     again, code = run_and_finish(tmp_path, *names, concurrency=concurrency)
@@ -120,7 +120,7 @@ def test_a_server_that_goes_away_or_hangs_is_not_asked_for_ever(
 def test_a_server_that_comes_and_goes_is_asked_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Annotator(monkeypatch, lambda text, number: text if number % 5 == 1 else throw(Unreachable("gone")))
     annotation = run(tmp_path, *NAMES)
-    assert reasons(annotation).count("answered") == 3 and NOBODY_THERE not in reasons(annotation)
+    assert reasons(annotation).count("answered") == 3 and NOT_ASKED_SERVER_GONE not in reasons(annotation)
 
 
 def test_faults_of_the_network_are_counted_and_asked_again(
@@ -155,7 +155,7 @@ def test_the_budget_leaves_the_rest_unasked(
     annotator.cost = 1.0
     annotation, code = run_and_finish(tmp_path, *NAMES, model="gpt", concurrency=4, budget=5.5)
     assert reasons(annotation).count("answered") == len(annotator.asked) == 4 and code == EXIT_BUDGET
-    assert reasons(annotation).count(NOT_ASKED) == 8 and annotation.paid.cost == 4.0
+    assert reasons(annotation).count(NOT_ASKED_AT_BUDGET) == 8 and annotation.paid.cost == 4.0
     assert "kept 4 of 12 questions (8 not asked: the budget is reached)" in capsys.readouterr().out
     annotation, code = run_and_finish(tmp_path, *NAMES, model="gpt", concurrency=4, budget=100.0)
     assert (annotation.paid.calls, annotation.kept.calls, code) == (8, 4, EXIT_DONE)
@@ -167,7 +167,7 @@ def test_no_budget_at_all_asks_nothing_and_writes_nothing(tmp_path: Path, monkey
     (tmp_path / "out.json").write_text('["old"]')
     annotator = Annotator(monkeypatch)
     annotation, code = run_and_finish(tmp_path, *NAMES, model="gpt", concurrency=4, budget=0.0)
-    assert set(reasons(annotation)) == {NOT_ASKED} and code == EXIT_BUDGET and not annotator.asked
+    assert set(reasons(annotation)) == {NOT_ASKED_AT_BUDGET} and code == EXIT_BUDGET and not annotator.asked
     assert annotator.probes == 0 and read_list(tmp_path / "out.json", "w.py") == ["old"]
 
 
@@ -244,7 +244,7 @@ def test_stopped_twice_waits_for_nothing(
     annotator.delay_s = delay_s
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path, *NAMES, concurrency=2)
-    assert "stopping; waiting for 2 answers on their way, once more for none" in capsys.readouterr().err
+    assert "stopping: 2 answers in flight; Ctrl-C again to quit now" in capsys.readouterr().err
     assert annotator.asked == ["q0", "q1", "q2", "q3"]
     annotator.delay_s = lambda _: 0.0
     assert run(tmp_path, *NAMES).results == ANSWERS and annotator.asked[4:6] == ["q2", "q3"]
@@ -262,13 +262,13 @@ def test_what_users_should_know_is_said(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_a_fallback_takes_the_place_of_unusable_answers_only() -> None:
-    annotation = Annotation(["a", Failure(NO_USABLE_ANSWER), Failure(NO_ANSWER), Failure(NOT_ASKED)])
+    annotation = Annotation(["a", Failure(NO_USABLE_ANSWER), Failure(NO_ANSWER), Failure(NOT_ASKED_AT_BUDGET)])
     assert annotation.fall_back(["1", "2", "3", "4"]) == 1 and annotation.exit_code == EXIT_BUDGET
     assert annotation.answered("wxyz") == [("w", "a"), ("x", "2")]
     tally = Tally("pairs")
     tally.drop("with no difference")
     annotation.count(tally)
-    assert tally.line() == f"kept 2 of 5 pairs (1 with no difference, 1 {NO_ANSWER}, 1 {NOT_ASKED})"
+    assert tally.line() == f"kept 2 of 5 pairs (1 with no difference, 1 {NO_ANSWER}, 1 {NOT_ASKED_AT_BUDGET})"
 
 
 @pytest.mark.parametrize("model", ["", "custom/m"])

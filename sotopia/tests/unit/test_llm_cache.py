@@ -10,23 +10,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sotopia_sdpo.errors import UserError
-from sotopia_sdpo.llm.cache import Answers, Request, Stored
+from sotopia_sdpo.llm.answers import Answer
+from sotopia_sdpo.llm.cache import AnswerCache, Request
 from sotopia_sdpo.llm.usage import Usage
 
 
 CHAT = [{"role": "user", "content": "Hi"}]
 REQUEST = Request("m", CHAT, {"seed": 0})
-STORED = Stored("a 中\0\ufffd", Usage(1, 3, 2, 0.25), True)
+STORED = Answer("a 中\0\ufffd", Usage(1, 3, 2, 0.25), True)
 
 
 @pytest.mark.parametrize(
-    "answer", [STORED, Stored("", Usage(1, 0, 0, None), False), Stored("b", Usage(1, 1, 1, 0.0), False)]
+    "answer", [STORED, Answer("", Usage(1, 0, 0, None), False), Answer("b", Usage(1, 1, 1, 0.0), False)]
 )
-def test_an_answer_is_found_again_by_another_process(tmp_path: Path, answer: Stored) -> None:
-    with Answers(tmp_path / "new" / "answers.db") as answers:
+def test_an_answer_is_found_again_by_another_process(tmp_path: Path, answer: Answer) -> None:
+    with AnswerCache(tmp_path / "new" / "answers.db") as answers:
         assert answers.get(REQUEST) is None
         answers.put(REQUEST, answer)
-        with Answers(tmp_path / "new" / "answers.db") as beside:
+        with AnswerCache(tmp_path / "new" / "answers.db") as beside:
             assert beside.get(REQUEST) == answers.get(REQUEST) == answer
 
 
@@ -42,11 +43,11 @@ def test_an_answer_is_found_again_by_another_process(tmp_path: Path, answer: Sto
     ],
 )
 def test_another_request_is_another(tmp_path: Path, other: Request) -> None:
-    with Answers(tmp_path / "answers.db") as answers:
+    with AnswerCache(tmp_path / "answers.db") as answers:
         answers.put(REQUEST, STORED)
         answers.give_up([REQUEST])
         assert answers.get(other) is None and answers.round(other) == 0
-        answers.put(other, Stored("b", Usage(1), False))
+        answers.put(other, Answer("b", Usage(1), False))
         assert answers.get(REQUEST) == STORED
 
 
@@ -59,12 +60,12 @@ def test_the_order_of_settings_is_no_difference(settings: dict[str, Any], random
 
 def test_a_round_is_a_finished_run_whatever_is_given_up_in_it(tmp_path: Path) -> None:
     other = REQUEST._replace(model="n")
-    with Answers(tmp_path / "answers.db") as answers:
+    with AnswerCache(tmp_path / "answers.db") as answers:
         assert answers.round(REQUEST) == 0
         answers.give_up([REQUEST, other, REQUEST])
         answers.give_up(iter([REQUEST]))
         answers.give_up([])
-    with Answers(tmp_path / "answers.db") as answers:
+    with AnswerCache(tmp_path / "answers.db") as answers:
         assert (answers.round(REQUEST), answers.round(other)) == (2, 1)
 
 
@@ -85,10 +86,10 @@ def test_a_file_that_cannot_hold_answers(tmp_path: Path, spoil: Any, fault: str)
     path = tmp_path / "answers.db"
     spoil(path)
     with pytest.raises(UserError, match=f"^{re.escape(f'{path}: {fault}')}$"):
-        Answers(path)
+        AnswerCache(path)
 
 
 def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"file/answers.db: cannot be used for the answers \(\[Errno 17\] File exists"):
-        Answers(tmp_path / "file" / "answers.db")
+        AnswerCache(tmp_path / "file" / "answers.db")

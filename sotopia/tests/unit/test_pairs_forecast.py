@@ -1,17 +1,17 @@
-"""What is estimated is what a run would then ask for, and nothing is called or written."""
+"""What is forecast is what a run would then ask for, and nothing is called or written."""
 
 from pathlib import Path
 
 import pytest
 from annotator_double import MODEL, Annotator, questions, run, run_and_finish
 
-from sotopia_sdpo.pairs import forecast as estimates
-from sotopia_sdpo.pairs.annotation import AskOptions
-from sotopia_sdpo.pairs.forecast import estimate
+from sotopia_sdpo.pairs import forecast as forecasts
+from sotopia_sdpo.pairs.annotate import AskOptions
+from sotopia_sdpo.pairs.forecast import forecast
 
 
 def said(folder: Path, *texts: str, model: str = MODEL, seed: int = 0) -> str:
-    return estimate(questions(*texts), AskOptions(model, seed=seed), folder)
+    return forecast(questions(*texts), AskOptions(model, seed=seed), folder)
 
 
 def test_nothing_is_made(tmp_path: Path) -> None:
@@ -35,6 +35,6 @@ def test_what_is_there_is_not_owed(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_a_price_is_told_where_it_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(estimates, "cost_of", lambda name, asked, told: asked + told / 100 if name == "gpt" else None)
+    monkeypatch.setattr(forecasts, "cost_of", lambda name, asked, told: asked + told / 100 if name == "gpt" else None)
     assert "about 151 tokens, $2.50," in said(tmp_path, "a" * 4, model="gpt")
     assert "cost unknown" in said(tmp_path, "a" * 4, model="strange")

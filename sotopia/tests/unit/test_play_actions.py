@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sotopia_sdpo.play.actions import Action, AnswerError, from_json, from_text, parse_answer
+from sotopia_sdpo.llm.answers import AnswerError
+from sotopia_sdpo.play.actions import Action, from_json, from_text, parse_answer
 
 
 WORDS = st.text(min_size=1).filter(str.strip)

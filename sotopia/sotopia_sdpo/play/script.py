@@ -1,0 +1,26 @@
+"""What decides how a session goes, apart from the scenario and the characters."""
+
+from typing import NamedTuple
+
+from sotopia_sdpo.llm.spec import ModelSpec
+from sotopia_sdpo.play.actions import Action
+from sotopia_sdpo.play.dialogue import Template
+
+
+class Player(NamedTuple):
+    """Who plays at a position, and at which temperature."""
+
+    model: ModelSpec
+    temperature: float
+
+
+class Script(NamedTuple):
+    """All that decides how a session goes."""
+
+    players: tuple[Player, Player]
+    template: Template
+    seed: int
+    affinity: str
+    """Names the session, so that its calls go where their prefix is cached."""
+    history: tuple[Action, ...] = ()
+    """What is replayed first, by turn."""
