@@ -33,13 +33,11 @@ class Replaced(Machine):
         return Command(("{python}", "-c", WRITE, f"{self.settings.run}/trained", str(output), *line))
 
     def serve(self, model: Path) -> Service:
-        assert (model / "model.safetensors").exists() or not model.exists()
-        return Service(
-            name="agent",
-            log=f"serve-{model.name}",
-            argv=lambda port: sotopia("simulate", "--port", str(port), *self.settings.simulate).argv,
-            reads=(model,),
-        )
+        def argv(port: int) -> tuple[str, ...]:
+            assert (model / "model.safetensors").exists()
+            return sotopia("simulate", "--port", str(port), *self.settings.simulate).argv
+
+        return Service("agent", f"serve-{model.name}", argv, reads=(model,))
 
 
 if __name__ == "__main__":

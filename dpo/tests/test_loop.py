@@ -114,7 +114,14 @@ def small(script, tmp_path: Path):
     (tmp_path / "mine.json").write_text(json.dumps([{"conversations": turns}]))
     for name in ("sft", "sdpo"):
         (tmp_path / f"{name}.yaml").write_text("stage: sft\n")
-    settings = {"SFT_DATA": "mine.json", "PARTNER": "self", "NEG_COMBOS": "2", "TRIALS": "1", "SIMULATE": ""}
+    settings = {
+        "SFT_DATA": "mine.json",
+        "PARTNER": "self",
+        "NEG_COMBOS": "2",
+        "TRIALS": "1",
+        "SIMULATE": "",
+        "LIMIT": "12",
+    }
     configs = {"SFT_CONFIG": "sft.yaml", "SDPO_CONFIG": "sdpo.yaml"}
 
     def start(code: int = 0, **changed: str) -> str:

@@ -43,6 +43,7 @@ class Runner:
         self.run = run
         for name in ("done", "logs"):
             (run / name).mkdir(parents=True, exist_ok=True)
+        self._forget_earlier_version()
         self.database = Database(f"sqlite:///{run / 'sotopia.db'}")
         self.digests = Digests(run / "done" / ".digests.json")
         # The data folder of all that is started here, and the mark by which it is found.
@@ -144,6 +145,14 @@ class Runner:
         print(*lines[-SHOWN_LINES:], sep="\n", file=sys.stderr)
         print(f"all of it: {log}; the same command goes on from here", file=sys.stderr, flush=True)
         return SystemExit(code)
+
+    def _forget_earlier_version(self) -> None:
+        """Remove what an earlier version has noted as done, by checksums of other things."""
+        earlier = [file for file in (self.run / "done").iterdir() if file.read_text("utf-8").isdecimal()]
+        for file in earlier:
+            file.unlink()
+        if earlier:
+            say(f"{self.run}: made by an earlier version; every step is done again, and samples under new tags")
 
     # ---- processes
 
