@@ -51,7 +51,7 @@ def words(text: str) -> Words:
 
 def folder(text: str) -> Path:
     """Read the path of a folder, which need not be there."""
-    return Path(text).expanduser().absolute()
+    return Path(text).expanduser().resolve()
 
 
 def file(text: str) -> Path:
@@ -152,7 +152,8 @@ class Settings:
             return name, value
         near = difflib.get_close_matches(name.upper(), names, 1)
         wanted = f"did you mean {near[0]}={value}?" if mark and near else "--help lists the settings"
-        raise UserError(f"argument {word!r}: expected NAME=VALUE, NAME being a setting; {wanted}")
+        found = f"no setting is named {name}" if mark else "expected NAME=VALUE"
+        raise UserError(f"argument {word!r}: {found}; {wanted}")
 
     @classmethod
     def default(cls, name: str) -> str:
