@@ -12,8 +12,11 @@ import psutil
 import pytest
 from running import environment
 
-from sotopia_sdpo.loop import digests
+from sotopia_sdpo.loop import digests, processes, runner, servers
 from sotopia_sdpo.loop.digests import Digests
+from sotopia_sdpo.loop.runner import Runner
+from sotopia_sdpo.loop.servers import Server, ServerEnded
+from sotopia_sdpo.loop.steps import Service, Step
 
 
 SCRIPT = [sys.executable, str(Path(__file__).with_name("steps_script.py"))]
@@ -183,6 +186,39 @@ def test_a_server_that_does_not_start(run, folder: Path) -> None:
     failed = run(SERVER="none")
     assert failed.returncode == 1 and "a server ended" in failed.stdout and "logs/server.log" in failed.stderr
     assert ran(folder) == ["one"]
+
+
+def test_a_port_that_is_taken_meanwhile(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another one is tried; the process that took it is not mistaken for the server."""
+    argv = [sys.executable, "-um", "http.server", "--bind", "127.0.0.1", "-d", str(folder)]
+    service = Service("web", "web", lambda port: (*argv, str(port)))
+    free = servers.free_ports()[0]
+    monkeypatch.chdir(folder)
+    with Server([*argv, "0"], log=folder / "log", out=folder / "out", ready=(folder / "out").read_text) as first:
+        taken = psutil.Process(first.pid).net_connections()[0].laddr.port
+        ports = iter([[taken], [free]])
+        monkeypatch.setattr(runner, "free_ports", lambda count: next(ports))
+        with Runner(folder) as started:
+            started.step(Step("one", "the first thing", (), services=(service,)))
+            assert started.values["web"] == f"http://127.0.0.1:{free}/v1/"
+    assert servers.is_free(free) and servers.is_free(taken)
+
+
+def test_a_server_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not even what it has started, where that ignores being asked; and one that ends early is no server."""
+    monkeypatch.setattr(processes, "END_S", 1.0)
+    script = "trap '' TERM; sleep 600 & echo $! >pid; wait"
+    with Server(
+        ["sh", "-c", f"cd {tmp_path}; {script}"], log=tmp_path / "log", ready=(tmp_path / "pid").exists
+    ) as server:
+        started = server.pid
+        assert len(members(started)) == 2
+    assert not members(started)
+    with (
+        pytest.raises(ServerEnded, match="exit code 7"),
+        Server(["sh", "-c", "exit 7"], log=tmp_path / "log", ready=bool),
+    ):
+        pass
 
 
 @pytest.fixture

@@ -93,7 +93,7 @@ class Runner:
 
     def _key(self, step: Step) -> str:
         """Digest what a step depends on, wherever the run folder and the checkout are."""
-        found = json.dumps([self.chain, step.name, step.words(), self.digests.of(step.files())], sort_keys=True)
+        found = json.dumps([self.chain, step.name, step.words(), self.digests.of(step.files())], ensure_ascii=False)
         return digest(found.replace(str(self.run), "RUN").replace(str(ROOT), "ROOT"))
 
     def _record(self, step: Step) -> dict[str, Any]:
