@@ -150,6 +150,7 @@ def test_what_a_change_of_a_file_does_again(small, tmp_path: Path) -> None:
     small()
     run = tmp_path / "run"
     every = [str(number) for number in range(1, STEPS + 1)]
+    assert done_before(small()) == every
 
     (tmp_path / "sdpo.yaml").write_text("stage: sdpo\n")
     assert done_before(small()) == every[:11]

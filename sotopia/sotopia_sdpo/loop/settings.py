@@ -67,6 +67,11 @@ def file_or_none(text: str) -> Path | None:
     return file(text) if text else None
 
 
+def model(text: str) -> str | Path:
+    """Read the path of a model's folder, or its name on the hub."""
+    return folder(text) if text and Path(text).expanduser().is_dir() else text
+
+
 def files(text: str) -> tuple[Path, ...]:
     """Read paths and patterns of files, with blanks between them."""
     return tuple(file(path) for word in text.split() for path in sorted(glob.glob(word)) or [word])
@@ -104,7 +109,7 @@ class Settings:
     eval_task: str = setting("all", "The task on which agents are evaluated.")
     batch: int = setting("10", "Episodes in flight.", number)
     limit: int = setting("1000000", "At most this many episodes of a step.", number)
-    base: str = setting("", "The model to start from. (default: a small Llama, made of the SFT data)")
+    base: str | Path = setting("", "The model to start from. (default: a small Llama, made of the SFT data)", model)
     template: str = setting("llama3", "The models' chat template.")
     sft_config: Path = setting(f"{EXAMPLES}/demo/sft.yaml", "How SFT is trained.", file)
     sft_options: Words = setting(

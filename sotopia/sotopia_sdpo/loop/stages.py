@@ -86,9 +86,9 @@ class Stages:
         )
 
     def _sft(self) -> Step:
-        data, base = self.run / SFT_DATA.name, self.settings.base or str(self.run / "base")
+        data, base = self.run / SFT_DATA.name, self.settings.base or f"{self.run}/base"
         size = ("--width", "128", "--layers", "4")
-        make = ("{python}", "-m", "llamafactory_sdpo.demo.model", "--out", base, "--data", str(data), *size)
+        make = ("{python}", "-m", "llamafactory_sdpo.demo.model", "--out", str(base), "--data", str(data), *size)
         return self.trained(
             Step("sft", "train the SFT agent", () if self.settings.base else (Command(make),), reads=(data,)),
             self.settings.sft_config,
@@ -169,16 +169,20 @@ class Stages:
         Args:
             step: its name, what it does before, and the data it reads.
             config: the config.
-            models: the one it starts from, and the one it makes.
+            models: the one it starts from, a path where its content counts, and the one it makes.
             options: what is changed of the config.
         """
         start, made = models
-        is_given = Path(start).is_dir() and start != str(self.run / "base")
         return Step(
             step.name,
             step.what,
             (*step.actions, self.machine.train(config, start, made, *options)),
-            reads=(*step.reads, self.datasets, *with_named_files(config), *((Path(start),) if is_given else ())),
+            reads=(
+                *step.reads,
+                self.datasets,
+                *with_named_files(config),
+                *((start,) if isinstance(start, Path) else ()),
+            ),
             writes=(made,),
             is_alone=True,
             outcome=outcomes.training(made),
