@@ -10,6 +10,7 @@ import random
 import re
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -19,14 +20,6 @@ from recheck import check
 from running import environment
 
 
-REPLACED = """
-train() { mkdir -p "$3" && echo "$@" | tee -a "$RUN/trained" >"$3/model"; }
-needs_agent() {
-    [ "$1" = sft ] || [ -f "$RUN/$1/model" ]
-    needs_simulation
-    AGENT_URL="custom/bob@$SIMULATION_URL/"
-}
-"""
 FAULTS = "--rate-429 0.025 --rate-500 0.025 --rate-drop 0.025 --rate-broken-json 0.025 --rate-annotation 0.1"
 STEPS = 13
 KILLED_IN = ("experts", "sft", "negatives", "locate", "positives", "segments", "sdpo_eval")
@@ -37,16 +30,12 @@ TIMEOUT_S = 300
 def script(tmp_path: Path):
     """Start demo.sh or compare.sh with settings of a test."""
 
-    def start(name: str, **settings: str) -> "subprocess.Popen[bytes]":
-        text = (DPO / name).read_text()
-        source = '. "$(dirname "${BASH_SOURCE[0]}")/loop.sh"\n'
-        assert source in text
-        (tmp_path / name).write_text(text.replace(source, f'. "{DPO}/loop.sh"\n{REPLACED}'))
+    def start(name: str, *arguments: str, **settings: str) -> "subprocess.Popen[bytes]":
         values = {"RUN": str(tmp_path / "run"), "BASE": "none", "SFT_TRIALS": "1", "SIMULATE": FAULTS, **settings}
         # A file: what a killed script leaves behind would keep a pipe open.
         with (tmp_path / "out").open("w") as out:
-            command, pipes = ["bash", str(tmp_path / name)], {"stdout": out, "stderr": out}
-            return subprocess.Popen(command, env=environment(**values), cwd=tmp_path, **pipes)
+            command = [sys.executable, str(DPO / "tests" / "replaced.py"), name, *arguments]
+            return subprocess.Popen(command, env=environment(**values), cwd=tmp_path, stdout=out, stderr=out)
 
     return start
 
@@ -56,6 +45,11 @@ def finish(process: "subprocess.Popen[bytes]", tmp_path: Path, code: int = 0) ->
     out = (tmp_path / "out").read_text()
     assert ended == code, out
     return out
+
+
+def done_before(out: str) -> list[str]:
+    """List the numbers of the steps that were not run."""
+    return [line.split()[0] for line in out.splitlines() if "done before" in line]
 
 
 def wait_for(log: Path, process: "subprocess.Popen[bytes]", since: float) -> None:
@@ -68,13 +62,15 @@ def test_the_loop_killed_again_and_again(script, tmp_path: Path) -> None:
     run, draw = tmp_path / "run", random.Random(5)
     for number, name in enumerate(KILLED_IN):
         since = time.time()
-        process = script("demo.sh")
+        process = script("demo")
         wait_for(run / "logs" / f"{name}.log", process, since)
         time.sleep(draw.random() * 0.7)
         process.send_signal((signal.SIGKILL, signal.SIGTERM, signal.SIGINT)[number % 3])
         process.wait(60)
-    out = finish(script("demo.sh"), tmp_path)
+    out = finish(script("demo"), tmp_path)
     assert "\nsft " in out and "\nsdpo " in out and "mean nothing about real social skill" in out
+    assert re.search(r"locate the turns that went wrong +\S+ +\d+ of \d+ sides|locate .* done before", out), out
+    assert re.search(r"13  evaluate it +\d+:\d\d  \d+ of \d+ episodes scored", out), out
     results = json.loads((run / "results.json").read_text())
     assert results["sft"]["goal"]["mean"] and results["sdpo"]["gain"]["goal"]
     assert (run / "preference_data_auto.html").exists()
@@ -84,12 +80,12 @@ def test_the_loop_killed_again_and_again(script, tmp_path: Path) -> None:
     assert check(run, exported, cap=5) == []
     assert len(json.loads((run / "preference_data_auto.json").read_text())) > 20
 
-    again = finish(script("demo.sh"), tmp_path)
+    again = finish(script("demo"), tmp_path)
     assert again.count("done before") == STEPS
-    changed = finish(script("demo.sh", TRIALS="2"), tmp_path)
-    assert [line.split()[0] for line in changed.splitlines() if "done before" in line] == list("12345678")
+    changed = finish(script("demo", TRIALS="2"), tmp_path)
+    assert done_before(changed) == list("12345678")
 
-    out = finish(script("compare.sh", TRIALS="2", ARMS="preferred_sft dmpo sdpo_3", SEEDS="1 2"), tmp_path)
+    out = finish(script("compare", TRIALS="2", ARMS="preferred_sft dmpo sdpo_3", SEEDS="1 2"), tmp_path)
     assert out.count("done before") == 10, out
     arms = json.loads((run / "compare.json").read_text())
     assert list(arms) == ["sft", "preferred_sft", "dmpo", "sdpo_3"]
@@ -107,13 +103,36 @@ def test_the_loop_killed_again_and_again(script, tmp_path: Path) -> None:
     }
     assert max(lengths["3/preference_data_auto.json"]) == 3 < max(lengths["rest/preference_data_auto.json"])
 
+    fewer = finish(script("compare", TRIALS="2", ARMS="dmpo", SEEDS="2"), tmp_path)
+    assert fewer.count("done before") == 17, fewer  # an arm depends on what is shared, and on no other arm
 
-def test_self_chat_from_sft_data_of_ones_own(script, tmp_path: Path) -> None:
-    """No expert is asked for SFT data, and both sides of a dialogue are the agent's."""
+
+@pytest.fixture
+def small(script, tmp_path: Path):
+    """Run the loop with little data of one's own, to its end."""
     turns = [{"from": "human", "value": "You are Ann."}, {"from": "gpt", "value": "Hello."}]
     (tmp_path / "mine.json").write_text(json.dumps([{"conversations": turns}]))
-    settings = {"SFT_DATA": str(tmp_path / "mine.json"), "PARTNER": "self", "NEG_COMBOS": "2", "TRIALS": "1"}
-    finish(script("demo.sh", **settings), tmp_path)
+    for name in ("sft", "sdpo"):
+        (tmp_path / f"{name}.yaml").write_text("stage: sft\n")
+    settings = {
+        "SFT_DATA": "mine.json",
+        "PARTNER": "self",
+        "NEG_COMBOS": "2",
+        "TRIALS": "1",
+        "SIMULATE": "",
+        "LIMIT": "12",
+    }
+    configs = {"SFT_CONFIG": "sft.yaml", "SDPO_CONFIG": "sdpo.yaml"}
+
+    def start(code: int = 0, **changed: str) -> str:
+        return finish(script("demo", **{**settings, **configs, **changed}), tmp_path, code)
+
+    return start
+
+
+def test_self_chat_from_sft_data_of_ones_own(small, tmp_path: Path) -> None:
+    """No expert is asked for SFT data, and both sides of a dialogue are the agent's."""
+    small()
     run = tmp_path / "run"
     assert (run / "sft_data.json").read_text() == (tmp_path / "mine.json").read_text()
     assert "episodes" not in (run / "logs" / "experts.log").read_text()
@@ -126,15 +145,52 @@ def test_self_chat_from_sft_data_of_ones_own(script, tmp_path: Path) -> None:
     assert models and all(first == second for _, first, second in models)
 
 
+def test_what_a_change_of_a_file_does_again(small, tmp_path: Path) -> None:
+    """Steps are numbered: 3 SFT data, 4 SFT, 7 filter, 9 positives, 10 pairs, 11 segments, 12 SDPO, 13 its evaluation."""
+    small()
+    run = tmp_path / "run"
+    every = [str(number) for number in range(1, STEPS + 1)]
+    assert done_before(small()) == every
+
+    (tmp_path / "sdpo.yaml").write_text("stage: sdpo\n")
+    assert done_before(small()) == every[:11]
+
+    (run / "preference_data_auto.json").unlink()
+    assert done_before(small()) == every[:10] + every[11:]  # the answers are kept, so it is made as it was
+
+    (run / "preference_data_auto.html").unlink()
+    (run / "results.json").unlink()
+    assert done_before(small()) == every[:10] + every[11:]
+    assert (run / "results.json").exists()
+
+    edited = json.loads((run / "preference_data.json").read_text())[:-2]
+    (run / "preference_data.json").write_text(json.dumps(edited))
+    assert done_before(small()) == every[:10]
+    assert json.loads((run / "preference_data.json").read_text()) == edited
+
+    (run / "sft" / "model.safetensors").unlink()
+    assert done_before(small()) == every[:3] + every[4:]  # the same model came out
+
+    (run / "sft" / "model.safetensors").write_text("another one")
+    assert done_before(small()) == every[:4]
+    assert (run / "sft" / "model.safetensors").read_text() == "another one"
+
+    (tmp_path / "mine.json").write_text((tmp_path / "mine.json").read_text() + "\n")
+    assert done_before(small()) == every[:2]
+
+    (run / "sotopia.db").unlink()
+    assert done_before(small()) == every[:4]
+
+
 def test_an_unknown_arm_is_refused_before_anything(script, tmp_path: Path) -> None:
-    assert "no arm is named kto" in finish(script("compare.sh", ARMS="sdpo kto"), tmp_path, code=2)
+    assert "no arm is named kto" in finish(script("compare", ARMS="sdpo kto"), tmp_path, code=2)
     assert not (tmp_path / "run" / "logs" / "world.log").exists()
 
 
 def test_another_script_at_work_here_is_refused(script, tmp_path: Path) -> None:
-    first = script("demo.sh")
+    first = script("demo")
     while not (tmp_path / "run" / "logs" / "experts.log").exists():
         time.sleep(0.05)
-    assert "is at work here" in finish(script("compare.sh"), tmp_path, code=2)
+    assert "is at work here" in finish(script("compare"), tmp_path, code=2)
     os.kill(first.pid, signal.SIGTERM)
     assert first.wait(60) == 143

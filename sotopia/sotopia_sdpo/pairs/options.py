@@ -74,9 +74,4 @@ def script(command: Callable[..., int | None]) -> None:
     app_of(command)()
 
 
-def end_with(step: Callable[[], int | None]) -> None:
-    """Run what a script does, and end with its exit code."""
-    raise typer.Exit(run_at_edge(step))
-
-
 __all__ = ["Attempts", "DataDir", "Database", "PromptTemplate", "RequestsPerMinute", "Timeout"]

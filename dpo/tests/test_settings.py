@@ -1,0 +1,96 @@
+"""The loop's settings: where they come from, what is refused, and what the steps depend on of them."""
+
+from pathlib import Path
+
+import pytest
+
+from sotopia_sdpo.errors import UserError
+from sotopia_sdpo.loop import compare, demo
+from sotopia_sdpo.loop.common_steps import CommonSteps
+from sotopia_sdpo.loop.compare import CompareSettings
+from sotopia_sdpo.loop.machine import Machine
+from sotopia_sdpo.loop.settings import DEMO_SERVING, Settings
+
+
+def test_the_command_line_wins_over_the_environment_and_this_over_the_default() -> None:
+    settings = Settings.read(["TRIALS=5", "EXPERTS=a b"], {"TRIALS": "4", "BATCH": "7", "PATH": "x"})
+    assert (settings.trials, settings.batch, settings.sft_trials) == (5, 7, 3)
+    assert settings.experts == ("a", "b")
+
+
+def test_an_empty_value_is_one_for_options_alone() -> None:
+    settings = Settings.read([], {"NEG_OPTIONS": "", "SDPO_OPTIONS": "", "TRIALS": "", "PARTNER": ""})
+    assert settings.neg_options == settings.sdpo_options == ()
+    assert settings.trials == 3 and settings.partner == "simulated/gpt-4o"
+
+
+def test_methods_on_pairs_take_sdpos_options_unless_they_have_their_own() -> None:
+    assert CompareSettings.read([], {}).pair_options == Settings.read([], {}).sdpo_options
+    assert CompareSettings.read(["SDPO_OPTIONS=a=1"], {}).pair_options == ("a=1",)
+    assert CompareSettings.read(["SDPO_OPTIONS=a=1", "PAIR_OPTIONS="], {}).pair_options == ()
+
+
+def test_files_may_be_patterns_and_seen_from_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("b.jsonl", "a.jsonl", "dump.rdb"):
+        (tmp_path / name).touch()
+    monkeypatch.chdir(tmp_path)
+    assert [path.name for path in Settings.read(["IMPORT=*.jsonl dump.rdb"], {}).import_] == [
+        "a.jsonl",
+        "b.jsonl",
+        "dump.rdb",
+    ]
+    (tmp_path / "model").mkdir()
+    assert Settings.read(["BASE=model"], {}).base == tmp_path / "model"
+    assert Settings.read(["BASE=meta-llama/Llama-3.1-8B"], {}).base == "meta-llama/Llama-3.1-8B"
+
+
+@pytest.mark.parametrize(
+    ("word", "fault"),
+    [
+        ("TRAILS=5", "no setting is named TRAILS; did you mean TRIALS=5"),
+        ("trials=5", "did you mean TRIALS=5"),
+        ("XYZ=5", "no setting is named XYZ; --help lists"),
+        ("fast", "expected NAME=VALUE"),
+        ("TRIALS=many", "TRIALS=many: expected a whole number"),
+        ("SFT_CONFIG=none.yaml", "SFT_CONFIG=none.yaml: .*none.yaml is not a file"),
+        ("ARMS=kto", "no arm is named kto; there are preferred_sft dpo"),
+    ],
+)
+def test_what_is_refused(word: str, fault: str) -> None:
+    with pytest.raises(UserError, match=fault):
+        CompareSettings.read([word], {})
+
+
+@pytest.mark.parametrize("script", [demo, compare])
+def test_help_fits_a_terminal(script: object, capsys: pytest.CaptureFixture[str]) -> None:
+    assert script.main(["--help"]) == 0
+    out = capsys.readouterr().out
+    assert "  TRIALS\n      New sessions of every negative. (default: 3)\n" in out
+    assert max(map(len, out.splitlines())) <= 80 and str(Path.home()) not in out
+
+
+def steps_of(settings: Settings) -> dict[str, object]:
+    common = CommonSteps(settings, Machine(settings))
+    steps = [*common.to_agent(), *common.to_pairs(), demo.sdpo(common), common.evaluated("sft_eval", "evaluate it")]
+    return {step.name: (step.words(), step.files()) for step in steps}
+
+
+@pytest.mark.parametrize(
+    ("changed", "steps"),
+    [
+        ("BATCH=50", set()),
+        (f"SERVE_CONFIG={DEMO_SERVING[1]}", set()),
+        ("SFT_OPTIONS=a=1", {"sft"}),
+        ("SDPO_OPTIONS=a=1", {"sdpo"}),
+        ("ANNOTATOR=x", {"locate", "segments"}),
+        ("NEG_COMBOS=1", {"negatives"}),
+        ("NEG_OPTIONS=", {"filter"}),
+        ("EVAL_TASK=hard", {"sft_eval"}),
+        ("BASE=x", {"sft"}),
+        ("TEMPLATE=x", {"sft", "sdpo", "negatives", "positives", "sft_eval"}),
+    ],
+)
+def test_which_steps_a_setting_is_of(changed: str, steps: set[str]) -> None:
+    """Those after them are done again as well."""
+    before, after = steps_of(Settings.read([], {})), steps_of(Settings.read([changed], {}))
+    assert {name for name in before if before[name] != after[name]} == steps

@@ -1,0 +1,194 @@
+"""The loop's settings: names, defaults, and what they mean.
+
+Comes in: the environment and the command line's NAME=VALUE words, which win. Goes out: a typed Settings.
+Invariant: a name that is misspelt on the command line, a file that is not there and a number that is none are refused
+before anything is done.
+"""
+
+import difflib
+import glob
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import Field, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Self
+
+from sotopia_sdpo.errors import UserError
+
+
+ROOT = Path(__file__).resolve().parents[3]
+EXAMPLES = ROOT / "LLaMA-Factory" / "examples"
+DEMO_SERVING = (EXAMPLES / "inference" / "demo_hf.yaml", EXAMPLES / "inference" / "demo_vllm.yaml")
+"""The demo's model on the host's engine and on vLLM. Which of them it is changes how fast it answers, not what."""
+HELP_WIDTH = 80
+
+Words = tuple[str, ...]
+
+
+def setting(default: str, help: str, parse: Callable[[str], Any] = str, *, may_be_empty: bool = False) -> Any:
+    """Declare a setting.
+
+    Args:
+        default: as a user would type it; `$NAME` is what the setting NAME has.
+        help: what it means.
+        parse: raises ValueError, with what was expected.
+        may_be_empty: an empty value is one, and does not stand for the default.
+    """
+    return field(metadata={"default": default, "help": help, "parse": parse, "may_be_empty": may_be_empty})
+
+
+def number(text: str) -> int:
+    """Read a whole number."""
+    if not text.isdecimal():
+        raise ValueError("expected a whole number")
+    return int(text)
+
+
+def words(text: str) -> Words:
+    """Read words with blanks between them."""
+    return tuple(text.split())
+
+
+def folder(text: str) -> Path:
+    """Read the path of a folder, which need not be there."""
+    return Path(text).expanduser().resolve()
+
+
+def file(text: str) -> Path:
+    """Read the path of a file that is there."""
+    path = Path(text).expanduser().absolute()
+    if not path.is_file():
+        raise ValueError(f"{path} is not a file")
+    return path
+
+
+def file_or_none(text: str) -> Path | None:
+    """Read the path of a file, if there is one."""
+    return file(text) if text else None
+
+
+def model(text: str) -> str | Path:
+    """Read the path of a model's folder, or its name on the hub."""
+    return folder(text) if text and Path(text).expanduser().is_dir() else text
+
+
+def files(text: str) -> tuple[Path, ...]:
+    """Read paths and patterns of files, with blanks between them."""
+    return tuple(file(path) for word in text.split() for path in sorted(glob.glob(word)) or [word])
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Settings of the loop, all of whose commands and files follow from them."""
+
+    run: Path = setting(
+        f"{ROOT}/dpo/data/demo", "Folder of the run: database, step files, answers, models, logs, results.", folder
+    )
+    import_: tuple[Path, ...] = setting("", "Files for `sotopia db import`. (default: the demo's own world)", files)
+    splits: Path | None = setting("", "Scenario ids of the stages, where IMPORT is set.", file_or_none)
+    experts: Words = setting(
+        "simulated/gpt-4-turbo simulated/anna",
+        "Models whose sessions the agent is first trained on, as litellm names them; simulated/NAME is scripted.",
+        words,
+    )
+    partner: str = setting("simulated/gpt-4o", "The model on the other side; `self` is the agent.")
+    evaluator: str = setting("simulated/gpt-4o", "The model that judges.")
+    annotator: str = setting("simulated/gpt-4o", "The model that locates turns and chooses segments.")
+    simulate: Words = setting("", "More options of the scripted server, such as its faults.", words)
+    sft_data: Path | None = setting("", "SFT data in the place of the experts' sessions.", file_or_none)
+    sft_combos: int = setting("5", "Combos of a scenario that the experts play.", number)
+    sft_trials: int = setting("3", "How often each is played.", number)
+    neg_combos: int = setting("5", "Combos of a scenario that the agent plays.", number)
+    neg_options: Words = setting(
+        "--max-per-role 5",
+        "Options of data_filtering_negative.py: which sessions went badly.",
+        words,
+        may_be_empty=True,
+    )
+    trials: int = setting("3", "New sessions of every negative.", number)
+    eval_task: str = setting("all", "The task on which agents are evaluated.")
+    batch: int = setting("10", "Episodes in flight.", number)
+    limit: int = setting("1000000", "At most this many episodes of a step.", number)
+    base: str | Path = setting("", "The model to start from. (default: a small Llama, made of the SFT data)", model)
+    template: str = setting("llama3", "The models' chat template.")
+    sft_config: Path = setting(f"{EXAMPLES}/demo/sft.yaml", "How SFT is trained.", file)
+    sft_options: Words = setting(
+        "per_device_train_batch_size=8 num_train_epochs=4 train_sampling_strategy=group_by_length",
+        "What is changed of it.",
+        words,
+        may_be_empty=True,
+    )
+    sdpo_config: Path = setting(f"{EXAMPLES}/demo/sdpo.yaml", "How SDPO is trained.", file)
+    sdpo_options: Words = setting(
+        "learning_rate=5.0e-5 num_train_epochs=4 val_size=0.05", "What is changed of it.", words, may_be_empty=True
+    )
+    serve_config: Path = setting(str(DEMO_SERVING[0]), "How agents are served.", file)
+
+    @classmethod
+    def read(cls, arguments: Sequence[str], environ: Mapping[str, str]) -> Self:
+        """Read the settings.
+
+        Args:
+            arguments: NAME=VALUE words.
+            environ: what holds for the others.
+
+        Raises:
+            UserError: if a word is no setting of ours, or a value none of its setting.
+        """
+        texts = cls.typed(environ) | cls.typed(dict(map(cls._split, arguments)))
+        return cls(**{one.name: _parsed(one, texts) for one in fields(cls)})
+
+    @classmethod
+    def typed(cls, given: Mapping[str, str]) -> dict[str, str]:
+        """Pick what is set of our settings."""
+        found = {one: given.get(name_of(one)) for one in fields(cls)}
+        return {
+            name_of(one): text
+            for one, text in found.items()
+            if text is not None and (text or one.metadata["may_be_empty"])
+        }
+
+    @classmethod
+    def _split(cls, word: str) -> tuple[str, str]:
+        """Split NAME=VALUE."""
+        name, mark, value = word.partition("=")
+        names = [name_of(one) for one in fields(cls)]
+        if mark and name in names:
+            return name, value
+        near = difflib.get_close_matches(name.upper(), names, 1)
+        wanted = f"did you mean {near[0]}={value}?" if mark and near else "--help lists the settings"
+        found = f"no setting is named {name}" if mark else "expected NAME=VALUE"
+        raise UserError(f"argument {word!r}: {found}; {wanted}")
+
+    @classmethod
+    def default(cls, name: str) -> str:
+        """Return the default of a setting."""
+        return next(str(one.metadata["default"]) for one in fields(cls) if name_of(one) == name)
+
+    @classmethod
+    def help(cls) -> str:
+        """Return the settings with their meanings and defaults, as --help prints them."""
+        return "\n".join(line for one in fields(cls) for line in _help_lines(one))
+
+
+def name_of(one: "Field[Any]") -> str:
+    """Return the variable of a setting; `import` is a word of Python's own, so the field is called import_."""
+    return one.name.rstrip("_").upper()
+
+
+def _parsed(one: "Field[Any]", texts: Mapping[str, str]) -> Any:
+    name, default = name_of(one), str(one.metadata["default"])
+    if default.startswith("$"):
+        default = texts.get(default[1:], Settings.default(default[1:]))
+    text = texts.get(name, default)
+    try:
+        return one.metadata["parse"](text)
+    except ValueError as err:
+        raise UserError(f"{name}={text}: {err}") from None
+
+
+def _help_lines(one: "Field[Any]") -> list[str]:
+    default = str(one.metadata["default"]).replace(f"{ROOT}/", "")
+    text = one.metadata["help"] + (f" (default: {default})" if default else "")
+    wrapped = textwrap.wrap(text, HELP_WIDTH - 6, break_long_words=False, break_on_hyphens=False)
+    return [f"  {name_of(one)}", *(f"      {line}" for line in wrapped)]
