@@ -8,11 +8,12 @@ Invariant: once the block is entered the server is ready, and once it is left no
 
 import http.client
 import socket
+import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Self
 
@@ -110,6 +111,16 @@ class Server:
 
     def __exit__(self, *error: object) -> None:
         self.end()
+
+
+@contextmanager
+def scripted_server(log: Path, *options: str, env: Mapping[str, str] | None = None) -> Iterator[str]:
+    """Run `sotopia simulate` with these options for as long as the block runs, which is given its /v1 address."""
+    (port,) = free_ports()
+    argv = (sys.executable, "-m", "sotopia_sdpo", "simulate", "--port", str(port), *options)
+    url = f"http://{LOOPBACK}:{port}"
+    with Server(argv, log=log, ready=answers(f"{url}/health"), env=env):
+        yield f"{url}/v1"
 
 
 def answers(url: str) -> Callable[[], bool]:
