@@ -31,7 +31,7 @@ def start(folder: Path, name: str, **settings: str) -> "subprocess.Popen[bytes]"
     values = {"RUN": str(folder / "run"), "BASE": "none", "SFT_TRIALS": "1", "SIMULATE": FAULTS, **settings}
     # A file: what a killed script leaves behind would keep a pipe open.
     with (folder / "out").open("w") as out:
-        command = [sys.executable, str(Path(__file__).with_name("replaced.py")), name]
+        command = [sys.executable, str(DPO / "tests" / "replaced.py"), name]
         return subprocess.Popen(command, env=environment(**values), cwd=folder, stdout=out, stderr=out)
 
 
