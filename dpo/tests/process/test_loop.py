@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import command_of
+from conftest import DPO, command_of
 from recheck import check
 from running import environment
 
