@@ -47,7 +47,7 @@ class Server:
         out: Path | None = None,
         env: Mapping[str, str] | None = None,
     ) -> None:
-        """Say what is to be started.
+        """Describe the server.
 
         Args:
             argv: the command.
@@ -149,7 +149,7 @@ def free_ports(count: int = 1) -> list[int]:
 
 
 def is_free(port: int) -> bool:
-    """Tell whether nothing listens on a port."""
+    """Return whether nothing listens on a port."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -32,7 +32,7 @@ class Environment(Protocol):
         """Whose turn it is, 0 or 1."""
 
     def play(self, action: Action) -> None:
-        """Let the agent whose turn it is act."""
+        """Apply the action of the agent whose turn it is."""
 
 
 async def run(environment: Environment, choose: Choose, history: Sequence[Action] = ()) -> None:

@@ -91,7 +91,7 @@ class Stage:
         return len(self.actions) % 2
 
     def play(self, action: Action) -> None:
-        """Let the agent whose turn it is act, and the other one watch."""
+        """Apply the action of the agent whose turn it is; the other one watches."""
         from sotopia.messages import AgentAction
 
         pair = [NONE, NONE]

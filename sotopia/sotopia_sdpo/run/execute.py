@@ -67,7 +67,7 @@ def sample_all(store: Store, items: Sequence[WorkItem], limits: Limits) -> Outco
 
 
 def rescore_all(store: Store, items: Sequence[Rescore], limits: Limits) -> Outcome:
-    """Have stored sessions judged, each under the tag of its item.
+    """Judge stored sessions, each under the tag of its item.
 
     Raises:
         KeyboardInterrupt: if a signal has stopped it.
