@@ -38,15 +38,7 @@ def load_pair_dataset(
 ) -> dict[str, Any]:
     """Stand in for the host's `get_dataset`: split, map, cache and save as it does, but rows are pairs.
 
-    Args:
-        finetuning_args: the host's, widened by ours; the other arguments are those of `get_dataset`.
-        template: the host's.
-        model_args: the host's.
-        data_args: the host's.
-        training_args: the host's.
-        stage: the host's word for the kind of its rows, not one of our stages.
-        tokenizer: after the template has fixed its special tokens.
-        processor: for multimodal models, else None.
+    The arguments after the first are the host's, so `stage` is its word for the kind of its rows, not a stage of ours.
 
     Raises:
         UserError: if a pair is wrong, a template cannot be used, or no pair is left.

@@ -1,6 +1,6 @@
 """The modules, classes and functions of the host that we use, imported here alone, after a check of its version."""
 
-# ruff: noqa: E402
+# ruff: noqa: E402, F401
 
 from .seams import check_host_version
 
@@ -20,27 +20,3 @@ from llamafactory.train import tuner as host_tuner
 from llamafactory.train.dpo import trainer as host_dpo_trainer
 from llamafactory.train.dpo import workflow as host_dpo_workflow
 from llamafactory.train.dpo.trainer import CustomDPOTrainer
-
-
-__all__ = [
-    "TEMPLATES",
-    "CustomDPOTrainer",
-    "HostFinetuningArguments",
-    "Llama2Template",
-    "PairwiseDataCollatorWithPadding",
-    "ReasoningTemplate",
-    "find_available_port",
-    "get_dataset_list",
-    "get_device_count",
-    "get_template_and_fix_tokenizer",
-    "host_dpo_trainer",
-    "host_dpo_workflow",
-    "host_loader",
-    "host_parser",
-    "host_tuner",
-    "is_env_enabled",
-    "load_tokenizer",
-    "merge_dataset",
-    "use_kt",
-    "use_ray",
-]
