@@ -23,7 +23,7 @@ from running import environment
 FAULTS = "--rate-429 0.025 --rate-500 0.025 --rate-drop 0.025 --rate-broken-json 0.025 --rate-annotation 0.1"
 STEPS = 13
 KILLED_IN = ("experts", "sft", "negatives", "locate", "positives", "segments", "sdpo_eval")
-TIMEOUT_S = 300
+TIMEOUT_S = 1200
 
 
 def start(folder: Path, name: str, **settings: str) -> "subprocess.Popen[bytes]":
@@ -42,7 +42,10 @@ def script(tmp_path: Path):
 
 
 def finish(process: "subprocess.Popen[bytes]", tmp_path: Path, code: int = 0) -> str:
-    ended = process.wait(TIMEOUT_S)
+    try:
+        ended = process.wait(TIMEOUT_S)
+    finally:
+        process.terminate()  # not left behind by a test that has waited long enough
     out = (tmp_path / "out").read_text()
     assert ended == code, out
     return out
