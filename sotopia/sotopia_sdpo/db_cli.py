@@ -5,7 +5,8 @@
     sotopia db info
     sotopia db delete --tag benchmark_..._trial0
 
-Exit codes: 0 done, 2 the input is wrong and nothing was written. A database is loaded only by what needs it.
+Exit codes: 0 done, 2 the input is wrong and nothing was written, 3 the database has lost episodes. A database is
+loaded only by what needs it.
 """
 
 from collections.abc import Callable
@@ -20,6 +21,7 @@ from sotopia_sdpo.options import Database, DataDir
 
 
 if TYPE_CHECKING:
+    from sotopia_sdpo.store.base import StoreCounts
     from sotopia_sdpo.store.episode import Status
 
 
@@ -141,11 +143,18 @@ def _export(
 def _info(db: str | None, data_dir: Path | None) -> None:
     """Print what is there."""
     from sotopia_sdpo.store import database_url, open_store
-    from sotopia_sdpo.store.base import PROFILE_KINDS
 
     with open_store(database_url(db, data_dir), create=False) as store:
         counts = store.counts()
-    print(store.url)
+        _print_counts(store.url, counts)
+        store.check_whole()
+
+
+def _print_counts(url: str, counts: "StoreCounts") -> None:
+    """Print what a database holds."""
+    from sotopia_sdpo.store.base import PROFILE_KINDS
+
+    print(url)
     _print_table(["profiles", "number"], [[kind, str(counts.profiles.get(kind, 0))] for kind in PROFILE_KINDS])
     rows = [
         [tag, *(str(statuses.get(status.value, 0)) for status in StatusChoice)]

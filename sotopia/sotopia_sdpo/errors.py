@@ -18,6 +18,8 @@ EXIT_INTERRUPTED = 130
 class UserError(ValueError):
     """The input is wrong: one line with the place, what was expected, what was found and what to do."""
 
+    exit_code = EXIT_INPUT
+
 
 def run_at_edge(command: Callable[[], int | None]) -> int:
     """Run a command and return its exit code; a UserError becomes one line on stderr.
@@ -29,7 +31,7 @@ def run_at_edge(command: Callable[[], int | None]) -> int:
         return command() or EXIT_DONE
     except UserError as err:
         print(f"error: {err}", file=sys.stderr)
-        return EXIT_INPUT
+        return err.exit_code
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED

@@ -24,11 +24,13 @@ from test_store_transfer import AGENT, COMBO, LOG, content  # noqa: E402
 
 from sotopia_sdpo.errors import UserError  # noqa: E402
 from sotopia_sdpo.rdb.snapshot import RdbError, read_rdb  # noqa: E402
-from sotopia_sdpo.store import open_store
+from sotopia_sdpo.store import open_store  # noqa: E402
+from sotopia_sdpo.store.base import LostTexts  # noqa: E402
 from sotopia_sdpo.store.documents import to_entry  # noqa: E402
 from sotopia_sdpo.store.keys import EpisodeKey  # noqa: E402
 from sotopia_sdpo.store.redis import documents as redis_om  # noqa: E402
-from sotopia_sdpo.store.transfer import import_sources  # noqa: E402
+from sotopia_sdpo.store.transfer import export_episodes, import_sources  # noqa: E402
+from sotopia_sdpo.world.cast import require_world  # noqa: E402
 
 
 START_S = 20
@@ -215,6 +217,112 @@ def test_a_password_is_needed_and_never_shown(own_server):
         assert "wrong1" not in str(caught.value)
     with pytest.raises(UserError, match="the server answered: .*out of range|DB index"):
         open_store(f"redis://:hidden@127.0.0.1:{port}/99")
+
+
+@pytest.mark.parametrize("query", ["?password=hidden", "?username=default&password=hidden", "?db=0&password=hidden"])
+def test_a_password_in_the_query_is_never_shown(own_server, query):
+    _, port = own_server()
+    redis.Redis(port=port).config_set("requirepass", "hidden")
+    with open_store(f"redis://127.0.0.1:{port}/0{query}") as store:
+        assert store.url == f"redis://127.0.0.1:{port}/0" and store.heads() == []
+    with pytest.raises(UserError, match="invalid|WRONGPASS") as caught:
+        open_store(f"redis://127.0.0.1:{port}/0{query.replace('hidden', 'wrong1')}")
+    assert "wrong1" not in told(caught.value)
+
+
+def test_a_server_that_quotes_the_password_back_does_not_spread_it(own_server):
+    """A server without AUTH answers with the arguments that it was sent."""
+    _, port = own_server("--rename-command", "AUTH", "")
+    for url in (f"redis://:hunter22@127.0.0.1:{port}/0", f"redis://127.0.0.1:{port}/0?password=hunter22"):
+        with pytest.raises(UserError, match="unknown command") as caught:
+            open_store(url)
+        assert "hunter22" not in told(caught.value)
+
+
+@pytest.mark.parametrize(
+    "query", ["?pasword=hunter22", "?password=x&hunter22=y", "?retry=hunter22", "?protocol=hunter22"]
+)
+def test_a_query_that_is_not_known_is_one_line(port, query):
+    with pytest.raises(UserError, match="its query has a key or a value that redis-py does not take") as caught:
+        open_store(f"redis://127.0.0.1:{port}/3{query}")
+    assert "hunter22" not in told(caught.value)
+
+
+def told(error):
+    """Return the texts of an error and of those that Python prints with it where nobody catches it."""
+    behind = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    return f"{error}\n{told(behind)}" if behind else str(error)
+
+
+def evict(raw, *pks):
+    """Do what a full server does: drop some keys."""
+    return raw.delete(*(f"sdpo:episode:{pk}" for pk in pks))
+
+
+def test_a_server_that_drops_episodes_is_not_written_to(own_server):
+    """What is there may be read; `volatile-lru` drops no episodes, and a server without a limit drops nothing."""
+    _, port = own_server("--maxmemory", "100mb", "--maxmemory-policy", "noeviction")
+    raw, url, episode = redis.Redis(port=port), f"redis://127.0.0.1:{port}/0", make_episode()
+    with open_store(url) as store:
+        store.put_episode(episode)
+    raw.config_set("maxmemory-policy", "allkeys-lru")
+    with open_store(url) as store:
+        assert list(store.episodes()) == [episode]
+        for write in (
+            lambda: store.claim(make_episode(1).key, "me", TTL_S),
+            lambda: store.put_episode(make_episode(1)),
+            lambda: put_all(store, [make_episode(1)]),
+            lambda: require_world(store, is_demo=True),
+        ):
+            with pytest.raises(UserError, match="maxmemory-policy is allkeys-lru, expected noeviction") as caught:
+                write()
+            assert caught.value.exit_code == 2
+        assert store.delete_tag(TAG) == 1
+    for name, value in [("maxmemory-policy", "volatile-lru"), ("maxmemory", 0)]:
+        raw.config_set(name, value)
+        with open_store(url) as store:
+            store.put_episode(episode)
+        raw.config_set("maxmemory-policy", "allkeys-lru")
+
+
+def test_a_server_that_does_not_tell_its_settings_is_used(own_server):
+    _, port = own_server("--rename-command", "INFO", "")
+    with open_store(f"redis://127.0.0.1:{port}/0") as store:
+        assert store.put_episode(make_episode())
+
+
+def test_lost_texts_are_noticed(url, raw, tmp_path):
+    """Four episodes, two texts dropped: the rest comes, then exit code 3; the tag can be cleared and filled again."""
+    episodes = [make_episode(number) for number in range(4)]
+    with open_store(url) as store:
+        put_all(store, episodes)
+        store.check_whole()
+        assert evict(raw, episodes[1].pk, episodes[2].pk) == 2
+        found, rest = [], sorted([episodes[0], episodes[3]], key=lambda episode: episode.pk)
+        with pytest.raises(LostTexts, match="2 episodes have lost their text or their head") as caught:
+            found.extend(store.episodes(TAG))
+        assert found == rest and caught.value.exit_code == 3
+        for read in (lambda: store.get_episode(episodes[1].pk), store.check_whole):
+            with pytest.raises(LostTexts):
+                read()
+        with pytest.raises(LostTexts, match="out.jsonl has the 2 episodes that are whole; redis://"):
+            export_episodes(store, tmp_path / "out.jsonl", [TAG])
+        assert len((tmp_path / "out.jsonl").read_text().splitlines()) == 2
+        assert store.get_episode("nobody") is None
+        assert store.delete_tag(TAG) == 4 and store.counts().episodes == {}
+        store.check_whole()
+        import_sources(store, [str(tmp_path / "out.jsonl")])
+        assert store.claim(episodes[1].key, "me", TTL_S) and store.put_episode(episodes[1], "me")
+        assert len(list(store.episodes())) == 3
+
+
+def test_lost_heads_are_noticed(url, raw):
+    with open_store(url) as store:
+        put_all(store, [make_episode(number) for number in range(3)])
+        raw.delete(f"sdpo:heads:{TAG}", "sdpo:tags")
+        assert store.heads() == []
+        with pytest.raises(LostTexts, match="3 episodes have lost their text or their head"):
+            store.check_whole()
 
 
 def test_from_redis_to_sqlite_and_back(url, tmp_path):

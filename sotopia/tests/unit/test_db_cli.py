@@ -148,6 +148,25 @@ def test_refusals_are_one_line(db, arguments, message):
     assert message in error_line(db(*arguments))
 
 
+@pytest.mark.parametrize("url", ["redis://:hunter22@127.0.0.1:1/0", "redis://127.0.0.1:1/0?password=hunter22"])
+@pytest.mark.parametrize("place", ["option", "variable", "source"])
+def test_a_password_is_in_no_output(db, monkeypatch, agents, url, place):
+    if place == "variable":
+        monkeypatch.setenv("SOTOPIA_DB", url)
+    line = error_line(
+        db("import", *([url] if place == "source" else [agents, "--db", url][: 1 if place == "variable" else 3]))
+    )
+    assert "redis://127.0.0.1:1/0: " in line and "hunter22" not in line
+
+
+def test_the_table_of_an_import_shows_no_password(db, monkeypatch, tmp_path):
+    monkeypatch.setattr(
+        "sotopia_sdpo.store.transfer.read_source", lambda source, _: iter([("agents", {"pk": source})])
+    )
+    done = db("import", "redis://:hunter22@h/0", "rediss://h/0?password=hunter22")
+    assert done.returncode == 0 and "redis://h/0" in done.stdout and "hunter22" not in done.stdout
+
+
 def test_a_bad_file_writes_nothing(db, tmp_path, agents):
     bad = tmp_path / "bad.jsonl"
     bad.write_text(json.dumps(AGENT) + "\n" + '{"combo_id": "c", "env_id": "e", "agent_ids": []}\n')

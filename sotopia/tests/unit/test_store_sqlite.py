@@ -18,6 +18,7 @@ from sotopia_sdpo.errors import UserError
 from sotopia_sdpo.sqlite_file import connect
 from sotopia_sdpo.store import data_home, database_url, open_store
 from sotopia_sdpo.store.sqlite import SqliteStore
+from sotopia_sdpo.store.urls import without_password
 
 
 UNIT = Path(__file__).parent
@@ -229,12 +230,48 @@ def test_files_that_are_not_ours(tmp_path):
         ("redis:///0", "expected redis://HOST:PORT/N"),
         ("redis://host:port/0", "expected redis://HOST:PORT/N"),
         ("redis://me:secret@127.0.0.1:1/0", "redis://127.0.0.1:1/0: .*refused.*; check the address"),
+        ("redis://127.0.0.1:1/0?password=secret", "redis://127.0.0.1:1/0: .*refused.*; check the address"),
+        ("redis://127.0.0.1:1/0?max_connections=secret", "Invalid value for 'max_connections' in connection URL"),
     ],
 )
 def test_misspelt_urls(url, message):
     with pytest.raises(UserError, match=message) as caught:
         open_store(url)
     assert "secret" not in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("redis://:secret@h:1/0", "redis://h:1/0"),
+        ("redis://me:sec@ret@h/0", "redis://h/0"),
+        ("rediss://h/2?password=secret&db=1#secret", "rediss://h/2"),
+        ("REDIS://me:secret@[::1]:3", "REDIS://[::1]:3"),
+        ("redis://h/0?password=sec@ret", "redis://…"),
+        ("redis://:sec/ret@h:1/0", "redis://…"),
+        ("redis://:1?secret@h/0", "redis://…"),
+        ("redis://:secret", "redis://…"),
+        ("redis://h/secret", "redis://…"),
+        ("redis://h:1/0\n?password=secret", "redis://…"),
+        ("redis:/:secret@h", "…"),
+        ("me:secret@h:1", "…"),
+        ("mysql://me:secret@h/db?password=secret", "mysql://h/db"),
+        ("sqlite:////data/my@file?.db", "sqlite:////data/my@file?.db"),
+        ("my.db", "my.db"),
+    ],
+)
+def test_what_may_be_shown_of_a_url(url, shown):
+    """A password may stand between the slashes and the @, in the query, or nowhere sensible."""
+    assert without_password(url) == shown
+
+
+@pytest.mark.parametrize(
+    "url", ["redis:/:secret@h/0", "me:secret@h:1/0", "redis://h:1/0?secret", "redis://\u2100secret/0"]
+)
+def test_a_misspelt_url_is_not_echoed(url, tmp_path):
+    with pytest.raises(UserError) as caught:
+        open_store(url)
+    assert "secret" not in str(caught.value) and caught.value.__suppress_context__ | (caught.value.__context__ is None)
 
 
 def test_which_database_is_meant(monkeypatch, tmp_path):
