@@ -34,6 +34,7 @@ app = typer.Typer(
 )
 
 PIPE_WIDTH = 240
+MOST_CELL = 500
 
 
 class StatusChoice(StrEnum):
@@ -174,11 +175,13 @@ def _print_table(columns: list[str], rows: list[list[str]]) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    from sotopia_sdpo.text import one_line
+
     table = Table()
     for number, column in enumerate(columns):
         table.add_column(column, overflow="fold", justify="right" if number else "left")
     for row in rows:
-        table.add_row(*map(Text, row[: len(columns)]))
+        table.add_row(*(Text(one_line(cell, MOST_CELL)) for cell in row[: len(columns)]))
     Console(width=None if sys.stdout.isatty() else PIPE_WIDTH).print(table)
 
 
@@ -196,9 +199,11 @@ def _check_tags(tags: list[str], known: set[str], url: str) -> None:
     """Refuse a tag that no episode has, and name the nearest one."""
     from difflib import get_close_matches
 
+    # The comparison takes the square of the length.
+    short = [tag for tag in known if len(tag) <= MOST_CELL]
     for tag in tags:
         if tag not in known:
-            near = get_close_matches(tag, known, 1)
+            near = get_close_matches(tag[:MOST_CELL], short, 1)
             hint = f"did you mean '{near[0]}'?" if near else "`sotopia db info` lists the tags"
             raise UserError(f"{url}: no episode has the tag '{tag}'; {hint}")
 

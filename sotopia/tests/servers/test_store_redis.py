@@ -285,6 +285,15 @@ def test_a_server_that_drops_episodes_is_not_written_to(own_server):
         raw.config_set("maxmemory-policy", "allkeys-lru")
 
 
+def test_a_full_server_is_one_short_line(own_server):
+    """What the server says, not the whole command that redis-py quotes."""
+    _, port = own_server("--maxmemory", "3mb", "--maxmemory-policy", "noeviction")
+    with open_store(f"redis://127.0.0.1:{port}/0") as store:
+        with pytest.raises(UserError, match="the server answered: .*command not allowed") as caught:
+            put_all(store, (make_episode(number, reasoning="x" * 20_000) for number in range(500)))
+        assert len(str(caught.value)) < 200 and store.heads() == []
+
+
 def test_a_server_that_does_not_tell_its_settings_is_used(own_server):
     _, port = own_server("--rename-command", "INFO", "")
     with open_store(f"redis://127.0.0.1:{port}/0") as store:

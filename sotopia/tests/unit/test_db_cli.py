@@ -184,6 +184,19 @@ def test_an_unknown_tag_names_the_nearest(db, tmp_path):
     assert not (tmp_path / "out.jsonl").exists()
 
 
+def test_a_hostile_or_endless_tag_is_shown_as_text(db, tmp_path):
+    """Control characters are written out; a tag of a million characters takes one cell, and no time to compare."""
+    tags = ["\x1b]52;c;ZXZpbA==\x07\x1b[2Jx", "x" * 1_000_000, "two\nlines"]
+    with open_store(f"sqlite:///{tmp_path}/home/sotopia.db") as store:
+        store.put_entries(("episodes", make_episode(tag=tag)) for tag in tags)
+    done = db("info")
+    assert done.returncode == 0 and "\x1b" not in done.stdout and len(done.stdout) < 5000
+    assert r"\x1b]52;c;ZXZpbA==\x07\x1b[2Jx" in done.stdout and "two lines" in done.stdout
+    assert len(error_line(db("delete", "--tag", "x" * 999_999))) < 2100
+    done = db("delete", "--tag", tags[0])
+    assert done.stdout == r"1 episodes of \x1b]52;c;ZXZpbA==\x07\x1b[2Jx deleted" + "\n"
+
+
 @pytest.mark.parametrize(
     "arguments",
     [

@@ -5,7 +5,7 @@ of one, holds a password or what may be one: of the URL only what `without_passw
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -78,7 +78,7 @@ def answer_of(err: redis.RedisError, secrets: Sequence[str]) -> str:
 def evicting_policy(client: "redis.Redis[str]") -> str:
     """Return the policy by which the server drops episodes when it is full; '' if it has none, or will not tell."""
     try:
-        settings: dict[str, Any] = client.info("memory")
+        settings: Mapping[str, Any] = client.info("memory")
         policy = str(settings.get("maxmemory_policy", ""))
         return policy if settings.get("maxmemory") and policy.startswith(EVICTS_ANYTHING) else ""
     except redis.ResponseError:
