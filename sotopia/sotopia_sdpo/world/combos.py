@@ -134,8 +134,6 @@ def check_profiles(store: Store, combos: Sequence[Combo]) -> None:
         for agent in combo.agents:
             if agent not in agents:
                 raise _missing("character", agent, store)
-        if combo.agents[0] == combo.agents[1]:
-            raise UserError(f"{store.url}: a combo of scenario {combo.environment} has one character twice")
 
 
 def _missing(what: str, pk: str, store: Store) -> UserError:
