@@ -135,6 +135,10 @@ def _parse(path: Path, text: str, first_line: int) -> Any:
     except json.JSONDecodeError as err:
         line = first_line + err.lineno - 1
         raise UserError(f"{path} line {line} column {err.colno}: not JSON ({err.msg}); nothing was imported") from err
+    except ValueError as err:
+        # A number of thousands of digits; what follows is meant for programmers.
+        why = str(err).partition(";")[0]
+        raise UserError(f"{path} line {first_line}: cannot be read ({why}); nothing was imported") from err
     except RecursionError as err:
         raise UserError(f"{path} line {first_line}: the JSON is nested too deeply; nothing was imported") from err
 
