@@ -52,7 +52,7 @@ def load_splits(path: str | Path | None = None) -> Splits:
         found = json.loads(source.read_text("utf-8"))
     except OSError as err:
         raise UserError(f"{name}: cannot be read ({err.strerror}); --splits takes a JSON file") from err
-    except ValueError as err:
+    except (ValueError, RecursionError) as err:
         raise UserError(f"{name}: cannot be read as JSON ({err}); give a file like {{'SFT-round-1': [ids]}}") from err
     if not isinstance(found, dict):
         raise UserError(f"{name}: expected an object of stages, found a {type(found).__name__}")

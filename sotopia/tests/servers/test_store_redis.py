@@ -325,6 +325,34 @@ def test_lost_texts_are_noticed(url, raw, tmp_path):
         assert len(list(store.episodes())) == 3
 
 
+@pytest.mark.parametrize("text", ["", "{", "5", "{}", '["a"]', "[" * 20_000, b"\xff\xfe"], ids=repr)
+def test_what_is_damaged_is_one_line(url, raw, text):
+    """An episode, a profile and a head, each changed past our store."""
+    episode = make_episode()
+    with open_store(url) as store:
+        store.put_entries([("episodes", episode), to_entry(COMBO)])
+        for key, field, reads in [
+            (
+                f"sdpo:episode:{episode.pk}",
+                "text",
+                [lambda: store.get_episode(episode.pk), lambda: [*store.episodes()]],
+            ),
+            (
+                "sdpo:profiles:combos",
+                COMBO["combo_id"],
+                [lambda: store.get_profile("combos", COMBO["combo_id"]), lambda: [*store.profiles("combos")]],
+            ),
+            (f"sdpo:heads:{TAG}", episode.pk, [store.heads, store.counts, lambda: store.find_keys([episode.key])]),
+        ]:
+            before = raw.hget(key, field)
+            raw.hset(key, field, text)
+            for read in reads:
+                with pytest.raises(UserError, match="is damaged"):
+                    read()
+            raw.hset(key, field, before)
+        assert list(store.episodes()) == [episode]
+
+
 def test_lost_heads_are_noticed(url, raw):
     with open_store(url) as store:
         put_all(store, [make_episode(number) for number in range(3)])
@@ -427,6 +455,10 @@ def test_ours_go_before_theirs(stack, raw):
 def test_theirs_can_be_deleted_and_a_broken_one_is_told(stack, raw):
     assert stack.delete_tag(LOG["tag"]) == 1
     assert stack.heads() == []
+    for text in ("{", "5", "[" * 20_000):
+        raw.set(PREFIX + "02BAD", text)
+        with pytest.raises(UserError, match=f"redis key {PREFIX}02BAD is damaged .*; mend or delete the document"):
+            stack.heads()
     raw.set(PREFIX + "02BAD", '{"pk": "02BAD"}')
     with pytest.raises(UserError, match=f"redis key {PREFIX}02BAD: episode environment: Field required"):
         stack.heads()

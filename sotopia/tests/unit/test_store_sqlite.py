@@ -17,6 +17,7 @@ from store_contract import TAG, StoreContract, make_episode
 from sotopia_sdpo.errors import UserError
 from sotopia_sdpo.sqlite_file import connect
 from sotopia_sdpo.store import data_home, database_url, open_store
+from sotopia_sdpo.store.base import PROFILE_KINDS
 from sotopia_sdpo.store.sqlite import SqliteStore
 from sotopia_sdpo.store.urls import without_password
 
@@ -217,6 +218,56 @@ def test_files_that_are_not_ours(tmp_path):
         with pytest.raises(UserError, match=message) as caught:
             open_store(f"sqlite:///{tmp_path}/{name}")
         assert "\n" not in str(caught.value)
+
+
+DAMAGED = ["", "{", "[]", "null", "5", "[" * 20_000, '{"pk": 1}', "\0", b"\xff\xfe"]
+
+
+def damage(store, table, column, text):
+    """Change a column as a user or a disk might."""
+    store._connection.execute(f"UPDATE {table} SET {column} = ?", (text,))
+
+
+@pytest.mark.parametrize("text", DAMAGED, ids=repr)
+def test_a_damaged_episode_is_one_line(tmp_path, text):
+    with open_store(f"sqlite:///{tmp_path}/s.db") as store:
+        store.put_episode(make_episode())
+        damage(store, "texts", "text", text)
+        for read in (lambda: list(store.episodes()), lambda: store.get_episode(make_episode().pk)):
+            with pytest.raises(UserError, match=f"s.db: episode {make_episode().pk} is damaged .*; delete its tag"):
+                read()
+        assert store.heads() and store.delete_tag(TAG) == 1
+
+
+def test_an_episode_without_its_text_is_one_line(tmp_path):
+    with open_store(f"sqlite:///{tmp_path}/s.db") as store:
+        store.put_episode(make_episode())
+        store._connection.execute("DELETE FROM texts")
+        with pytest.raises(UserError, match="is damaged"):
+            list(store.episodes())
+
+
+@pytest.mark.parametrize("text", DAMAGED, ids=repr)
+@pytest.mark.parametrize("kind", PROFILE_KINDS)
+def test_a_damaged_profile_is_one_line(tmp_path, kind, text):
+    with open_store(f"sqlite:///{tmp_path}/s.db") as store:
+        store.put_entries([(kind, {"pk": "p"})])
+        damage(store, "profiles", "text", text)
+        for read in (lambda: list(store.profiles(kind)), lambda: store.get_profile(kind, "p")):
+            with pytest.raises(UserError, match=f"s.db: {kind[:-1]} p is damaged .*; import it again"):
+                read()
+
+
+@pytest.mark.parametrize("column", ["agents", "models", "status"])
+@pytest.mark.parametrize("text", ["", "{", "{}", "[" * 20_000, b"\xff"], ids=repr)
+def test_a_damaged_head_is_one_line(tmp_path, column, text):
+    with open_store(f"sqlite:///{tmp_path}/s.db") as store:
+        store.put_episode(make_episode())
+        damage(store, "episodes", column, text)
+        for read in (store.heads, lambda: store.find_keys([make_episode().key])):
+            with pytest.raises(UserError, match=f"s.db: episode {make_episode().pk} of tag {TAG} is damaged"):
+                read()
+        assert store.delete_tag(TAG) == 1
 
 
 @pytest.mark.parametrize(
