@@ -9,7 +9,6 @@ for our episodes, divided by the batch size: no client can be faster than that.
 
 import argparse
 import asyncio
-import contextlib
 import json
 import os
 import subprocess
@@ -17,12 +16,13 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from sotopia_sdpo.llm.limits import Limits
 from sotopia_sdpo.llm.spec import parse_model
+from sotopia_sdpo.loop.servers import scripted_server
 from sotopia_sdpo.play import stage as host
 from sotopia_sdpo.play.dialogue import load_template
 from sotopia_sdpo.run.execute import sample_all
@@ -34,7 +34,6 @@ from sotopia_sdpo.world.combos import Combo, choose
 from sotopia_sdpo.world.tasks import Task
 
 
-LISTENING = "listening on "
 AGENT, EVALUATOR = "agent", "judge"
 ALL_STAGES = Task("all", ("SFT-round-1", "dev-round-1", "selftrain-round-2", "selftrain-round-3", "selftrain-round-4"))
 TAG = "speed"
@@ -55,22 +54,6 @@ class Timing(NamedTuple):
     def rate(self) -> float:
         """Episodes a second."""
         return self.episodes / self.seconds
-
-
-@contextlib.contextmanager
-def simulated_server(latency_ms: float, seed: int) -> Iterator[str]:
-    """Run a scripted server in a process of its own, and give its address."""
-    command = [sys.executable, "-m", "sotopia_sdpo", "simulate", "--port", "0", "--exponential"]
-    command += ["--latency-ms", str(latency_ms), "--seed", str(seed)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        try:
-            assert process.stdout is not None
-            for line in process.stdout:
-                if line.startswith(LISTENING):
-                    yield line.removeprefix(LISTENING).strip()
-                    break
-        finally:
-            process.terminate()
 
 
 def stats(url: str) -> dict[str, Any]:
@@ -179,12 +162,13 @@ def main() -> None:
     options = parser.parse_args()
     os.environ.setdefault("CUSTOM_API_KEY", "EMPTY")
     host.load()
+    settings = ("--latency-ms", str(options.latency_ms), "--seed", str(options.seed))
     count = options.episodes
     other = count if options.upstream_episodes is None else options.upstream_episodes
     with (
         tempfile.TemporaryDirectory() as folder,
         open_store(f"sqlite:///{Path(folder) / 'speed.db'}") as store,
-        simulated_server(options.latency_ms, options.seed) as url,
+        scripted_server(Path(folder) / "server.log", "--exponential", *settings) as url,
     ):
         require_world(store, is_demo=True)
         combos = choose(store, ALL_STAGES, demo_splits(), None, 0).combos

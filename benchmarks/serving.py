@@ -11,9 +11,6 @@ import argparse
 import contextlib
 import json
 import os
-import socket
-import subprocess
-import sys
 import tempfile
 import time
 import urllib.request
@@ -25,6 +22,7 @@ from typing import Any, NamedTuple
 from llamafactory_sdpo.serving import probe, stats
 from sotopia_sdpo.llm.limits import Limits
 from sotopia_sdpo.llm.spec import parse_model
+from sotopia_sdpo.loop.servers import Server, free_ports, scripted_server
 from sotopia_sdpo.play import stage as host
 from sotopia_sdpo.play.dialogue import load_template
 from sotopia_sdpo.run.execute import sample_all
@@ -43,7 +41,7 @@ ALL_STAGES = Task("all", ("SFT-round-1", "dev-round-1", "selftrain-round-2", "se
 BATCH_SIZES = (1, 10, 50)
 ALONE = 10
 """Requests for the time to the first token."""
-LISTENING, READY = "listening on ", "Ctrl-C"
+READY = "Ctrl-C"
 
 
 class Timing(NamedTuple):
@@ -65,33 +63,16 @@ class Timing(NamedTuple):
 
 
 @contextlib.contextmanager
-def process(command: list[str], mark: str) -> Iterator[str]:
-    """Run a command for as long as the block runs, from its first line with the mark on, which is given."""
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as running:
-        try:
-            assert running.stdout is not None
-            line = next((line for line in running.stdout if mark in line), None)
-            if line is None:
-                raise RuntimeError(f"{' '.join(command)} ended before it was ready")
-            yield line.strip()
-        finally:
-            running.terminate()
-
-
-def free_port() -> int:
-    """Find a port that nothing listens on."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]
-
-
-@contextlib.contextmanager
 def served(engine: str, model: Path) -> Iterator[str]:
     """Serve the model with `bash inference.sh`, and give the address."""
-    port = free_port()
+    (port,) = free_ports()
     command = ["bash", str(ROOT / "inference.sh"), str(CONFIG), f"infer_backend={engine}", f"port={port}"]
-    with process([*command, f"model_name_or_path={model.resolve()}", f"served_model_name={NAME}"], READY):
-        yield f"http://127.0.0.1:{port}"
+    command += [f"model_name_or_path={model.resolve()}", f"served_model_name={NAME}"]
+    with tempfile.TemporaryDirectory() as folder:
+        log = Path(folder) / "server.log"
+        # Its last line: what comes before it, such as the comparison of prompts, would be timed too.
+        with Server(command, log=log, ready=lambda: READY in log.read_text("utf-8")):
+            yield f"http://127.0.0.1:{port}"
 
 
 def first_token_s(url: str) -> float:
@@ -163,9 +144,7 @@ def main() -> None:
     os.environ.setdefault("CUSTOM_API_KEY", "EMPTY")
     host.load()
     timings = []
-    simulate = [sys.executable, "-m", "sotopia_sdpo", "simulate", "--port", "0"]
-    with process(simulate, LISTENING) as line:
-        judge = line.removeprefix(LISTENING)
+    with tempfile.TemporaryDirectory() as folder, scripted_server(Path(folder) / "judge.log") as judge:
         for engine in options.engines:
             with served(engine, options.model) as url:
                 alone = first_token_s(url)

@@ -24,7 +24,7 @@ ROOT = DPO.parent
 # A loaded machine is slow, not wrong.
 settings.register_profile("no deadline", deadline=None)
 settings.load_profile("no deadline")
-sys.path[:0] = [str(DPO), str(ROOT / "sotopia" / "tests" / "process")]
+sys.path[:0] = [str(DPO), str(DPO / "tests"), str(ROOT / "sotopia" / "tests" / "process")]
 
 import tiny_run  # noqa: E402
 from running import CLEARED, TIMEOUT_S, Command, Result, environment  # noqa: E402

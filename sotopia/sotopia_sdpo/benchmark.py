@@ -60,25 +60,31 @@ class Options:
 def benchmark(options: Options) -> int:
     """Run what is not done yet, then show the results."""
     runs = _runs(options)
-    with _readable(options) as store:
+    with _readable(options) as (store, is_temporary):
         work = _plan(options, runs, store)
-    print(_plan_line(work, options), file=sys.stderr)
-    if work.items:
-        probe({model for item in work.items for model in item.models}, options.limits)
-    outcome = Outcome(0)
-    with open_store(database_url(options.db, options.data_dir), create=options.demo) as store:
-        require_world(store, options.demo)
+        print(_plan_line(work, options), file=sys.stderr)
         if work.items:
-            outcome = sample_all(store, work.items, options.limits)
-        if not outcome.stopped_because:
-            _show(options, [(run.model.name, run.tags) for run in runs], store)
+            probe({model for item in work.items for model in item.models}, options.limits)
+        if not is_temporary:
+            return _carry_out(options, runs, work, store)
+    # The demo's database is made only now that nothing can be refused any more.
+    with open_store(database_url(options.db, options.data_dir)) as store:
+        require_world(store, options.demo)
+        return _carry_out(options, runs, work, store)
+
+
+def _carry_out(options: Options, runs: Sequence[Run], work: Plan, store: Store) -> int:
+    """Run the items and show the results; return the exit code."""
+    outcome = sample_all(store, work.items, options.limits) if work.items else Outcome(0)
+    if not outcome.stopped_because:
+        _show(options, [(run.model.name, run.tags) for run in runs], store)
     return EXIT_DONE if outcome.is_complete else EXIT_INCOMPLETE
 
 
 def dry_run(options: Options) -> int:
     """Print what would run and what it would take; nothing is called or written."""
     runs = _runs(options)
-    with _readable(options) as store:
+    with _readable(options) as (store, _):
         work = _plan(options, runs, store)
         print(_plan_line(work, options))
         for tag in dict.fromkeys(item.key.tag for item in work.items):
@@ -105,17 +111,17 @@ def show(options: Options) -> int:
 
 
 @contextmanager
-def _readable(options: Options) -> Iterator[Store]:
-    """Open the database as it is; for a demo that is not set up yet, a temporary one that holds it."""
+def _readable(options: Options) -> Iterator[tuple[Store, bool]]:
+    """Open the database as it is; for a demo that is not set up yet, a temporary one, and say which it is."""
     url = database_url(options.db, options.data_dir)
     is_new = url.startswith(SQLITE_PREFIX) and not Path(url.removeprefix(SQLITE_PREFIX)).expanduser().exists()
     if not (options.demo and is_new):
         with open_store(url, create=False) as store:
             if not options.demo or any(store.counts().profiles.values()):
-                yield store
+                yield store, False
                 return
     with TemporaryDirectory() as folder, open_store(f"{SQLITE_PREFIX}{folder}/demo.db") as store:
-        yield store
+        yield store, True
 
 
 def _runs(options: Options) -> list[Run]:

@@ -33,7 +33,7 @@ class SafeStream:
 def safe_output() -> Iterator[None]:
     """Have everything that is printed inside pass through a SafeStream."""
     before = sys.stdout, sys.stderr
-    sys.stdout, sys.stderr = SafeStream(sys.stdout), SafeStream(sys.stderr)  # type: ignore[assignment]
+    sys.stdout, sys.stderr = SafeStream(sys.stdout), SafeStream(sys.stderr)
     try:
         yield
     finally:

@@ -79,7 +79,7 @@ def test_a_shipped_file_that_is_missing_is_named_with_how_to_get_it_back(tmp_pat
     copy_data(tmp_path)
     (tmp_path / "data" / name).unlink()
     with pytest.raises(
-        UserError, match=f"{name} does not exist, .*: git checkout -- .*{name}, or: python .*"
+        UserError, match=f"{name} is shipped, but does not exist; .*: git -C .* checkout -- data/{name}, or: python "
     ) as error:
         ensure(tmp_path, DEMO_MODEL)
     assert "\n" not in str(error.value) and not (tmp_path / DEMO_MODEL).exists()

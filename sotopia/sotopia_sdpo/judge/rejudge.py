@@ -1,4 +1,4 @@
-"""Have stored sessions judged: those without scores, or all of them by another evaluator.
+"""Judge stored sessions: those without scores, or all of them by another evaluator.
 
 Comes in: an episode and an evaluator. Goes out: the episode with its scores, or with what the evaluator's answers
 lacked; under another evaluator a copy with a tag of its own, the original as it was.
@@ -32,7 +32,7 @@ class Rescore(NamedTuple):
 
 
 async def rejudge(client: LLMClient, evaluator: ModelSpec, stored: Episode) -> tuple[Episode, bool]:
-    """Have a stored session judged; its text and what it took to sample stay as they are.
+    """Judge a stored session; its text and what it took to sample stay as they are.
 
     Returns:
         The episode, and whether the evaluator's server was not there.

@@ -1,4 +1,4 @@
-"""Have a session judged on SOTOPIA's seven dimensions.
+"""Judge a session on SOTOPIA's seven dimensions, by a model.
 
 Comes in: a session and an evaluator. Goes out: for both agents an integer inside its range with its reasoning on
 every dimension, or what the evaluator's answers lacked.

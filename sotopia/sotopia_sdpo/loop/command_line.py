@@ -15,6 +15,10 @@ from sotopia_sdpo.loop.steps import Step
 from sotopia_sdpo.store import open_store
 
 
+EXIT_PIPE = 141
+"""As a shell has it for a command whose reader has gone."""
+
+
 class Script(NamedTuple):
     """One of them."""
 
@@ -30,7 +34,11 @@ def run(script: Script, arguments: Sequence[str] | None, machine: type[Machine])
     if {"-h", "--help"} & set(words):
         say(f"{script.command} [NAME=VALUE ...]\n\n{script.about}\nSettings:\n{script.settings.help()}")
         return EXIT_DONE
-    return run_at_edge(lambda: _run(script, words, machine))
+    try:
+        return run_at_edge(lambda: _run(script, words, machine))
+    except BrokenPipeError:  # nobody reads on; and nothing is left to say at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_PIPE
 
 
 def _run(script: Script, words: Sequence[str], machine: type[Machine]) -> None:

@@ -19,7 +19,7 @@ class Database:
         return [found.get(tag, {}) for tag in wanted]
 
     def has_world(self) -> bool:
-        """Tell whether there are scenarios."""
+        """Return whether there are scenarios."""
         return self._read()[0] > 0
 
     def _read(self) -> tuple[int, dict[str, dict[str, int]]]:

@@ -7,9 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from sotopia_sdpo.loop.settings import DEMO_SERVING, ROOT, Settings
 from sotopia_sdpo.loop.steps import Command, Service
+
+
+READ_ERRORS = (YAMLError, OmegaConfBaseException, OSError, TypeError, ValueError)
 
 
 class Machine:
@@ -57,6 +62,6 @@ def read_config(path: Path) -> dict[str, Any]:
     """Return what a config says; whoever uses it says what is wrong with it."""
     try:
         found: Any = OmegaConf.to_container(OmegaConf.load(path))
-    except Exception:  # YAML's, OmegaConf's and the file's own
+    except READ_ERRORS:
         return {}
     return found if isinstance(found, dict) else {}

@@ -81,7 +81,7 @@ def _living(pick: Pick) -> list[psutil.Process]:
 
 @contextmanager
 def claimed(run: Path) -> Iterator[None]:
-    """Have a run folder for this script alone, and leave no process of it behind, nor one of an earlier script.
+    """Hold a run folder for this script alone; end what an earlier script, or this one, leaves running.
 
     Raises:
         UserError: if another script is at work there.
@@ -110,7 +110,7 @@ def _end_marked(run: Path) -> None:
 
 @contextmanager
 def ended_by_signals() -> Iterator[None]:
-    """Let a signal end this process in order, with exit code 128 + its number; those that are ignored stay so."""
+    """Turn signals into an orderly exit with code 128 + their number; ignored ones stay ignored."""
 
     def end(number: int, _: FrameType | None) -> None:
         for other in ENDING_SIGNALS:

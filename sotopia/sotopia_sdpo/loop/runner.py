@@ -104,7 +104,7 @@ class Runner:
         return found if isinstance(found, dict) else {}
 
     def _has_output(self, step: Step, record: Mapping[str, Any]) -> bool:
-        """Tell whether all that a step has made is there, be it changed by hand."""
+        """Return whether all outputs of a step are there, even if changed by hand."""
         return (
             all((self.run / name).exists() for name in record["wrote"])
             and all(self.database.counts(self.tags(step)))
@@ -139,7 +139,7 @@ class Runner:
         return f"{scored} of {sum(sum(one.values()) for one in counts)} episodes scored"
 
     def _failed(self, log: Path, code: int, why: str = "failed") -> SystemExit:
-        """Say what failed and where all of it stands."""
+        """Print what failed and where its log is; return the exit."""
         say(f"{why}, exit code {code}")
         lines = log.read_text("utf-8", "replace").splitlines() if log.exists() else []
         print(*lines[-SHOWN_LINES:], sep="\n", file=sys.stderr)

@@ -8,11 +8,12 @@ Invariant: once the block is entered the server is ready, and once it is left no
 
 import http.client
 import socket
+import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Self
 
@@ -46,7 +47,7 @@ class Server:
         out: Path | None = None,
         env: Mapping[str, str] | None = None,
     ) -> None:
-        """Say what is to be started.
+        """Describe the server.
 
         Args:
             argv: the command.
@@ -112,6 +113,16 @@ class Server:
         self.end()
 
 
+@contextmanager
+def scripted_server(log: Path, *options: str, env: Mapping[str, str] | None = None) -> Iterator[str]:
+    """Run `sotopia simulate` with these options for as long as the block runs, which is given its /v1 address."""
+    (port,) = free_ports()
+    argv = (sys.executable, "-m", "sotopia_sdpo", "simulate", "--port", str(port), *options)
+    url = f"http://{LOOPBACK}:{port}"
+    with Server(argv, log=log, ready=answers(f"{url}/health"), env=env):
+        yield f"{url}/v1"
+
+
 def answers(url: str) -> Callable[[], bool]:
     """Return what asks whether a GET of a URL succeeds."""
 
@@ -138,7 +149,7 @@ def free_ports(count: int = 1) -> list[int]:
 
 
 def is_free(port: int) -> bool:
-    """Tell whether nothing listens on a port."""
+    """Return whether nothing listens on a port."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

@@ -1,9 +1,10 @@
 """Play one session: replay what is given, then let two models act to the end.
 
-Comes in: a cast, two players, and what decides their draws. Goes out: what was said, and why it broke off if it did;
-never an exception for what a model or a server did.
+Comes in: an environment, two players, and what decides their draws. Goes out: what was said, and why it broke off if
+it did; never an exception for what a model or a server did.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 from sotopia_sdpo.llm.answers import AnswerError
@@ -14,9 +15,8 @@ from sotopia_sdpo.llm.redact import reason_of
 from sotopia_sdpo.llm.usage import Meter
 from sotopia_sdpo.play.actions import RESPONSE_SCHEMA, Action, parse_answer
 from sotopia_sdpo.play.dialogue import Session, chat_of
+from sotopia_sdpo.play.environment import Environment, Messages, run
 from sotopia_sdpo.play.script import Script
-from sotopia_sdpo.play.stage import Messages, Stage
-from sotopia_sdpo.world.cast import Cast
 
 
 ANSWER_ATTEMPTS = 6
@@ -28,7 +28,7 @@ SEED_STEP = 7919
 SEED_LIMIT = 2**31
 
 # What upstream raises on a profile that it cannot render: its own checks, pydantic's, lxml's.
-STAGE_ERRORS = (ValueError, AssertionError, SyntaxError, LookupError)
+RESET_ERRORS = (ValueError, AssertionError, SyntaxError, LookupError)
 
 
 class Played(NamedTuple):
@@ -42,21 +42,28 @@ class Played(NamedTuple):
     """Whether it broke off because a server was not there."""
 
 
-async def play(client: LLMClient, cast: Cast, script: Script, meter: Meter) -> Played:
-    """Play a session from its start, or from where its history ends."""
+async def play(client: LLMClient, reset: Callable[[], Environment], script: Script, meter: Meter) -> Played:
+    """Play a session from its start, or from where its history ends.
+
+    Args:
+        client: calls the models.
+        reset: makes the environment of a session in which nobody has acted.
+        script: decides how the session goes.
+        meter: counts what the calls took.
+    """
     try:
-        stage = Stage(cast.scenario, cast.characters)
-    except STAGE_ERRORS as err:
+        environment = reset()
+    except RESET_ERRORS as err:
         return Played([], None, f"upstream cannot set the stage: {reason_of(err)}")
 
     async def choose(position: int, session: Session) -> Action:
         return await next_action(client, script, position, session, meter)
 
     try:
-        await stage.run(choose, script.history)
+        await run(environment, choose, script.history)
     except (CallError, ValueError) as err:
-        return Played(stage.messages, None, reason_of(err), isinstance(err, Unreachable))
-    return Played(stage.messages, stage.session)
+        return Played(environment.messages, None, reason_of(err), isinstance(err, Unreachable))
+    return Played(environment.messages, environment.session)
 
 
 async def next_action(client: LLMClient, script: Script, position: int, session: Session, meter: Meter) -> Action:

@@ -7,12 +7,13 @@ first use; what an upgrade moved fails here.
 
 import importlib
 import os
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from sotopia_sdpo.play.actions import ACTION_TYPES, NONE, Action
 from sotopia_sdpo.play.dialogue import ENVIRONMENT, MAX_TURNS, Session, background_of
+from sotopia_sdpo.play.environment import Messages
 from sotopia_sdpo.store.upstream import upstream_models
 
 
@@ -21,10 +22,6 @@ if TYPE_CHECKING:
 
 MAX_STALE_TURNS = 2
 LOCAL_PRICES = "LITELLM_LOCAL_MODEL_COST_MAP"
-
-Messages = list[list[tuple[str, str, str]]]
-Choose = Callable[[int, Session], Awaitable[Action]]
-"""Asks the agent at a position for its next action."""
 
 
 @cache
@@ -100,7 +97,7 @@ class Stage:
         return len(self.actions) % 2
 
     def play(self, action: Action) -> None:
-        """Let the agent whose turn it is act, and the other one watch."""
+        """Apply the action of the agent whose turn it is; the other one watches."""
         from sotopia.messages import AgentAction
 
         pair = [NONE, NONE]
@@ -115,19 +112,6 @@ class Stage:
         self._observe(observations)
         self.actions.append(action)
         self.is_over = all(terminated.values())
-
-    async def run(self, choose: Choose, history: Sequence[Action] = ()) -> None:
-        """Play a history that is given, then ask until the session is over.
-
-        Raises:
-            ValueError: if the history goes on after the session is over.
-        """
-        for turn, action in enumerate(history):
-            if self.is_over:
-                raise ValueError(f"the session is over after {turn} turns, but {len(history)} are to be replayed")
-            self.play(action)
-        while not self.is_over:
-            self.play(await choose(self.actor, self.session))
 
     def _observe(self, observations: dict[str, Any]) -> None:
         """Deliver the observations to both inboxes and record them."""

@@ -177,7 +177,7 @@ class RdbSource:
             raise self.error(f"{count} more bytes expected, {self.left} found; the file is truncated or corrupt")
 
     def _advance(self) -> None:
-        """Go to the next chunk."""
+        """Read the next chunk."""
         self._crc = self._codecs.crc64(self._chunk, self._crc)
         self._start += len(self._chunk)
         self._place = 0

@@ -67,7 +67,7 @@ def sample_all(store: Store, items: Sequence[WorkItem], limits: Limits) -> Outco
 
 
 def rescore_all(store: Store, items: Sequence[Rescore], limits: Limits) -> Outcome:
-    """Have stored sessions judged, each under the tag of its item.
+    """Judge stored sessions, each under the tag of its item.
 
     Raises:
         KeyboardInterrupt: if a signal has stopped it.
@@ -86,7 +86,7 @@ def rescore_all(store: Store, items: Sequence[Rescore], limits: Limits) -> Outco
 async def sample(client: LLMClient, item: WorkItem, cast: Cast) -> Ran:
     """Play a session, have it judged if it came to its end, and return the episode."""
     meter = Meter()
-    played = await play(client, cast, item.script, meter)
+    played = await play(client, lambda: host.Stage(cast.scenario, cast.characters), item.script, meter)
     if played.session is None:
         fields: dict[str, Any] = {"status": "failed", "failure": played.failure}
         is_unreachable = played.is_unreachable

@@ -74,7 +74,7 @@ def run_loop(main: Coroutine[Any, Any, T]) -> T:
 
 
 def stop_on_signals(first: Callable[[], None] | None = None) -> None:
-    """Have SIGINT and SIGTERM cancel the current task, but call `first` instead the first time.
+    """Make SIGINT and SIGTERM cancel the current task; the first time, call `first` instead.
 
     After the cancellation they do what they do in any process, so that a user is never stuck.
     """

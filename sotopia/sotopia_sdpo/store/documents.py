@@ -99,7 +99,8 @@ def to_entry(data: Any, kind: str | None = None) -> Entry:
 
 def _check_levels(data: dict[str, Any]) -> None:
     """Refuse an object that is nested deeper than can be stored and read again."""
-    level, values = 0, [data]
+    level = 0
+    values: list[Any] = [data]
     while values:
         level += 1
         if level > MOST_LEVELS:

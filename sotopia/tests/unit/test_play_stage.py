@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from sotopia_sdpo.play.actions import Action, parse_answer
 from sotopia_sdpo.play.dialogue import Session, session_of
+from sotopia_sdpo.play.environment import run
 from sotopia_sdpo.play.stage import Stage, load
 from sotopia_sdpo.store.upstream import upstream_models
 
@@ -64,20 +65,20 @@ def test_turns_alternate_and_end_at_twenty() -> None:
         return Action("speak", "on and on")
 
     found = stage()
-    asyncio.run(found.run(ask))
+    asyncio.run(run(found, ask))
     assert asked == [(turn % 2, turn) for turn in range(20)] and len(found.messages) == 21
 
 
 @pytest.mark.parametrize("turns", [1, 2, 5])
 def test_leaving_ends_it(turns: int) -> None:
     found = stage()
-    asyncio.run(found.run(never, [*says(*["hi"] * (turns - 1)), Action("leave")]))
+    asyncio.run(run(found, never, [*says(*["hi"] * (turns - 1)), Action("leave")]))
     assert found.is_over and len(found.actions) == turns
 
 
 def test_a_history_beyond_the_end_is_refused() -> None:
     with pytest.raises(ValueError, match="over after 1 turns, but 2 are to be replayed"):
-        asyncio.run(stage().run(never, [Action("leave"), Action("leave")]))
+        asyncio.run(run(stage(), never, [Action("leave"), Action("leave")]))
 
 
 def test_messages_are_upstreams() -> None:
@@ -114,7 +115,7 @@ def test_messages_are_upstreams() -> None:
     agents = [Scripted(agent_profile=person) for person in people]
     theirs = asyncio.run(arun_one_episode(env, agents))
     found = Stage(scenario, people)
-    asyncio.run(found.run(never, script[: len(env.inbox) // 3]))
+    asyncio.run(run(found, never, script[: len(env.inbox) // 3]))
     told = [message for turn in found.messages for message in turn]
     assert told == [(sender, receiver, message.to_natural_language()) for sender, receiver, message in theirs]
     for ours, upstream in zip(found.agents, agents, strict=True):
@@ -134,7 +135,7 @@ def test_a_replay_is_as_if_it_had_been_lived() -> None:
             raise InterruptedError
 
         with pytest.raises(InterruptedError):
-            asyncio.run(replayed.run(stop, script[:turns]))
+            asyncio.run(run(replayed, stop, script[:turns]))
         assert replayed.messages == lived.messages and replayed.session == lived.session
         assert replayed.actor == lived.actor and replayed.env.turn_number == lived.env.turn_number == turns
         assert replayed.env.action_mask == lived.env.action_mask

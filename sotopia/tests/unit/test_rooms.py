@@ -45,7 +45,7 @@ ROOMS = (
     ),
 )
 EXTRAS = {"anycrc": "rdb", "lzf": "rdb"}
-DISTRIBUTIONS = {"lzf": "python-neo-lzf"}
+DISTRIBUTIONS = {"lzf": "python-neo-lzf", "yaml": "pyyaml"}
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 

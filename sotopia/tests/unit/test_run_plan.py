@@ -11,9 +11,9 @@ from sotopia_sdpo.errors import UserError
 from sotopia_sdpo.llm.spec import parse_model
 from sotopia_sdpo.play.replay import Origin
 from sotopia_sdpo.run.plan import items_of_combos, items_of_origins, plan
-from sotopia_sdpo.store.tag import tag_of
+from sotopia_sdpo.store.tag import tag_of, task_in
 from sotopia_sdpo.world.combos import Combo, check_profiles, choose, hard_environments, load_splits
-from sotopia_sdpo.world.tasks import TASKS, task_of
+from sotopia_sdpo.world.tasks import TASKS, Task, task_of
 
 
 COMBO = Combo("e1", ("p0", "p1"))
@@ -34,6 +34,18 @@ def test_combos_come_round_by_round_and_by_seed(tmp_path: Path) -> None:
     two = choose(store, TASKS["sft"], SPLITS, 2, 0).combos
     assert two == found.combos[:4] and two == choose(small_store(tmp_path), TASKS["sft"], SPLITS, 2, 0).combos
     assert any(choose(store, TASKS["sft"], SPLITS, 2, seed).combos != two for seed in range(1, 9))
+
+
+def test_a_task_is_one_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What CONTRIBUTING says of a new task: its row decides combos, trials, temperature and tag, and is found in it."""
+    monkeypatch.setitem(TASKS, "probe", Task("probe", ("SFT-round-1",), 1, target_temperature=0.3, trials=2))
+    store, task = small_store(tmp_path), task_of("probe")
+    combos = choose(store, task, SPLITS, None, 0).combos
+    assert [combo.environment for combo in combos] == ["e0", "e1"]
+    found = items_of_combos(make_run("probe"), combos)
+    assert len(plan(store, found).items) == 4
+    assert {task_in(item.key.tag) for item in found} == {"probe"} and {item.key.trial for item in found} == {0, 1}
+    assert found[0].script.players[0].temperature == 0.3
 
 
 def test_a_combo_that_is_stored_twice_counts_once(tmp_path: Path) -> None:

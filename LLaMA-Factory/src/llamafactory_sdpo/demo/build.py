@@ -27,7 +27,7 @@ def ensure(root: Path, model: Path) -> None:
     for path in data:
         if not path.exists():
             raise UserError(
-                f"{path} does not exist, but is shipped; get it back: git checkout -- {path}, or: "
+                f"{path} is shipped, but does not exist; get it back: git -C {root} checkout -- data/{path.name}, or: "
                 f"python {root.parent / 'tools' / 'demo_dialogues'} --out {path.parent}"
             )
     folder = root / DEMO_MODEL

@@ -19,7 +19,7 @@ from recheck import check
 from running import Command, Result, Server, serving
 
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 SNAPSHOT = ROOT.parent / "shared" / "data" / "rdb" / "sotopia_pi.rdb"
 FAULTS = ("429", "500", "drop", "broken-json")
 STAGES = {"SFT-round-1": (0, 4), "dev-round-1": (4, 10), "selftrain-round-2": (10, 12)}

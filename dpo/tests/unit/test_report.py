@@ -27,7 +27,7 @@ from sotopia_sdpo.report.page import json_in_html, page_of
 from sotopia_sdpo.report.reading import shown_pairs
 
 
-SCRIPT = Path(__file__).resolve().parents[1] / "report.py"
+SCRIPT = Path(__file__).resolve().parents[2] / "report.py"
 PACKAGES = SCRIPT.parents[1] / "sotopia"
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 BROWSER_S = 120

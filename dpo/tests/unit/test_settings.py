@@ -1,5 +1,7 @@
 """The loop's settings: where they come from, what is refused, and what the steps depend on of them."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -94,3 +96,26 @@ def test_which_steps_a_setting_is_of(changed: str, steps: set[str]) -> None:
     """Those after them are done again as well."""
     before, after = steps_of(Settings.read([], {})), steps_of(Settings.read([changed], {}))
     assert {name for name in before if before[name] != after[name]} == steps
+
+
+TALKER = """
+import sys
+from sotopia_sdpo.loop import command_line
+from sotopia_sdpo.loop.machine import Machine
+from sotopia_sdpo.loop.runner import say
+from sotopia_sdpo.loop.settings import Settings
+
+def loop(*_):
+    while True:
+        say("a line")
+
+sys.exit(command_line.run(command_line.Script("talk", "", Settings, loop), sys.argv[1:], Machine))
+"""
+
+
+def test_a_reader_that_goes_away_ends_it_without_a_traceback(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", TALKER, f"RUN={tmp_path}"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "a line\n"
+        process.stdout.close()
+        assert process.wait(60) == 141 and process.stderr.read() == ""

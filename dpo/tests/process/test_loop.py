@@ -26,18 +26,19 @@ KILLED_IN = ("experts", "sft", "negatives", "locate", "positives", "segments", "
 TIMEOUT_S = 300
 
 
+def start(folder: Path, name: str, **settings: str) -> "subprocess.Popen[bytes]":
+    """Start demo.sh or compare.sh with settings of a test."""
+    values = {"RUN": str(folder / "run"), "BASE": "none", "SFT_TRIALS": "1", "SIMULATE": FAULTS, **settings}
+    # A file: what a killed script leaves behind would keep a pipe open.
+    with (folder / "out").open("w") as out:
+        command = [sys.executable, str(DPO / "tests" / "replaced.py"), name]
+        return subprocess.Popen(command, env=environment(**values), cwd=folder, stdout=out, stderr=out)
+
+
 @pytest.fixture
 def script(tmp_path: Path):
-    """Start demo.sh or compare.sh with settings of a test."""
-
-    def start(name: str, *arguments: str, **settings: str) -> "subprocess.Popen[bytes]":
-        values = {"RUN": str(tmp_path / "run"), "BASE": "none", "SFT_TRIALS": "1", "SIMULATE": FAULTS, **settings}
-        # A file: what a killed script leaves behind would keep a pipe open.
-        with (tmp_path / "out").open("w") as out:
-            command = [sys.executable, str(DPO / "tests" / "replaced.py"), name, *arguments]
-            return subprocess.Popen(command, env=environment(**values), cwd=tmp_path, stdout=out, stderr=out)
-
-    return start
+    """Start demo.sh or compare.sh in the folder of a test."""
+    return lambda name, **settings: start(tmp_path, name, **settings)
 
 
 def finish(process: "subprocess.Popen[bytes]", tmp_path: Path, code: int = 0) -> str:
@@ -107,13 +108,20 @@ def test_the_loop_killed_again_and_again(script, tmp_path: Path) -> None:
     assert fewer.count("done before") == 17, fewer  # an arm depends on what is shared, and on no other arm
 
 
-@pytest.fixture
-def small(script, tmp_path: Path):
-    """Run the loop with little data of one's own, to its end."""
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which the loop was run with little data of one's own, to its end."""
+    folder = tmp_path_factory.mktemp("small")
     turns = [{"from": "human", "value": "You are Ann."}, {"from": "gpt", "value": "Hello."}]
-    (tmp_path / "mine.json").write_text(json.dumps([{"conversations": turns}]))
+    (folder / "mine.json").write_text(json.dumps([{"conversations": turns}]))
     for name in ("sft", "sdpo"):
-        (tmp_path / f"{name}.yaml").write_text("stage: sft\n")
+        (folder / f"{name}.yaml").write_text("stage: sft\n")
+    run_small(folder)
+    return folder
+
+
+def run_small(folder: Path) -> list[str]:
+    """Run it to its end, and list the steps that were done before."""
     settings = {
         "SFT_DATA": "mine.json",
         "PARTNER": "self",
@@ -123,18 +131,13 @@ def small(script, tmp_path: Path):
         "LIMIT": "12",
     }
     configs = {"SFT_CONFIG": "sft.yaml", "SDPO_CONFIG": "sdpo.yaml"}
-
-    def start(code: int = 0, **changed: str) -> str:
-        return finish(script("demo", **{**settings, **configs, **changed}), tmp_path, code)
-
-    return start
+    return done_before(finish(start(folder, "demo", **settings, **configs), folder))
 
 
-def test_self_chat_from_sft_data_of_ones_own(small, tmp_path: Path) -> None:
+def test_self_chat_from_sft_data_of_ones_own(small: Path, tmp_path: Path) -> None:
     """No expert is asked for SFT data, and both sides of a dialogue are the agent's."""
-    small()
-    run = tmp_path / "run"
-    assert (run / "sft_data.json").read_text() == (tmp_path / "mine.json").read_text()
+    run = small / "run"
+    assert (run / "sft_data.json").read_text() == (small / "mine.json").read_text()
     assert "episodes" not in (run / "logs" / "experts.log").read_text()
     results = json.loads((run / "results.json").read_text())
     assert results["sft"]["goal"]["mean"] and results["sdpo"]["gain"]["goal"]
@@ -145,41 +148,36 @@ def test_self_chat_from_sft_data_of_ones_own(small, tmp_path: Path) -> None:
     assert models and all(first == second for _, first, second in models)
 
 
-def test_what_a_change_of_a_file_does_again(small, tmp_path: Path) -> None:
+def test_what_a_change_of_a_file_does_again(small: Path) -> None:
     """Steps are numbered: 3 SFT data, 4 SFT, 7 filter, 9 positives, 10 pairs, 11 segments, 12 SDPO, 13 its evaluation."""
-    small()
-    run = tmp_path / "run"
+    run = small / "run"
     every = [str(number) for number in range(1, STEPS + 1)]
-    assert done_before(small()) == every
+    assert run_small(small) == every
 
-    (tmp_path / "sdpo.yaml").write_text("stage: sdpo\n")
-    assert done_before(small()) == every[:11]
+    (small / "sdpo.yaml").write_text("stage: sdpo\n")
+    assert run_small(small) == every[:11]
 
     (run / "preference_data_auto.json").unlink()
-    assert done_before(small()) == every[:10] + every[11:]  # the answers are kept, so it is made as it was
+    assert run_small(small) == every[:10] + every[11:]  # the answers are kept, so it is made as it was
 
     (run / "preference_data_auto.html").unlink()
     (run / "results.json").unlink()
-    assert done_before(small()) == every[:10] + every[11:]
+    assert run_small(small) == every[:10] + every[11:]
     assert (run / "results.json").exists()
 
     edited = json.loads((run / "preference_data.json").read_text())[:-2]
     (run / "preference_data.json").write_text(json.dumps(edited))
-    assert done_before(small()) == every[:10]
+    assert run_small(small) == every[:10]
     assert json.loads((run / "preference_data.json").read_text()) == edited
 
     (run / "sft" / "model.safetensors").unlink()
-    assert done_before(small()) == every[:3] + every[4:]  # the same model came out
+    assert run_small(small) == every[:3] + every[4:]  # the same model came out
 
-    (run / "sft" / "model.safetensors").write_text("another one")
-    assert done_before(small()) == every[:4]
-    assert (run / "sft" / "model.safetensors").read_text() == "another one"
-
-    (tmp_path / "mine.json").write_text((tmp_path / "mine.json").read_text() + "\n")
-    assert done_before(small()) == every[:2]
+    (small / "mine.json").write_text((small / "mine.json").read_text() + "\n")
+    assert run_small(small) == every[:2]
 
     (run / "sotopia.db").unlink()
-    assert done_before(small()) == every[:4]
+    assert run_small(small) == every[:4]
 
 
 def test_an_unknown_arm_is_refused_before_anything(script, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from sotopia_sdpo.loop.servers import Server, ServerEnded
 from sotopia_sdpo.loop.steps import Service, Step
 
 
-SCRIPT = [sys.executable, str(Path(__file__).with_name("steps_script.py"))]
+SCRIPT = [sys.executable, str(Path(__file__).parents[1] / "steps_script.py")]
 ALL = ["one", "two", "never if bad", "a", "b", "three"]
 
 
