@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sotopia_sdpo.errors import UserError, run_at_edge
-from sotopia_sdpo.options import Database, DataDir
+from sotopia_sdpo.options import Commands, Database, DataDir
 
 
 if TYPE_CHECKING:
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 app = typer.Typer(
     name="db",
     help="Move episodes and profiles in and out of a database, and see what is there.",
+    cls=Commands,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_show_locals=False,

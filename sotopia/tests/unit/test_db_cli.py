@@ -159,6 +159,20 @@ def test_a_password_is_in_no_output(db, monkeypatch, agents, url, place):
     assert "redis://127.0.0.1:1/0: " in line and "hunter22" not in line
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["info", "redis://:hunter22@h/0"],
+        ["redis://h/0?password=hunter22"],
+        ["delete", "--tag", "x", "redis:/:hunter22@h"],
+    ],
+)
+def test_wrong_usage_shows_no_password(db, arguments):
+    done = db(*arguments)
+    assert done.returncode == 2 and "hunter22" not in done.stdout + done.stderr
+    assert "unexpected extra argument" in done.stderr or "No such command" in done.stderr
+
+
 def test_the_table_of_an_import_shows_no_password(db, monkeypatch, tmp_path):
     monkeypatch.setattr(
         "sotopia_sdpo.store.transfer.read_source", lambda source, _: iter([("agents", {"pk": source})])
