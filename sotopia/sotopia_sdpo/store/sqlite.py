@@ -54,12 +54,6 @@ class SqliteStore(Store):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._connection = self._connect()
 
-    def check_keeps(self) -> None:
-        """Accept the file: it keeps what it is given."""
-
-    def check_whole(self) -> None:
-        """Accept the file: each episode's two halves are written in one transaction."""
-
     def put_episode(self, episode: Episode, owner: str | None = None) -> bool:
         """Write one episode, replacing the one of its pk; with an owner, only while it holds the claim."""
         head = episode.head
