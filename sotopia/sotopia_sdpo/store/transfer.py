@@ -79,8 +79,12 @@ def export_episodes(store: Store, path: Path, tags: Sequence[str] = (), status: 
                     count += 1
             except LostTexts as err:
                 lost.append(err)
+    try:
+        store.check_whole()
+    except LostTexts as err:
+        lost.insert(0, err)
     if lost:
-        raise LostTexts(f"{path} has the {count} episodes that are whole; {lost[0]}")
+        raise LostTexts(f"{path} has the {count} episodes whose text is there; {lost[0]}")
     return count
 
 

@@ -278,7 +278,7 @@ def test_lost_texts_are_noticed(url, raw, tmp_path):
         for read in (lambda: store.get_episode(episodes[1].pk), store.check_whole):
             with pytest.raises(LostTexts):
                 read()
-        with pytest.raises(LostTexts, match="out.jsonl has the 2 episodes that are whole; redis://"):
+        with pytest.raises(LostTexts, match="out.jsonl has the 2 episodes whose text is there; redis://"):
             export_episodes(store, tmp_path / "out.jsonl", [TAG])
         assert len((tmp_path / "out.jsonl").read_text().splitlines()) == 2
         assert store.get_episode("nobody") is None
@@ -317,13 +317,21 @@ def test_what_is_damaged_is_one_line(url, raw, text):
         assert list(store.episodes()) == [episode]
 
 
-def test_lost_heads_are_noticed(url, raw):
+def test_lost_heads_are_noticed_and_come_back(url, raw, tmp_path):
+    """The texts are exported, exit code 3; importing them makes the heads again."""
+    episodes = [make_episode(number, status="failed" if number == 0 else "scored") for number in range(3)]
     with open_store(url) as store:
-        put_all(store, [make_episode(number) for number in range(3)])
+        put_all(store, episodes)
         raw.delete(f"sdpo:heads:{TAG}", "sdpo:tags")
         assert store.heads() == []
-        with pytest.raises(LostTexts, match="3 episodes have lost their text or their head"):
-            store.check_whole()
+        for check in (store.check_whole, lambda: export_episodes(store, tmp_path / "out.jsonl")):
+            with pytest.raises(LostTexts, match="3 episodes have lost their text or their head"):
+                check()
+        assert list(store.episodes(status="failed")) == [episodes[0]]
+        import_sources(store, [str(tmp_path / "out.jsonl")])
+        store.check_whole()
+        assert store.counts().episodes == {TAG: {"failed": 1, "scored": 2}}
+        assert list(store.episodes()) == sorted(episodes, key=lambda episode: episode.pk)
 
 
 def test_from_redis_to_sqlite_and_back(url, tmp_path):

@@ -60,9 +60,8 @@ class RedisStore(Store):
 
     def check_whole(self) -> None:
         """Look for heads without texts and, among all keys of the server, for texts without heads."""
+        texts = self._text_pks()
         with self._explained():
-            prefix = name_of("episode", "")
-            texts = {key.removeprefix(prefix) for key in self._redis.scan_iter(f"{prefix}*", count=PAGE_COMMANDS)}
             heads = {head.pk for head in self._own_heads(self._redis.smembers(name_of("tags")))}
         self._check_not_lost(heads ^ texts)
 
@@ -101,9 +100,11 @@ class RedisStore(Store):
         return found
 
     def episodes(self, tag: str | None = None, status: Status | None = None) -> Iterator[Episode]:
-        """Read episodes page by page."""
-        heads = self.heads(None if tag is None else [tag])
-        wanted = (head.pk for head in heads if status is None or head.status == status)
+        """Read episodes page by page; without a tag also those whose head a full server has dropped."""
+        # First the texts: whatever was written before has its head by then.
+        texts_there = self._text_pks() if tag is None else set()
+        statuses = {head.pk: head.status for head in self.heads(None if tag is None else [tag])}
+        wanted = (pk for pk in sorted(statuses.keys() | texts_there) if status in (None, statuses.get(pk, status)))
         without_text = []
         for page in pages(wanted, PAGE_EPISODES):
             with self._explained():
@@ -112,7 +113,9 @@ class RedisStore(Store):
                 foreign = {episode.pk: episode for episode in self._foreign.episodes(missing)}
             for pk, text in zip(page, texts, strict=True):
                 if text is not None:
-                    yield stored_episode(text, self.url, pk)
+                    episode = stored_episode(text, self.url, pk)
+                    if pk in statuses or status in (None, episode.status):
+                        yield episode
                 elif pk in foreign:
                     yield foreign[pk]
                 else:
@@ -232,6 +235,12 @@ class RedisStore(Store):
         found = self._pipelined(("EXISTS", name_of("episode", pk)) for pk in listed)
         return {pk for pk, there in zip(listed, found, strict=True) if there}
 
+    def _text_pks(self) -> set[str]:
+        """Find which texts there are, among all keys of the server."""
+        prefix = name_of("episode", "")
+        with self._explained():
+            return {key.removeprefix(prefix) for key in self._redis.scan_iter(f"{prefix}*", count=PAGE_COMMANDS)}
+
     def _own_heads(self, tags: Iterable[str]) -> list[EpisodeHead]:
         """Read our heads of some tags in one exchange."""
         listed = list(tags)
@@ -253,9 +262,10 @@ class RedisStore(Store):
             lost = [pk for page in pages(sorted(pks), PAGE_COMMANDS) for pk in self._torn(page, tags)]
         if lost:
             raise LostTexts(
-                f"{self.url}: {len(lost)} episodes have lost their text or their head, first {lost[0]}: was it full,"
-                " with a maxmemory-policy other than noeviction? `sotopia db export` saves the other episodes;"
-                " `sotopia db delete --tag` clears a tag, so that it can be sampled again"
+                f"{self.url}: {len(lost)} episodes have lost their text or their head, first {lost[0]}: a full server"
+                " drops them unless its maxmemory-policy is noeviction; set that, then `sotopia db export` writes all"
+                " texts that are left, importing them brings their heads back, and `sotopia db delete --tag` clears"
+                " a tag to sample again"
             )
 
     def _torn(self, pks: list[str], tags: list[str]) -> list[str]:
