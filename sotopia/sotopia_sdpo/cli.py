@@ -24,6 +24,7 @@ DEFAULT_EVALUATOR = "gpt-4o"
 
 app = typer.Typer(
     help="Sample and evaluate social agents on SOTOPIA.",
+    cls=options.Commands,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

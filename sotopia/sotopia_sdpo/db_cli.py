@@ -5,7 +5,8 @@
     sotopia db info
     sotopia db delete --tag benchmark_..._trial0
 
-Exit codes: 0 done, 2 the input is wrong and nothing was written. A database is loaded only by what needs it.
+Exit codes: 0 done, 2 the input is wrong and nothing was written, 3 the database has lost episodes. A database is
+loaded only by what needs it.
 """
 
 from collections.abc import Callable
@@ -16,22 +17,25 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sotopia_sdpo.errors import UserError, run_at_edge
-from sotopia_sdpo.options import Database, DataDir
+from sotopia_sdpo.options import Commands, Database, DataDir
 
 
 if TYPE_CHECKING:
+    from sotopia_sdpo.store.base import StoreCounts
     from sotopia_sdpo.store.episode import Status
 
 
 app = typer.Typer(
     name="db",
     help="Move episodes and profiles in and out of a database, and see what is there.",
+    cls=Commands,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_show_locals=False,
 )
 
 PIPE_WIDTH = 240
+MOST_CELL = 500
 
 
 class StatusChoice(StrEnum):
@@ -141,11 +145,18 @@ def _export(
 def _info(db: str | None, data_dir: Path | None) -> None:
     """Print what is there."""
     from sotopia_sdpo.store import database_url, open_store
-    from sotopia_sdpo.store.base import PROFILE_KINDS
 
     with open_store(database_url(db, data_dir), create=False) as store:
         counts = store.counts()
-    print(store.url)
+        _print_counts(store.url, counts)
+        store.check_whole()
+
+
+def _print_counts(url: str, counts: "StoreCounts") -> None:
+    """Print what a database holds."""
+    from sotopia_sdpo.store.base import PROFILE_KINDS
+
+    print(url)
     _print_table(["profiles", "number"], [[kind, str(counts.profiles.get(kind, 0))] for kind in PROFILE_KINDS])
     rows = [
         [tag, *(str(statuses.get(status.value, 0)) for status in StatusChoice)]
@@ -165,11 +176,13 @@ def _print_table(columns: list[str], rows: list[list[str]]) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    from sotopia_sdpo.text import one_line
+
     table = Table()
     for number, column in enumerate(columns):
         table.add_column(column, overflow="fold", justify="right" if number else "left")
     for row in rows:
-        table.add_row(*map(Text, row[: len(columns)]))
+        table.add_row(*(Text(one_line(cell, MOST_CELL)) for cell in row[: len(columns)]))
     Console(width=None if sys.stdout.isatty() else PIPE_WIDTH).print(table)
 
 
@@ -187,9 +200,11 @@ def _check_tags(tags: list[str], known: set[str], url: str) -> None:
     """Refuse a tag that no episode has, and name the nearest one."""
     from difflib import get_close_matches
 
+    # The comparison takes the square of the length.
+    short = [tag for tag in known if len(tag) <= MOST_CELL]
     for tag in tags:
         if tag not in known:
-            near = get_close_matches(tag, known, 1)
+            near = get_close_matches(tag[:MOST_CELL], short, 1)
             hint = f"did you mean '{near[0]}'?" if near else "`sotopia db info` lists the tags"
             raise UserError(f"{url}: no episode has the tag '{tag}'; {hint}")
 

@@ -4,6 +4,9 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from sotopia_sdpo.terminal import safe_output
+from sotopia_sdpo.text import one_line
+
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
@@ -18,6 +21,12 @@ EXIT_INTERRUPTED = 130
 class UserError(ValueError):
     """The input is wrong: one line with the place, what was expected, what was found and what to do."""
 
+    exit_code = EXIT_INPUT
+
+    def __str__(self) -> str:
+        """Return the line, whatever a file or a server has put into it."""
+        return one_line(super().__str__())
+
 
 def run_at_edge(command: Callable[[], int | None]) -> int:
     """Run a command and return its exit code; a UserError becomes one line on stderr.
@@ -26,10 +35,11 @@ def run_at_edge(command: Callable[[], int | None]) -> int:
         command: returns an exit code, or None for 0; any other exception leaves as it is (exit code 1, a bug).
     """
     try:
-        return command() or EXIT_DONE
+        with safe_output():
+            return command() or EXIT_DONE
     except UserError as err:
         print(f"error: {err}", file=sys.stderr)
-        return EXIT_INPUT
+        return err.exit_code
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED

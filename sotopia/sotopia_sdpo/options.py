@@ -3,12 +3,31 @@
 What users type is fixed (README); what is given here goes unchanged into the typed functions behind the commands.
 """
 
+import re
 from pathlib import Path
 from typing import Annotated
 
+import click
 import typer
+from typer.core import TyperGroup
 
+from sotopia_sdpo.store.urls import without_password
 from sotopia_sdpo.world.tasks import TASKS
+
+
+WORD_WITH_ADDRESS = re.compile(r"(?:[a-z]+:/|rediss?:)[^\s'\")]+", re.I)
+
+
+class Commands(TyperGroup):
+    """A group of commands whose errors of usage show no password of a URL that stands where none is expected."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except click.UsageError as err:
+            err.message = WORD_WITH_ADDRESS.sub(lambda word: without_password(word[0]), err.message)
+            raise
 
 
 Database = Annotated[

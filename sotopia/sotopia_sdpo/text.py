@@ -1,6 +1,17 @@
-"""Text that any database and any file takes."""
+"""Text that any database and any file takes, and text that may be printed."""
 
+import re
 from typing import Any
+
+
+UNPRINTABLE = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f"  # a terminal takes these for commands
+    "\u2028\u2029\u202a-\u202e\u2066-\u2069"  # and these for orders to show what follows elsewhere
+    "\ud800-\udfff]"  # and these cannot be written at all
+)
+LINE_BREAK = re.compile(r"\s*[\r\n]\s*")
+MOST_SHOWN = 2000
+"""Characters of one line; a path may have as many."""
 
 
 def whole_text(value: Any) -> Any:
@@ -14,3 +25,14 @@ def whole_text(value: Any) -> Any:
     if isinstance(value, dict):
         return {whole_text(key): whole_text(item) for key, item in value.items()}
     return value
+
+
+def printable(text: str) -> str:
+    r"""Return a text with control characters written out (`\x1b`), so that no terminal obeys them."""
+    return UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+def one_line(text: str, most: int = MOST_SHOWN) -> str:
+    """Return a text as one printable line; a long one without its middle, since places and remedies stand outside."""
+    line = printable(LINE_BREAK.sub(" ", text.strip()))
+    return line if len(line) <= most else f"{line[: most * 2 // 3]} … {line[-(most // 3) :]}"

@@ -1,8 +1,8 @@
 """What comes back from a model, and reading a JSON object out of it."""
 
-import json
 from typing import Any, NamedTuple
 
+from sotopia_sdpo.llm.json_text import first_object
 from sotopia_sdpo.llm.usage import Usage
 
 
@@ -25,14 +25,7 @@ def find_object(text: str, field: str) -> dict[str, Any]:
     Raises:
         AnswerError: if there is none.
     """
-    decoder = json.JSONDecoder()
-    start = text.find("{")
-    while start >= 0:
-        try:
-            found, _ = decoder.raw_decode(text, start)
-        except (ValueError, RecursionError):  # also a number without end, or braces without end
-            found = None
-        if isinstance(found, dict) and field in found:
-            return found
-        start = text.find("{", start + 1)
-    raise AnswerError(f"no JSON object with {field!r} in {text[:80]!r}")
+    found = first_object(text, field)
+    if found is None:
+        raise AnswerError(f"no JSON object with {field!r} in {text[:80]!r}")
+    return found

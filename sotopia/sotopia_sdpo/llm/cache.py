@@ -9,7 +9,8 @@ import hashlib
 import json
 import sqlite3
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -21,6 +22,7 @@ from sotopia_sdpo.sqlite_file import connect, use_wal
 
 ANSWERS_FILE = "answers.db"
 SCHEMA_VERSION = 1
+OUR_TABLES = {"answers", "rounds"}
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS answers (
     key TEXT PRIMARY KEY, request TEXT NOT NULL, answer TEXT NOT NULL, prompt_tokens INTEGER NOT NULL,
@@ -59,25 +61,29 @@ class AnswerCache:
             UserError: if it cannot be opened, or is something else.
         """
         self.path = path
-        try:
+        with self._explained():
             path.parent.mkdir(parents=True, exist_ok=True)
             self._connection = connect(path)
+            self._check_ours()
             use_wal(self._connection)
-            version = self._connection.execute("PRAGMA user_version").fetchone()[0]
-            if version not in (0, SCHEMA_VERSION):
-                raise UserError(f"{path}: written by another version of this project (schema {version}); move it away")
             self._connection.executescript(f"{SCHEMA}PRAGMA user_version = {SCHEMA_VERSION};")
-        except (OSError, sqlite3.Error) as err:
+
+    def _check_ours(self) -> None:
+        """Refuse the file of another version or of another program, before anything in it is changed."""
+        version = self._connection.execute("PRAGMA user_version").fetchone()[0]
+        tables = {name for (name,) in self._connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        if tables - OUR_TABLES:
+            raise UserError(f"{self.path}: a database of something else, not of answers; move it away")
+        if version not in (0, SCHEMA_VERSION):
             raise UserError(
-                f"{path}: cannot be used for the answers ({err}); move it away, or give --data-dir"
-            ) from err
+                f"{self.path}: written by another version of this project (schema {version}); move it away"
+            )
 
     def get(self, request: Request) -> Answer | None:
         """Look an answer up."""
-        row = self._connection.execute(
-            "SELECT answer, prompt_tokens, completion_tokens, cost, is_simulated FROM answers WHERE key = ?",
-            (request.key,),
-        ).fetchone()
+        row = self._row(
+            "SELECT answer, prompt_tokens, completion_tokens, cost, is_simulated FROM answers WHERE key = ?", request
+        )
         return Answer(row[0], Usage(1, *row[1:4]), bool(row[4])) if row else None
 
     def put(self, request: Request, answer: Answer) -> None:
@@ -89,24 +95,38 @@ class AnswerCache:
         usage = answer.usage
         tokens = usage.prompt_tokens, usage.completion_tokens
         row = (request.key, request.text, answer.text, *tokens, usage.cost, answer.is_simulated, time.time())
-        try:
+        with self._explained("an answer cannot be kept", "make room and run this again"):
             self._connection.execute("INSERT OR REPLACE INTO answers VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
-        except sqlite3.OperationalError as err:
-            raise UserError(f"{self.path}: an answer cannot be kept ({err}); make room and run this again") from err
 
     def round(self, request: Request) -> int:
         """Return how many finished runs have given a question up; each later one asks in a round of its own."""
-        row = self._connection.execute("SELECT rounds FROM rounds WHERE key = ?", (request.key,)).fetchone()
+        row = self._row("SELECT rounds FROM rounds WHERE key = ?", request)
         return int(row[0]) if row else 0
 
     def give_up(self, requests: Iterable[Request]) -> None:
         """End a run in which these questions, each by its first request, got no usable answer."""
-        self._connection.execute("BEGIN IMMEDIATE")
-        self._connection.executemany(
-            "INSERT INTO rounds VALUES (?, 1) ON CONFLICT (key) DO UPDATE SET rounds = rounds + 1",
-            sorted({(request.key,) for request in requests}),
-        )
-        self._connection.execute("COMMIT")
+        with self._explained():
+            self._connection.execute("BEGIN IMMEDIATE")
+            self._connection.executemany(
+                "INSERT INTO rounds VALUES (?, 1) ON CONFLICT (key) DO UPDATE SET rounds = rounds + 1",
+                sorted({(request.key,) for request in requests}),
+            )
+            self._connection.execute("COMMIT")
+
+    def _row(self, statement: str, request: Request) -> Any:
+        """Return the row of a request, None if there is none."""
+        with self._explained():
+            return self._connection.execute(statement, (request.key,)).fetchone()
+
+    @contextmanager
+    def _explained(
+        self, what: str = "cannot be used for the answers", remedy: str = "move it away, or give --data-dir"
+    ) -> Iterator[None]:
+        """Raise an error of the file as a UserError of one line."""
+        try:
+            yield
+        except (OSError, sqlite3.Error) as err:
+            raise UserError(f"{self.path}: {what} ({err}); {remedy}") from err
 
     def __enter__(self) -> Self:
         return self

@@ -7,6 +7,8 @@ Invariant: no value of an environment variable that looks like a key survives.
 import os
 import re
 
+from sotopia_sdpo.text import printable
+
 
 MASK = "[key]"
 SECRET_NAME = re.compile(r"(KEY|TOKEN|SECRET|PASSWORD)$")
@@ -25,7 +27,7 @@ def reason_of(error: BaseException) -> str:
 
 def redact(text: object, max_length: int = MAX_LENGTH) -> str:
     """Return a text as one short line, without keys."""
-    line = " ".join(str(text).split())
+    line = printable(" ".join(str(text).split()))
     secrets = [value for name, value in os.environ.items() if SECRET_NAME.search(name.upper())]
     for secret in sorted(secrets, key=len, reverse=True):
         if len(secret) >= SHORTEST_SECRET and secret not in NOT_SECRET:

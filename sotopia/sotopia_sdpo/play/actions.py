@@ -80,7 +80,7 @@ def from_json(text: str) -> Action:
     """
     try:
         found = json.loads(text)
-    except json.JSONDecodeError as err:
+    except (ValueError, RecursionError) as err:  # also a number or a nesting without end
         raise ValueError(f"{text[:80]!r} is not JSON ({err})") from err
     return _checked(found)
 

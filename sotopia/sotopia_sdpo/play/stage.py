@@ -57,7 +57,11 @@ class Stage:
     """One session in upstream's environment, and what upstream's loop would have recorded of it."""
 
     def __init__(self, scenario: "EnvironmentProfile", characters: "Sequence[AgentProfile]") -> None:
-        """Set the stage: both agents are told their backgrounds, nobody has acted."""
+        """Set the stage: both agents are told their backgrounds, nobody has acted.
+
+        Raises:
+            ValueError: if upstream, which knows everybody by name, could not tell the two apart.
+        """
         _prepare()
         from sotopia.agents import Agents
         from sotopia.agents.base_agent import BaseAgent
@@ -72,6 +76,8 @@ class Stage:
             env_profile=scenario,
         )
         self.names = (self.agents[0].agent_name, self.agents[1].agent_name)
+        if self.names[0] == self.names[1]:
+            raise ValueError(f"both characters are called {self.names[0]!r}; upstream tells them apart by name")
         self.actions: list[Action] = []
         self.messages: Messages = []
         self.is_over = False

@@ -10,6 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection, Iterable, Iterator
 from typing import Any, Literal, NamedTuple, Self, get_args
 
+from sotopia_sdpo.errors import EXIT_INCOMPLETE, UserError
 from sotopia_sdpo.store.episode import Episode, EpisodeHead, Status
 from sotopia_sdpo.store.keys import EpisodeKey
 
@@ -19,6 +20,12 @@ PROFILE_KINDS: tuple[ProfileKind, ...] = get_args(ProfileKind)
 Profile = dict[str, Any]
 Entry = tuple[Literal["episodes"], Episode] | tuple[ProfileKind, Profile]
 """What a store takes: an episode or a profile, after its kind."""
+
+
+class LostTexts(UserError):
+    """Some episodes have a head and no text, or the other way round; everything else has been read before."""
+
+    exit_code = EXIT_INCOMPLETE
 
 
 class StoreCounts(NamedTuple):
@@ -37,6 +44,14 @@ class Store(ABC):
 
     url: str
     """Where it is, without a password."""
+
+    def check_keeps(self) -> None:
+        """Check that what is written stays; a UserError where the database may drop it."""
+        return None
+
+    def check_whole(self) -> None:
+        """Check that every episode has its head and its text; LostTexts otherwise."""
+        return None
 
     @abstractmethod
     def put_episode(self, episode: Episode, owner: str | None = None) -> bool:
@@ -59,7 +74,11 @@ class Store(ABC):
 
     @abstractmethod
     def episodes(self, tag: str | None = None, status: Status | None = None) -> Iterator[Episode]:
-        """Read episodes in the order of their pk, a few at a time; writes in between do not disturb it."""
+        """Read episodes in the order of their pk, a few at a time; writes in between do not disturb it.
+
+        Raises:
+            LostTexts: after the last one, if some of them have lost their text.
+        """
 
     @abstractmethod
     def heads(self, tags: Collection[str] | None = None) -> list[EpisodeHead]:

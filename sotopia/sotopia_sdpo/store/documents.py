@@ -45,10 +45,15 @@ PUBLISHED_EPISODE = {
     "raw_rewards": "rewards",
     "raw_rewards_prompt": "rewards_prompt",
 }
+PROFILE_IDS = ("env_id", "agent_1_id", "agent_2_id")
 DERIVED = {"scenario", "codename", "agents_background", "social_goals", "social_interactions"}
 """What the published shape repeats from the profiles and the messages."""
 IMPORTED = "imported"
 """The entry of an episode's settings with what was in the file and has no field here."""
+
+
+MOST_LEVELS = 190
+"""How deep an object may be nested: pydantic writes 255 levels, but reads only 200 of them back."""
 
 
 class NotAnEntry(ValueError):
@@ -77,14 +82,38 @@ def to_entry(data: Any, kind: str | None = None) -> Entry:
     if not isinstance(data, dict):
         raise NotAnEntry(f"expected an object, found {type(data).__name__}")
     kind = kind or kind_of(data)
+    _check_levels(data)
     try:
         if kind == "episodes":
-            return "episodes", to_episode(data)
-        return cast(ProfileKind, kind), to_profile(cast(ProfileKind, kind), data)
+            episode = to_episode(data)
+            # Unknown fields have moved two levels down; what is exported must be importable.
+            _check_levels({"settings": episode.settings, "usage": episode.usage})
+            _check_ids(episode.pk, episode.tag, episode.environment, *episode.agents, episode.source_episode)
+            return "episodes", episode
+        profile = to_profile(cast(ProfileKind, kind), data)
     except ValidationError as err:
         raise NotAnEntry(f"{kind.removesuffix('s')} {first_reason(err)}") from err
-    except RecursionError as err:
-        raise NotAnEntry("the object is nested too deeply") from err
+    _check_ids(profile["pk"], *(profile.get(name) for name in PROFILE_IDS), *profile.get("agent_ids", []))
+    return cast(ProfileKind, kind), profile
+
+
+def _check_levels(data: dict[str, Any]) -> None:
+    """Refuse an object that is nested deeper than can be stored and read again."""
+    level = 0
+    values: list[Any] = [data]
+    while values:
+        level += 1
+        if level > MOST_LEVELS:
+            raise NotAnEntry(f"the object is nested too deeply, expected at most {MOST_LEVELS} levels")
+        inner = (value.values() if isinstance(value, dict) else value for value in values)
+        values = [item for items in inner for item in items if isinstance(item, dict | list | tuple)]
+
+
+def _check_ids(*ids: Any) -> None:
+    """Refuse an id with a character by which SQLite's JSON functions end a text."""
+    for found in ids:
+        if isinstance(found, str) and "\0" in found:
+            raise NotAnEntry(f"the id or tag {found!r} holds a NUL character, expected none")
 
 
 def to_episode(data: dict[str, Any]) -> Episode:
@@ -96,7 +125,8 @@ def to_episode(data: dict[str, Any]) -> Episode:
     known = {name: value for name, value in data.items() if name in Episode.model_fields and value is not None}
     rest = {name: value for name, value in data.items() if name not in Episode.model_fields}
     rewards = known.get("rewards", [])
-    if "status" not in known and not has_verdicts(rewards, known.get("agents")) and any(rewards):
+    is_empty = not any(rewards) if isinstance(rewards, list | tuple) else not rewards
+    if "status" not in known and not has_verdicts(rewards, known.get("agents")) and not is_empty:
         rest["rewards"] = rewards
     if known.get("status", "scored") != "scored":
         known["rewards"] = []

@@ -5,8 +5,8 @@ which has no text. Invariant: only a scored episode has rewards, and then each a
 """
 
 from datetime import UTC, datetime
-from math import isfinite
-from typing import Any, Literal, NamedTuple, Self
+from math import inf
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -17,6 +17,8 @@ from sotopia_sdpo.text import whole_text
 
 
 Status = Literal["scored", "unscored", "failed"]
+Int64 = Annotated[int, Field(ge=-(2**63), lt=2**63)]
+"""What a column of a database takes."""
 Reward = tuple[float, dict[str, float]]
 """One agent's verdict as upstream keeps it: the overall score and the seven dimensions by name."""
 
@@ -61,10 +63,10 @@ class Episode(BaseModel):
     failure: str = ""
     """Why there is no score: a failed episode's error, or what the evaluator's answer lacked."""
     source_episode: str | None = None
-    agent_position: int | None = None
-    location: int | None = None
-    trial: int = 0
-    seed: int | None = None
+    agent_position: Int64 | None = None
+    location: Int64 | None = None
+    trial: Int64 = 0
+    seed: Int64 | None = None
     settings: dict[str, Any] = Field(default_factory=dict)
     usage: dict[str, Any] = Field(default_factory=dict)
     created: datetime | None = Field(default_factory=lambda: datetime.now(UTC))
@@ -154,4 +156,5 @@ def is_verdict(reward: Any) -> bool:
     """Return whether one agent's reward is an overall score with at least one dimension, all of them finite."""
     if not isinstance(reward, list | tuple) or len(reward) != 2 or not isinstance(reward[1], dict) or not reward[1]:
         return False
-    return all(isinstance(score, int | float) and isfinite(score) for score in (reward[0], *reward[1].values()))
+    # Not isfinite, which fails on integers beyond a float.
+    return all(isinstance(score, int | float) and -inf < score < inf for score in (reward[0], *reward[1].values()))

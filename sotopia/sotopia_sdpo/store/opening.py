@@ -38,5 +38,6 @@ def open_store(url: str | None = None, *, create: bool = True) -> "Store":
         from sotopia_sdpo.store.redis.store import RedisStore
 
         return RedisStore(url)
-    hint = f"; a file is written {SQLITE_PREFIX}{url}" if "://" not in url else ""
-    raise UserError(f"database URL '{without_password(url)}': {URL_FORMS}{hint}")
+    shown = without_password(url)
+    hint = f"; a file is written {SQLITE_PREFIX}{url}" if "://" not in url and shown == url else ""
+    raise UserError(f"database URL '{shown}': {URL_FORMS}{hint}")

@@ -32,8 +32,8 @@ def _agent_constraint(value: Any) -> Any:
         return value
     try:
         return ast.literal_eval(value)
-    except (ValueError, SyntaxError):
-        raise ValueError(f"expected lists of agents, found {value!r}") from None
+    except (ValueError, SyntaxError, RecursionError, MemoryError):
+        raise ValueError(f"expected lists of agents, found {value[:60]!r}") from None
 
 
 Relationship = Annotated[int, BeforeValidator(_relationship_number), Field(ge=0, lt=len(RELATIONSHIPS))]

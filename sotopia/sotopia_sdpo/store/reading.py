@@ -18,7 +18,7 @@ from sotopia_sdpo.rdb.snapshot import read_rdb
 from sotopia_sdpo.store.base import PROFILE_KINDS, Entry, Store
 from sotopia_sdpo.store.documents import DOCUMENT_CLASSES, NotAnEntry, to_entry
 from sotopia_sdpo.store.opening import open_store
-from sotopia_sdpo.store.urls import SQLITE_PREFIX
+from sotopia_sdpo.store.urls import SQLITE_PREFIX, is_url
 
 
 SQLITE_MAGIC = b"SQLite format 3\x00"
@@ -37,7 +37,7 @@ def read_source(source: str, skipped: Counter[str]) -> Iterator[Entry]:
     Raises:
         UserError: if it cannot be read, is damaged, or holds something else.
     """
-    if "://" in source:
+    if is_url(source):
         with open_store(source, create=False) as store:
             yield from _read_store(store)
         return
@@ -135,6 +135,10 @@ def _parse(path: Path, text: str, first_line: int) -> Any:
     except json.JSONDecodeError as err:
         line = first_line + err.lineno - 1
         raise UserError(f"{path} line {line} column {err.colno}: not JSON ({err.msg}); nothing was imported") from err
+    except ValueError as err:
+        # A number of thousands of digits; what follows is meant for programmers.
+        why = str(err).partition(";")[0]
+        raise UserError(f"{path} line {first_line}: cannot be read ({why}); nothing was imported") from err
     except RecursionError as err:
         raise UserError(f"{path} line {first_line}: the JSON is nested too deeply; nothing was imported") from err
 

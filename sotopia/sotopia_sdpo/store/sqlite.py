@@ -32,6 +32,7 @@ from sotopia_sdpo.store.sqlite_schema import (
     row_of_head,
     stage,
 )
+from sotopia_sdpo.store.stored import stored_episode, stored_profile
 
 
 PAGE_EPISODES = 50
@@ -79,28 +80,30 @@ class SqliteStore(Store):
     def get_episode(self, pk: str) -> Episode | None:
         """Read one episode."""
         rows = self._query("SELECT text FROM texts WHERE pk = ?", (pk,))
-        return Episode.model_validate_json(rows[0][0]) if rows else None
+        return stored_episode(rows[0][0], self.url, pk) if rows else None
 
     def episodes(self, tag: str | None = None, status: Status | None = None) -> Iterator[Episode]:
         """Read episodes page by page, each page a query of its own."""
         last = ""
         while True:
             rows = self._query(
-                "SELECT episodes.pk, text FROM episodes JOIN texts ON texts.pk = episodes.pk WHERE episodes.pk > ?1"
-                " AND (?2 IS NULL OR tag = ?2) AND (?3 IS NULL OR status = ?3) ORDER BY episodes.pk LIMIT ?4",
+                "SELECT episodes.pk, text FROM episodes LEFT JOIN texts ON texts.pk = episodes.pk"
+                " WHERE episodes.pk > ?1 AND (?2 IS NULL OR tag = ?2) AND (?3 IS NULL OR status = ?3)"
+                " ORDER BY episodes.pk LIMIT ?4",
                 (last, tag, status, PAGE_EPISODES),
             )
             if not rows:
                 return
             last = rows[-1][0]
-            for _, text in rows:
-                yield Episode.model_validate_json(text)
+            for pk, text in rows:
+                yield stored_episode(text, self.url, pk)
 
     def heads(self, tags: Collection[str] | None = None) -> list[EpisodeHead]:
         """Read heads in one query."""
         where = "" if tags is None else "WHERE tag IN (SELECT value FROM json_each(?))"
         parameters = () if tags is None else (json.dumps(list(tags)),)
-        return [head_of_row(row) for row in self._query(f"SELECT * FROM episodes {where} ORDER BY pk", parameters)]
+        rows = self._query(f"SELECT * FROM episodes {where} ORDER BY pk", parameters)
+        return [head_of_row(row, self.url) for row in rows]
 
     def find_keys(self, keys: Collection[EpisodeKey]) -> dict[EpisodeKey, EpisodeHead]:
         """Find in one query which keys have an episode."""
@@ -111,7 +114,7 @@ class SqliteStore(Store):
             f" ORDER BY {BEST_FIRST} DESC, episodes.pk DESC",
             (json.dumps(list(keys)),),
         )
-        return {head.key: head for head in map(head_of_row, rows)}
+        return {head.key: head for head in (head_of_row(row, self.url) for row in rows)}
 
     def delete_episodes(self, pks: Collection[str]) -> int:
         """Delete episodes by pk."""
@@ -124,12 +127,12 @@ class SqliteStore(Store):
     def get_profile(self, kind: ProfileKind, pk: str) -> Profile | None:
         """Read one profile."""
         rows = self._query("SELECT text FROM profiles WHERE kind = ? AND pk = ?", (kind, pk))
-        return json.loads(rows[0][0]) if rows else None
+        return stored_profile(rows[0][0], self.url, kind, pk) if rows else None
 
     def profiles(self, kind: ProfileKind) -> Iterator[Profile]:
         """Read all profiles of a kind."""
-        for (text,) in self._query("SELECT text FROM profiles WHERE kind = ? ORDER BY pk", (kind,)):
-            yield json.loads(text)
+        for pk, text in self._query("SELECT pk, text FROM profiles WHERE kind = ? ORDER BY pk", (kind,)):
+            yield stored_profile(text, self.url, kind, pk)
 
     def counts(self) -> StoreCounts:
         """Count what is there."""

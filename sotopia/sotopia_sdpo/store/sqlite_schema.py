@@ -10,7 +10,7 @@ from typing import Any
 
 from sotopia_sdpo.store.base import Entry
 from sotopia_sdpo.store.episode import Episode, EpisodeHead
-from sotopia_sdpo.store.keys import EpisodeKey
+from sotopia_sdpo.store.stored import damage_told, head_from
 
 
 SCHEMA_VERSION = 1
@@ -67,20 +67,12 @@ def row_of_head(head: EpisodeHead) -> tuple[object, ...]:
     )
 
 
-def head_of_row(row: tuple[Any, ...]) -> EpisodeHead:
-    """Return a head from a row."""
-    pk, tag, combo, position, trial, status, environment, agents, models, agent_position, source, failure = row
-    return EpisodeHead(
-        pk,
-        EpisodeKey(tag, combo, position, trial),
-        status,
-        environment,
-        tuple(json.loads(agents)),
-        tuple(json.loads(models)),
-        agent_position,
-        source,
-        failure,
-    )
+def head_of_row(row: tuple[Any, ...], url: str) -> EpisodeHead:
+    """Return a head from a row of the database at a URL."""
+    pk, tag, combo, position, trial, status, environment, agents, models, *rest = row
+    with damage_told(f"{url}: episode {pk} of tag {tag}", "delete its tag with `sotopia db delete --tag`"):
+        lists = json.loads(agents), json.loads(models)
+        return head_from(pk, (tag, combo, position, trial), status, environment, *lists, *rest)
 
 
 def stage(connection: sqlite3.Connection, entries: list[Entry]) -> None:

@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import NamedTuple, TextIO
 
 from sotopia_sdpo.errors import UserError
-from sotopia_sdpo.store.base import PROFILE_KINDS, Entry, Store
+from sotopia_sdpo.store.base import PROFILE_KINDS, Entry, LostTexts, Store
 from sotopia_sdpo.store.episode import Status
 from sotopia_sdpo.store.profiles import PUBLISHED_FILES, to_published
 from sotopia_sdpo.store.reading import read_source
+from sotopia_sdpo.store.urls import is_url, without_password
 
 
 KINDS: tuple[str, ...] = (*PROFILE_KINDS, "episodes")
@@ -27,6 +28,7 @@ class SourceSummary(NamedTuple):
     """What one file or database held."""
 
     source: str
+    """As it may be shown."""
     entries: Counter[str]
     """By kind."""
     skipped: Counter[str]
@@ -39,15 +41,16 @@ def import_sources(store: Store, sources: Sequence[str]) -> list[SourceSummary]:
     Raises:
         UserError: if one of them cannot be read to its end; nothing was written then.
     """
-    summaries = [SourceSummary(source, Counter(), Counter()) for source in sources]
-    store.put_entries(_counted(summaries))
+    shown = (without_password(source) if is_url(source) else source for source in sources)
+    summaries = [SourceSummary(source, Counter(), Counter()) for source in shown]
+    store.put_entries(_counted(sources, summaries))
     return summaries
 
 
-def _counted(summaries: Iterable[SourceSummary]) -> Iterator[Entry]:
+def _counted(sources: Sequence[str], summaries: Iterable[SourceSummary]) -> Iterator[Entry]:
     """Yield the entries of each source and count them."""
-    for summary in summaries:
-        for entry in read_source(summary.source, summary.skipped):
+    for source, summary in zip(sources, summaries, strict=True):
+        for entry in read_source(source, summary.skipped):
             summary.entries[entry[0]] += 1
             yield entry
 
@@ -63,13 +66,25 @@ def export_episodes(store: Store, path: Path, tags: Sequence[str] = (), status: 
 
     Returns:
         How many were written.
+
+    Raises:
+        LostTexts: if some have lost their text; the file holds the others then.
     """
-    count = 0
+    count, lost = 0, []
     with replaced_file(path) as file:
         for tag in dict.fromkeys(tags) or (None,):
-            for episode in store.episodes(tag, status):
-                file.write(episode.model_dump_json() + "\n")
-                count += 1
+            try:
+                for episode in store.episodes(tag, status):
+                    file.write(episode.model_dump_json() + "\n")
+                    count += 1
+            except LostTexts as err:
+                lost.append(err)
+    try:
+        store.check_whole()
+    except LostTexts as err:
+        lost.insert(0, err)
+    if lost:
+        raise LostTexts(f"{path} has the {count} episodes whose text is there; {lost[0]}")
     return count
 
 

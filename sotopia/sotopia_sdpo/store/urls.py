@@ -1,6 +1,7 @@
 """Which database and which data folder are meant: the options, the variables and their defaults."""
 
 import os
+import re
 from pathlib import Path
 
 
@@ -9,6 +10,13 @@ URL_VARIABLE = "SOTOPIA_DB"
 DATABASE_FILE = "sotopia.db"
 CHECKOUT = Path(__file__).resolve().parents[3]
 SQLITE_PREFIX = "sqlite:///"
+HIDDEN = "…"
+PLACE = re.compile(
+    r"([a-z][a-z0-9+.-]*://)(?:[^/?#]*@)?(?:([a-z0-9_.-]+|\[[0-9a-f:.]+\])(:\d+)?)?(/[\w.-]*)?(?:[?#][^@]*)?", re.I
+)
+"""A URL of which scheme, host, port and path may be shown. An @ behind the host belongs to a password that is not
+quoted, so nothing before it is what it seems."""
+MAY_HOLD_SECRETS = re.compile(r"[@?=]|^rediss?:")
 
 
 def data_home(option: str | os.PathLike[str] | None = None) -> Path:
@@ -22,7 +30,19 @@ def database_url(option: str | None = None, data_dir: str | os.PathLike[str] | N
     return option or os.environ.get(URL_VARIABLE) or f"{SQLITE_PREFIX}{data_home(data_dir) / DATABASE_FILE}"
 
 
+def is_url(source: str) -> bool:
+    """Return whether a source is meant as a URL, not as a file; `redis:` alone is one that lacks its slashes."""
+    return "://" in source or source.startswith(("redis:", "rediss:"))
+
+
 def without_password(url: str) -> str:
-    """Return a URL that may be shown: without what stands between the scheme and the @."""
-    scheme, slashes, rest = url.partition("://")
-    return f"{scheme}{slashes}{rest.rpartition('@')[2]}"
+    """Return a URL that may be shown: scheme, host, port and path; the rest, right or misspelt, may be a secret."""
+    if url.startswith(SQLITE_PREFIX):
+        return url
+    found = PLACE.fullmatch(url)
+    if found and (found[4] is None or found[4][1:].isdigit() or not url.lower().startswith("redis")):
+        return "".join(part or "" for part in found.groups())
+    scheme, slashes, _ = url.partition("://")
+    if slashes and scheme.isalnum():
+        return f"{scheme}://{HIDDEN}"
+    return HIDDEN if MAY_HOLD_SECRETS.search(url) else url

@@ -50,8 +50,10 @@ def require_world(store: Store, is_demo: bool) -> None:
     """Check that there is a world to run on; fill an empty database with the demo's.
 
     Raises:
-        UserError: if the database is empty and the demo world is not wanted, or holds another world although it is.
+        UserError: if the database is empty and the demo world is not wanted, holds another world although it is, or
+            may drop what is written.
     """
+    store.check_keeps()
     counts = store.counts().profiles
     is_empty = not any(counts.values())
     if is_demo and (is_empty or store.get_profile("environments", demo_splits()["sotopia_env"][0]) is None):

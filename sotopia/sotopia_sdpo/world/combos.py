@@ -52,7 +52,7 @@ def load_splits(path: str | Path | None = None) -> Splits:
         found = json.loads(source.read_text("utf-8"))
     except OSError as err:
         raise UserError(f"{name}: cannot be read ({err.strerror}); --splits takes a JSON file") from err
-    except ValueError as err:
+    except (ValueError, RecursionError) as err:
         raise UserError(f"{name}: cannot be read as JSON ({err}); give a file like {{'SFT-round-1': [ids]}}") from err
     if not isinstance(found, dict):
         raise UserError(f"{name}: expected an object of stages, found a {type(found).__name__}")
@@ -134,8 +134,6 @@ def check_profiles(store: Store, combos: Sequence[Combo]) -> None:
         for agent in combo.agents:
             if agent not in agents:
                 raise _missing("character", agent, store)
-        if combo.agents[0] == combo.agents[1]:
-            raise UserError(f"{store.url}: a combo of scenario {combo.environment} has one character twice")
 
 
 def _missing(what: str, pk: str, store: Store) -> UserError:

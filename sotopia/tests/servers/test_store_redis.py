@@ -20,10 +20,12 @@ from sotopia_sdpo.errors import UserError
 from sotopia_sdpo.loop.servers import free_ports
 from sotopia_sdpo.rdb.snapshot import RdbError, read_rdb
 from sotopia_sdpo.store import open_store
+from sotopia_sdpo.store.base import LostTexts
 from sotopia_sdpo.store.documents import to_entry
 from sotopia_sdpo.store.keys import EpisodeKey
 from sotopia_sdpo.store.redis import documents as redis_om
-from sotopia_sdpo.store.transfer import import_sources
+from sotopia_sdpo.store.transfer import export_episodes, import_sources
+from sotopia_sdpo.world.cast import require_world
 
 
 PREFIX = ":sotopia.database.logs.EpisodeLog:"
@@ -181,6 +183,157 @@ def test_a_password_is_needed_and_never_shown(own_server):
         open_store(f"redis://:hidden@127.0.0.1:{port}/99")
 
 
+@pytest.mark.parametrize("query", ["?password=hidden", "?username=default&password=hidden", "?db=0&password=hidden"])
+def test_a_password_in_the_query_is_never_shown(own_server, query):
+    _, port = own_server()
+    redis.Redis(port=port).config_set("requirepass", "hidden")
+    with open_store(f"redis://127.0.0.1:{port}/0{query}") as store:
+        assert store.url == f"redis://127.0.0.1:{port}/0" and store.heads() == []
+    with pytest.raises(UserError, match="invalid|WRONGPASS") as caught:
+        open_store(f"redis://127.0.0.1:{port}/0{query.replace('hidden', 'wrong1')}")
+    assert "wrong1" not in told(caught.value)
+
+
+def test_a_server_that_quotes_the_password_back_does_not_spread_it(own_server):
+    """A server without AUTH answers with the arguments that it was sent."""
+    _, port = own_server("--rename-command", "AUTH", "")
+    for url in (f"redis://:hunter22@127.0.0.1:{port}/0", f"redis://127.0.0.1:{port}/0?password=hunter22"):
+        with pytest.raises(UserError, match="unknown command") as caught:
+            open_store(url)
+        assert "hunter22" not in told(caught.value)
+
+
+@pytest.mark.parametrize(
+    "query", ["?pasword=hunter22", "?password=x&hunter22=y", "?retry=hunter22", "?protocol=hunter22"]
+)
+def test_a_query_that_is_not_known_is_one_line(port, query):
+    with pytest.raises(UserError, match="its query has a key or a value that redis-py does not take") as caught:
+        open_store(f"redis://127.0.0.1:{port}/3{query}")
+    assert "hunter22" not in told(caught.value)
+
+
+def told(error):
+    """Return the texts of an error and of those that Python prints with it where nobody catches it."""
+    behind = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    return f"{error}\n{told(behind)}" if behind else str(error)
+
+
+def evict(raw, *pks):
+    """Do what a full server does: drop some keys."""
+    return raw.delete(*(f"sdpo:episode:{pk}" for pk in pks))
+
+
+def test_a_server_that_drops_episodes_is_not_written_to(own_server):
+    """What is there may be read; `volatile-lru` drops no episodes, and a server without a limit drops nothing."""
+    _, port = own_server("--maxmemory", "100mb", "--maxmemory-policy", "noeviction")
+    raw, url, episode = redis.Redis(port=port), f"redis://127.0.0.1:{port}/0", make_episode()
+    with open_store(url) as store:
+        store.put_episode(episode)
+    raw.config_set("maxmemory-policy", "allkeys-lru")
+    with open_store(url) as store:
+        assert list(store.episodes()) == [episode]
+        for write in (
+            lambda: store.claim(make_episode(1).key, "me", TTL_S),
+            lambda: store.put_episode(make_episode(1)),
+            lambda: put_all(store, [make_episode(1)]),
+            lambda: require_world(store, is_demo=True),
+        ):
+            with pytest.raises(UserError, match="maxmemory-policy is allkeys-lru, expected noeviction") as caught:
+                write()
+            assert caught.value.exit_code == 2
+        assert store.delete_tag(TAG) == 1
+    for name, value in [("maxmemory-policy", "volatile-lru"), ("maxmemory", 0)]:
+        raw.config_set(name, value)
+        with open_store(url) as store:
+            store.put_episode(episode)
+        raw.config_set("maxmemory-policy", "allkeys-lru")
+
+
+def test_a_full_server_is_one_short_line(own_server):
+    """What the server says, not the whole command that redis-py quotes."""
+    _, port = own_server("--maxmemory", "3mb", "--maxmemory-policy", "noeviction")
+    with open_store(f"redis://127.0.0.1:{port}/0") as store:
+        with pytest.raises(UserError, match="the server answered: .*command not allowed") as caught:
+            put_all(store, (make_episode(number, reasoning="x" * 20_000) for number in range(500)))
+        assert len(str(caught.value)) < 200 and store.heads() == []
+
+
+def test_a_server_that_does_not_tell_its_settings_is_used(own_server):
+    _, port = own_server("--rename-command", "INFO", "")
+    with open_store(f"redis://127.0.0.1:{port}/0") as store:
+        assert store.put_episode(make_episode())
+
+
+def test_lost_texts_are_noticed(url, raw, tmp_path):
+    """Four episodes, two texts dropped: the rest comes, then exit code 3; the tag can be cleared and filled again."""
+    episodes = [make_episode(number) for number in range(4)]
+    with open_store(url) as store:
+        put_all(store, episodes)
+        store.check_whole()
+        assert evict(raw, episodes[1].pk, episodes[2].pk) == 2
+        found, rest = [], sorted([episodes[0], episodes[3]], key=lambda episode: episode.pk)
+        with pytest.raises(LostTexts, match="2 episodes have lost their text or their head") as caught:
+            found.extend(store.episodes(TAG))
+        assert found == rest and caught.value.exit_code == 3
+        for read in (lambda: store.get_episode(episodes[1].pk), store.check_whole):
+            with pytest.raises(LostTexts):
+                read()
+        with pytest.raises(LostTexts, match="out.jsonl has the 2 episodes whose text is there; redis://"):
+            export_episodes(store, tmp_path / "out.jsonl", [TAG])
+        assert len((tmp_path / "out.jsonl").read_text().splitlines()) == 2
+        assert store.get_episode("nobody") is None
+        assert store.delete_tag(TAG) == 4 and store.counts().episodes == {}
+        store.check_whole()
+        import_sources(store, [str(tmp_path / "out.jsonl")])
+        assert store.claim(episodes[1].key, "me", TTL_S) and store.put_episode(episodes[1], "me")
+        assert len(list(store.episodes())) == 3
+
+
+@pytest.mark.parametrize("text", ["", "{", "5", "{}", '["a"]', "[" * 20_000, b"\xff\xfe"], ids=repr)
+def test_what_is_damaged_is_one_line(url, raw, text):
+    """An episode, a profile and a head, each changed past our store."""
+    episode = make_episode()
+    with open_store(url) as store:
+        store.put_entries([("episodes", episode), to_entry(COMBO)])
+        for key, field, reads in [
+            (
+                f"sdpo:episode:{episode.pk}",
+                "text",
+                [lambda: store.get_episode(episode.pk), lambda: [*store.episodes()]],
+            ),
+            (
+                "sdpo:profiles:combos",
+                COMBO["combo_id"],
+                [lambda: store.get_profile("combos", COMBO["combo_id"]), lambda: [*store.profiles("combos")]],
+            ),
+            (f"sdpo:heads:{TAG}", episode.pk, [store.heads, store.counts, lambda: store.find_keys([episode.key])]),
+        ]:
+            before = raw.hget(key, field)
+            raw.hset(key, field, text)
+            for read in reads:
+                with pytest.raises(UserError, match="is damaged"):
+                    read()
+            raw.hset(key, field, before)
+        assert list(store.episodes()) == [episode]
+
+
+def test_lost_heads_are_noticed_and_come_back(url, raw, tmp_path):
+    """The texts are exported, exit code 3; importing them makes the heads again."""
+    episodes = [make_episode(number, status="failed" if number == 0 else "scored") for number in range(3)]
+    with open_store(url) as store:
+        put_all(store, episodes)
+        raw.delete(f"sdpo:heads:{TAG}", "sdpo:tags")
+        assert store.heads() == []
+        for check in (store.check_whole, lambda: export_episodes(store, tmp_path / "out.jsonl")):
+            with pytest.raises(LostTexts, match="3 episodes have lost their text or their head"):
+                check()
+        assert list(store.episodes(status="failed")) == [episodes[0]]
+        import_sources(store, [str(tmp_path / "out.jsonl")])
+        store.check_whole()
+        assert store.counts().episodes == {TAG: {"failed": 1, "scored": 2}}
+        assert list(store.episodes()) == sorted(episodes, key=lambda episode: episode.pk)
+
+
 def test_from_redis_to_sqlite_and_back(url, tmp_path):
     with open_store(url) as here, open_store(f"sqlite:///{tmp_path}/s.db") as there:
         here.put_entries([to_entry(COMBO), to_entry(LOG), ("episodes", make_episode(status="failed"))])
@@ -274,6 +427,10 @@ def test_ours_go_before_theirs(stack, raw):
 def test_theirs_can_be_deleted_and_a_broken_one_is_told(stack, raw):
     assert stack.delete_tag(LOG["tag"]) == 1
     assert stack.heads() == []
+    for text in ("{", "5", "[" * 20_000):
+        raw.set(PREFIX + "02BAD", text)
+        with pytest.raises(UserError, match=f"redis key {PREFIX}02BAD is damaged .*; mend or delete the document"):
+            stack.heads()
     raw.set(PREFIX + "02BAD", '{"pk": "02BAD"}')
     with pytest.raises(UserError, match=f"redis key {PREFIX}02BAD: episode environment: Field required"):
         stack.heads()

@@ -148,6 +148,39 @@ def test_refusals_are_one_line(db, arguments, message):
     assert message in error_line(db(*arguments))
 
 
+@pytest.mark.parametrize("url", ["redis://:hunter22@127.0.0.1:1/0", "redis://127.0.0.1:1/0?password=hunter22"])
+@pytest.mark.parametrize("place", ["option", "variable", "source"])
+def test_a_password_is_in_no_output(db, monkeypatch, agents, url, place):
+    if place == "variable":
+        monkeypatch.setenv("SOTOPIA_DB", url)
+    line = error_line(
+        db("import", *([url] if place == "source" else [agents, "--db", url][: 1 if place == "variable" else 3]))
+    )
+    assert "redis://127.0.0.1:1/0: " in line and "hunter22" not in line
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["info", "redis://:hunter22@h/0"],
+        ["redis://h/0?password=hunter22"],
+        ["delete", "--tag", "x", "redis:/:hunter22@h"],
+    ],
+)
+def test_wrong_usage_shows_no_password(db, arguments):
+    done = db(*arguments)
+    assert done.returncode == 2 and "hunter22" not in done.stdout + done.stderr
+    assert "unexpected extra argument" in done.stderr or "No such command" in done.stderr
+
+
+def test_the_table_of_an_import_shows_no_password(db, monkeypatch, tmp_path):
+    monkeypatch.setattr(
+        "sotopia_sdpo.store.transfer.read_source", lambda source, _: iter([("agents", {"pk": source})])
+    )
+    done = db("import", "redis://:hunter22@h/0", "rediss://h/0?password=hunter22")
+    assert done.returncode == 0 and "redis://h/0" in done.stdout and "hunter22" not in done.stdout
+
+
 def test_a_bad_file_writes_nothing(db, tmp_path, agents):
     bad = tmp_path / "bad.jsonl"
     bad.write_text(json.dumps(AGENT) + "\n" + '{"combo_id": "c", "env_id": "e", "agent_ids": []}\n')
@@ -163,6 +196,19 @@ def test_an_unknown_tag_names_the_nearest(db, tmp_path):
         line = error_line(db(*command, "--tag", TAG.replace("trial0", "trial1")))
         assert f"did you mean '{TAG}'?" in line
     assert not (tmp_path / "out.jsonl").exists()
+
+
+def test_a_hostile_or_endless_tag_is_shown_as_text(db, tmp_path):
+    """Control characters are written out; a tag of a million characters takes one cell, and no time to compare."""
+    tags = ["\x1b]52;c;ZXZpbA==\x07\x1b[2Jx", "x" * 1_000_000, "two\nlines"]
+    with open_store(f"sqlite:///{tmp_path}/home/sotopia.db") as store:
+        store.put_entries(("episodes", make_episode(tag=tag)) for tag in tags)
+    done = db("info")
+    assert done.returncode == 0 and "\x1b" not in done.stdout and len(done.stdout) < 5000
+    assert r"\x1b]52;c;ZXZpbA==\x07\x1b[2Jx" in done.stdout and "two lines" in done.stdout
+    assert len(error_line(db("delete", "--tag", "x" * 999_999))) < 2100
+    done = db("delete", "--tag", tags[0])
+    assert done.stdout == r"1 episodes of \x1b]52;c;ZXZpbA==\x07\x1b[2Jx deleted" + "\n"
 
 
 @pytest.mark.parametrize(

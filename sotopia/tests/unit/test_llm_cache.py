@@ -93,3 +93,49 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"file/answers.db: cannot be used for the answers \(\[Errno 17\] File exists"):
         AnswerCache(tmp_path / "file" / "answers.db")
+
+
+def foreign(path: Path, statement: str) -> None:
+    """Make a database of something else with our version number."""
+    with sqlite3.connect(path) as connection:
+        connection.execute(statement)
+        connection.execute("PRAGMA user_version = 1")
+    connection.close()
+
+
+def test_a_foreign_database_is_left_as_it_is(tmp_path: Path) -> None:
+    """A store of ours has the same version number as a file of answers."""
+    path = tmp_path / "answers.db"
+    foreign(path, "CREATE TABLE episodes (pk TEXT)")
+    before = path.read_bytes()
+    with pytest.raises(UserError, match="answers.db: a database of something else, not of answers; move it away"):
+        AnswerCache(path)
+    assert path.read_bytes() == before
+
+
+def test_a_table_of_other_columns_is_one_line(tmp_path: Path) -> None:
+    foreign(tmp_path / "answers.db", "CREATE TABLE answers (x)")
+    with AnswerCache(tmp_path / "answers.db") as answers:
+        with pytest.raises(UserError, match="cannot be used for the answers .no such column: answer.; move it away"):
+            answers.get(REQUEST)
+        with pytest.raises(UserError, match="an answer cannot be kept"):
+            answers.put(REQUEST, STORED)
+
+
+@pytest.mark.parametrize("kept", [0, 4096, 8192])
+def test_a_zeroed_file_is_one_line(tmp_path: Path, kept: int) -> None:
+    """A disk may lose all of a file, or all but its first pages."""
+    path = tmp_path / "answers.db"
+    requests = [Request("m", CHAT, {"seed": seed}) for seed in range(300)]
+    with AnswerCache(path) as answers:
+        for request in requests:
+            answers.put(request, Answer("long " * 100, Usage(1), False))
+    data = path.read_bytes()
+    path.write_bytes(data[:kept] + bytes(len(data) - kept))
+    with (
+        pytest.raises(UserError, match="answers.db: cannot be used for the answers .*; move it away, or give"),
+        AnswerCache(path) as answers,
+    ):
+        for request in requests:
+            answers.round(request)
+            answers.get(request)

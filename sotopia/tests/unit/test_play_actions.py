@@ -59,3 +59,9 @@ def test_an_answer_is_read(answer: str, expected: Action) -> None:
 def test_what_is_no_action_is_refused(answer: str, fault: str) -> None:
     with pytest.raises(AnswerError, match=fault):
         parse_answer(answer)
+
+
+@pytest.mark.parametrize("text", ["[" * 20_000, "9" * 5000, "", "{", "5"])
+def test_what_is_no_action_in_a_chat_is_a_value_error(text: str) -> None:
+    with pytest.raises(ValueError, match="is not JSON|expected an object"):
+        from_json(text)

@@ -50,6 +50,13 @@ def test_each_side_is_told_its_own_goal_only() -> None:
     assert found.backgrounds[0].startswith("Here is the context") and "Conversation Starts" not in found.backgrounds[0]
 
 
+def test_two_characters_of_one_name_are_refused() -> None:
+    scenario, people = profiles()
+    people[1].first_name = people[0].first_name
+    with pytest.raises(ValueError, match="both characters are called 'Ann Lee'"):
+        Stage(scenario, people)
+
+
 def test_turns_alternate_and_end_at_twenty() -> None:
     asked = []
 

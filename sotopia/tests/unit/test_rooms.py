@@ -17,6 +17,7 @@ NAME = PACKAGE.name
 ROOMS = (
     *(
         "text",
+        "terminal",
         "errors",
         "prompts",
         "sqlite_file",

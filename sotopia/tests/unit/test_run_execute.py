@@ -102,3 +102,12 @@ def test_a_session_that_was_left_without_scores_is_judged_as_it_is() -> None:
     found, is_unreachable = asyncio.run(rejudge(Client([]), evaluator, left))  # type: ignore[arg-type]
     assert found.status == "scored" and not found.failure and found.messages == left.messages and not is_unreachable
     assert found.usage == {**left.usage, "evaluator": Usage(1, 10, 1, None).record()}
+
+
+def test_two_characters_of_one_name_are_a_failed_episode() -> None:
+    """Nothing is asked for it, and the others of the run go on."""
+    scenario, people = profiles()
+    client = Client([])
+    ran = asyncio.run(sample(client, item(), Cast(scenario, (people[0], people[0]))))  # type: ignore[arg-type]
+    assert ran.episode.status == "failed" and not ran.is_unreachable and client.asked == []
+    assert "both characters are called 'Ann Lee'" in ran.episode.failure

@@ -68,7 +68,6 @@ def test_scenarios_that_are_not_there(tmp_path: Path) -> None:
     [
         (Combo("x", ("p0", "p1")), "scenario x is not there"),
         (Combo("e0", ("p0", "x")), "character x is not there"),
-        (Combo("e0", ("p0", "p0")), "has one character twice"),
     ],
 )
 def test_profiles_that_are_not_there_are_found_before_anything_starts(
@@ -76,6 +75,11 @@ def test_profiles_that_are_not_there_are_found_before_anything_starts(
 ) -> None:
     with pytest.raises(UserError, match=fault):
         check_profiles(small_store(tmp_path), [combo])
+
+
+def test_a_combo_of_one_character_does_not_keep_the_others_from_running(tmp_path: Path) -> None:
+    """Its own episode fails, with the reason that a Stage gives."""
+    check_profiles(small_store(tmp_path), [Combo("e0", ("p0", "p0")), Combo("e0", ("p0", "p1"))])
 
 
 def test_a_scenario_without_two_goals_is_refused(tmp_path: Path) -> None:

@@ -17,7 +17,9 @@ from store_contract import TAG, StoreContract, make_episode
 from sotopia_sdpo.errors import UserError
 from sotopia_sdpo.sqlite_file import connect
 from sotopia_sdpo.store import data_home, database_url, open_store
+from sotopia_sdpo.store.base import PROFILE_KINDS
 from sotopia_sdpo.store.sqlite import SqliteStore
+from sotopia_sdpo.store.urls import without_password
 
 
 UNIT = Path(__file__).parent
@@ -218,6 +220,56 @@ def test_files_that_are_not_ours(tmp_path):
         assert "\n" not in str(caught.value)
 
 
+DAMAGED = ["", "{", "[]", "null", "5", "[" * 20_000, '{"pk": 1}', "\0", b"\xff\xfe"]
+
+
+def damage(store, table, column, text):
+    """Change a column as a user or a disk might."""
+    store._connection.execute(f"UPDATE {table} SET {column} = ?", (text,))
+
+
+@pytest.mark.parametrize("text", DAMAGED, ids=repr)
+def test_a_damaged_episode_is_one_line(tmp_path, text):
+    with open_store(f"sqlite:///{tmp_path}/s.db") as store:
+        store.put_episode(make_episode())
+        damage(store, "texts", "text", text)
+        for read in (lambda: list(store.episodes()), lambda: store.get_episode(make_episode().pk)):
+            with pytest.raises(UserError, match=f"s.db: episode {make_episode().pk} is damaged .*; delete its tag"):
+                read()
+        assert store.heads() and store.delete_tag(TAG) == 1
+
+
+def test_an_episode_without_its_text_is_one_line(tmp_path):
+    with open_store(f"sqlite:///{tmp_path}/s.db") as store:
+        store.put_episode(make_episode())
+        store._connection.execute("DELETE FROM texts")
+        with pytest.raises(UserError, match="is damaged"):
+            list(store.episodes())
+
+
+@pytest.mark.parametrize("text", DAMAGED, ids=repr)
+@pytest.mark.parametrize("kind", PROFILE_KINDS)
+def test_a_damaged_profile_is_one_line(tmp_path, kind, text):
+    with open_store(f"sqlite:///{tmp_path}/s.db") as store:
+        store.put_entries([(kind, {"pk": "p"})])
+        damage(store, "profiles", "text", text)
+        for read in (lambda: list(store.profiles(kind)), lambda: store.get_profile(kind, "p")):
+            with pytest.raises(UserError, match=f"s.db: {kind[:-1]} p is damaged .*; import it again"):
+                read()
+
+
+@pytest.mark.parametrize("column", ["agents", "models", "status"])
+@pytest.mark.parametrize("text", ["", "{", "{}", "[" * 20_000, b"\xff"], ids=repr)
+def test_a_damaged_head_is_one_line(tmp_path, column, text):
+    with open_store(f"sqlite:///{tmp_path}/s.db") as store:
+        store.put_episode(make_episode())
+        damage(store, "episodes", column, text)
+        for read in (store.heads, lambda: store.find_keys([make_episode().key])):
+            with pytest.raises(UserError, match=f"s.db: episode {make_episode().pk} of tag {TAG} is damaged"):
+                read()
+        assert store.delete_tag(TAG) == 1
+
+
 @pytest.mark.parametrize(
     ("url", "message"),
     [
@@ -229,12 +281,48 @@ def test_files_that_are_not_ours(tmp_path):
         ("redis:///0", "expected redis://HOST:PORT/N"),
         ("redis://host:port/0", "expected redis://HOST:PORT/N"),
         ("redis://me:secret@127.0.0.1:1/0", "redis://127.0.0.1:1/0: .*refused.*; check the address"),
+        ("redis://127.0.0.1:1/0?password=secret", "redis://127.0.0.1:1/0: .*refused.*; check the address"),
+        ("redis://127.0.0.1:1/0?max_connections=secret", "Invalid value for 'max_connections' in connection URL"),
     ],
 )
 def test_misspelt_urls(url, message):
     with pytest.raises(UserError, match=message) as caught:
         open_store(url)
     assert "secret" not in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("redis://:secret@h:1/0", "redis://h:1/0"),
+        ("redis://me:sec@ret@h/0", "redis://h/0"),
+        ("rediss://h/2?password=secret&db=1#secret", "rediss://h/2"),
+        ("REDIS://me:secret@[::1]:3", "REDIS://[::1]:3"),
+        ("redis://h/0?password=sec@ret", "redis://…"),
+        ("redis://:sec/ret@h:1/0", "redis://…"),
+        ("redis://:1?secret@h/0", "redis://…"),
+        ("redis://:secret", "redis://…"),
+        ("redis://h/secret", "redis://…"),
+        ("redis://h:1/0\n?password=secret", "redis://…"),
+        ("redis:/:secret@h", "…"),
+        ("me:secret@h:1", "…"),
+        ("mysql://me:secret@h/db?password=secret", "mysql://h/db"),
+        ("sqlite:////data/my@file?.db", "sqlite:////data/my@file?.db"),
+        ("my.db", "my.db"),
+    ],
+)
+def test_what_may_be_shown_of_a_url(url, shown):
+    """A password may stand between the slashes and the @, in the query, or nowhere sensible."""
+    assert without_password(url) == shown
+
+
+@pytest.mark.parametrize(
+    "url", ["redis:/:secret@h/0", "me:secret@h:1/0", "redis://h:1/0?secret", "redis://\u2100secret/0"]
+)
+def test_a_misspelt_url_is_not_echoed(url, tmp_path):
+    with pytest.raises(UserError) as caught:
+        open_store(url)
+    assert "secret" not in str(caught.value) and caught.value.__suppress_context__ | (caught.value.__context__ is None)
 
 
 def test_which_database_is_meant(monkeypatch, tmp_path):

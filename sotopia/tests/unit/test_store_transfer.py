@@ -21,6 +21,7 @@ from sotopia_sdpo.store.transfer import export_episodes, export_profiles, import
 
 
 SHARED = Path(__file__).resolve().parents[3].parent / "shared" / "data"
+CASES = SHARED.parent / "cases" / "hostile"
 needs_shared = pytest.mark.skipif(not SHARED.is_dir(), reason="../shared/data is not here: published data are missing")
 LOG = {
     "pk": "01LOG",
@@ -155,6 +156,112 @@ def test_what_is_not_a_record_is_told(row, message):
         to_entry(row)
 
 
+def nested(levels, inner=1):
+    """Put a value into so many lists."""
+    for _ in range(levels):
+        inner = [inner]
+    return inner
+
+
+@pytest.mark.parametrize("levels", [300, 950, 20_000])
+@pytest.mark.parametrize("row", [LOG, AGENT], ids=["episode", "agent"])
+def test_what_is_nested_too_deeply_is_refused(row, levels):
+    with pytest.raises(NotAnEntry, match="nested too deeply, expected at most 190 levels"):
+        to_entry({**row, "extra": nested(levels)})
+
+
+def test_what_can_just_be_stored_can_be_read_exported_and_imported(store, tmp_path):
+    """An unknown field lies three levels deep in the stored episode: 187 of its own are the most."""
+    with pytest.raises(NotAnEntry, match="nested too deeply"):
+        to_entry({**LOG, "extra": nested(188)})
+    store.put_entries([to_entry({**LOG, "extra": nested(187)}), to_entry({**AGENT, "extra": nested(189)})])
+    export_episodes(store, tmp_path / "out.jsonl")
+    export_profiles(store, tmp_path)
+    with open_store(f"sqlite:///{tmp_path}/again.db") as again:
+        import_sources(again, [str(tmp_path / "out.jsonl"), str(tmp_path / "agent_profiles.jsonl")])
+        assert content(again) == content(store)
+
+
+INT64 = 2**63
+
+
+@pytest.mark.parametrize("field", ["trial", "seed", "location", "agent_position"])
+@pytest.mark.parametrize("value", [INT64, -INT64 - 1, 10**30, 10**4000, float("inf"), float("nan"), "9" * 30])
+def test_numbers_that_no_column_takes_are_refused(field, value):
+    with pytest.raises(NotAnEntry, match=f"episode {field}: "):
+        to_entry({**LOG, field: value})
+
+
+@pytest.mark.parametrize("number", ["9" * 30, "9" * 5000])
+def test_a_trial_in_a_tag_may_be_too_large(number):
+    with pytest.raises(NotAnEntry, match="episode "):
+        to_entry({**LOG, "tag": f"run_trial{number}"})
+
+
+def test_the_largest_numbers_are_stored(store):
+    episode = to_entry({**LOG, "trial": INT64 - 1, "seed": -INT64, "location": INT64 - 1})[1]
+    store.put_episode(episode)
+    assert store.get_episode(episode.pk) == episode and store.heads() == [episode.head]
+    assert list(store.find_keys([episode.key])) == [episode.key]
+
+
+@pytest.mark.parametrize(
+    ("row", "field", "value"),
+    [
+        *((LOG, field, "x\0y") for field in ("pk", "tag", "environment", "source_episode")),
+        (LOG, "agents", ["a1", "\0"]),
+        (AGENT, "agent_id", "a\0"),
+        (COMBO, "agent_ids", ["a1", "a\0"]),
+        (COMBO, "env_id", "\0"),
+        (RELATIONSHIP, "agent2_id", "\0"),
+    ],
+)
+def test_a_nul_character_in_an_id_is_refused(row, field, value):
+    """SQLite would not find it again."""
+    with pytest.raises(NotAnEntry, match=r"holds a NUL character, expected none"):
+        to_entry({**row, field: value})
+
+
+@pytest.mark.parametrize(
+    "rewards", [5, True, float("inf"), [float("nan"), 1], [[10**400, {"goal": 1}], [1, {"goal": 1}]]]
+)
+def test_rewards_that_are_none_are_unscored_or_refused(rewards):
+    try:
+        assert to_entry({**LOG, "rewards": rewards})[1].status == "unscored"
+    except NotAnEntry as err:
+        assert "\n" not in str(err)
+
+
+def test_numbers_that_json_does_not_have_are_stored_as_absent(store, write, tmp_path):
+    """Python reads and writes NaN and Infinity, other programs do not."""
+    import_sources(store, [write({**LOG, "extra": [float("nan"), 1]}, {**AGENT, "extra": {"x": float("inf")}})])
+    assert store.get_episode(LOG["pk"]).settings == {"imported": {"extra": [None, 1]}}
+    assert store.get_profile("agents", "a1")["extra"] == {"x": None}
+
+
+@pytest.mark.parametrize("text", ["(" * 300, "1+" * 100_000 + "1", "[[", "9" * 5000])
+def test_a_constraint_that_is_no_list_is_refused(text):
+    with pytest.raises(NotAnEntry, match="environment agent_constraint: expected lists of agents, found"):
+        to_entry({**ENVIRONMENT, "agent_constraint": text})
+
+
+@pytest.mark.skipif(not CASES.is_dir(), reason="../shared/cases is not here: hostile files are missing")
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("ep_deep300.jsonl", "line 1: the object is nested too deeply"),
+        ("ep_hugeint.jsonl", "line 1: episode trial: Input should be less than 9223372036854775808"),
+        ("ep_int5000.jsonl", "line 1: cannot be read .*value has 5000 digits"),
+        ("sur1.json", "record 1: expected an episode"),
+        ("bomb300k.rdb", "byte 40: a JSON document of more than 8 MiB"),
+    ],
+)
+def test_hostile_files_are_one_line(store, name, message):
+    with pytest.raises(UserError, match=f"{name} {message}") as caught:
+        import_sources(store, [str(CASES / name)])
+    assert "\n" not in str(caught.value) and store.counts() == ({}, {})
+
+
 @pytest.mark.parametrize("form", ["lines", "list", "pretty list", "object", "windows"])
 def test_json_in_any_form(store, tmp_path, form):
     """Lines, a list, one object over several lines, and a byte order mark with empty lines."""
@@ -194,6 +301,11 @@ def test_importing_twice_changes_nothing(store, write):
         (b"\x1f\x8b\x08", "compressed; unpack it"),
         (b'{"SFT-round-1": ["e"]}', "which --splits takes"),
         (b"[" * 100_000, "nested too deeply"),
+        (
+            b'{"pk": "a", "trial": ' + b"9" * 5000 + b"}",
+            "line 1: cannot be read .*value has 5000 digits.*; nothing was",
+        ),
+        (b'[{"pk": "a"},\n{"trial": ' + b"9" * 5000 + b"}]", "line 1: cannot be read .*value has 5000 digits"),
     ],
 )
 def test_a_bad_file_is_one_line(store, tmp_path, text, message):

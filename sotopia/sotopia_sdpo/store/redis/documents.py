@@ -15,6 +15,7 @@ from sotopia_sdpo.store.base import Profile, ProfileKind
 from sotopia_sdpo.store.documents import CLASS_OF, NotAnEntry, to_entry
 from sotopia_sdpo.store.episode import Episode, EpisodeHead
 from sotopia_sdpo.store.paging import pages
+from sotopia_sdpo.store.stored import damage_told
 
 
 SCAN_COUNT = 1000
@@ -91,8 +92,9 @@ class ForeignDocuments:
             for key, text in zip(page, pipeline.execute(), strict=True):
                 if text is None:
                     continue
-                data = json.loads(text)
-                data["pk"] = data.get("pk") or key.rpartition(":")[2]
+                with damage_told(f"redis key {key}", "mend or delete the document"):
+                    data = json.loads(text)
+                    data["pk"] = data.get("pk") or key.rpartition(":")[2]
                 try:
                     yield to_entry(data, kind)[1]
                 except NotAnEntry as err:

@@ -147,3 +147,19 @@ return count
 """
 )
 """ARGV: each pk; returns how many there were."""
+
+FORGET = (
+    _COMMON
+    + """
+local count, heads = 0, P .. 'heads:' .. ARGV[1]
+for i = 2, #ARGV, 2 do
+  if redis.call('EXISTS', P .. 'episode:' .. ARGV[i]) == 0 then
+    count = count + redis.call('HDEL', heads, ARGV[i])
+    redis.call('HDEL', P .. 'at:' .. ARGV[i + 1], ARGV[i])
+  end
+end
+if redis.call('HLEN', heads) == 0 then redis.call('SREM', P .. 'tags', ARGV[1]) end
+return count
+"""
+)
+"""ARGV: a tag, then pk and at of each episode of it; forgets those whose text a full server has dropped."""

@@ -6,36 +6,31 @@ against the death of the server is the server's setting (`appendonly yes`).
 """
 
 import json
-import re
 import uuid
 from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
-from urllib.parse import urlsplit
 
 import redis
-from redis.backoff import ExponentialBackoff
-from redis.retry import Retry
 
 from sotopia_sdpo.errors import UserError
-from sotopia_sdpo.store.base import PROFILE_KINDS, Entry, Profile, ProfileKind, Store, StoreCounts
+from sotopia_sdpo.store.base import PROFILE_KINDS, Entry, LostTexts, Profile, ProfileKind, Store, StoreCounts
 from sotopia_sdpo.store.episode import Episode, EpisodeHead, Status
 from sotopia_sdpo.store.keys import EpisodeKey
 from sotopia_sdpo.store.paging import pages
 from sotopia_sdpo.store.redis import scripts
+from sotopia_sdpo.store.redis.connection import answer_of, check_answers, client_of, evicting_policy, secrets_of
 from sotopia_sdpo.store.redis.documents import ForeignDocuments
+from sotopia_sdpo.store.redis.forms import RANK, at_of, best_of, name_of, put_arguments, staged_form
+from sotopia_sdpo.store.stored import damage_told, head_from, stored_episode, stored_profile
 from sotopia_sdpo.store.urls import without_password
 
 
-CONNECT_TIMEOUT_S = 5
-ANSWER_TIMEOUT_S = 120
-RETRIES = 3
 PAGE_EPISODES = 50
 PAGE_ENTRIES = 200
 PAGE_COMMANDS = 1000
 STAGED_FOR_S = 3600
 """How long the entries of an import that died are kept."""
-RANK: dict[Status, int] = {"scored": 0, "unscored": 1, "failed": 2}
 
 
 class RedisStore(Store):
@@ -43,27 +38,48 @@ class RedisStore(Store):
 
     def __init__(self, url: str) -> None:
         self.url = without_password(url)
+        self._secrets: list[str] = []
         with self._explained():
-            self._redis = _connect(url)
+            self._redis = client_of(url)
+            self._secrets = secrets_of(self._redis)
+            check_answers(self._redis, self.url)
+            self._policy = evicting_policy(self._redis)
             self._foreign = ForeignDocuments(self._redis)
             self._scripts = {
                 name: self._redis.register_script(getattr(scripts, name))
-                for name in ("PUT", "COMMIT", "CLAIM", "RENEW", "RELEASE", "DELETE")
+                for name in ("PUT", "COMMIT", "CLAIM", "RENEW", "RELEASE", "DELETE", "FORGET")
             }
+
+    def check_keeps(self) -> None:
+        """Refuse a server that drops episodes when it is full."""
+        if self._policy:
+            raise UserError(
+                f"{self.url}: maxmemory-policy is {self._policy}, expected noeviction: a full server would drop"
+                " episodes; `redis-cli config set maxmemory-policy noeviction`, or name another database"
+            )
+
+    def check_whole(self) -> None:
+        """Look for heads without texts and, among all keys of the server, for texts without heads."""
+        texts = self._text_pks()
+        with self._explained():
+            heads = {head.pk for head in self._own_heads(self._redis.smembers(name_of("tags")))}
+        self._check_not_lost(heads ^ texts)
 
     def put_episode(self, episode: Episode, owner: str | None = None) -> bool:
         """Write one episode, replacing the one of its pk; with an owner, only while it holds the claim."""
-        return bool(self._run("PUT", owner or "", *_put_arguments(episode)))
+        self.check_keeps()
+        return bool(self._run("PUT", owner or "", *put_arguments(episode)))
 
     def put_entries(self, entries: Iterable[Entry]) -> None:
         """Collect the entries in a list of their own on the server, then have them taken over in one step."""
+        self.check_keeps()
         number = uuid.uuid4().hex
         staged, count = f"{scripts.PREFIX}staged:{number}", 0
         try:
             for page in pages(entries, PAGE_ENTRIES):
                 count += len(page)
                 with self._explained(), self._redis.pipeline() as pipeline:
-                    pipeline.rpush(staged, *map(_staged, page))
+                    pipeline.rpush(staged, *map(staged_form, page))
                     pipeline.expire(staged, STAGED_FOR_S)
                     pipeline.execute()
             taken = self._run("COMMIT", number, count)
@@ -77,30 +93,40 @@ class RedisStore(Store):
     def get_episode(self, pk: str) -> Episode | None:
         """Read one episode."""
         with self._explained():
-            text = self._redis.hget(_name("episode", pk), "text")
-            return self._foreign.episode(pk) if text is None else Episode.model_validate_json(text)
+            text = self._redis.hget(name_of("episode", pk), "text")
+            found = self._foreign.episode(pk) if text is None else stored_episode(text, self.url, pk)
+        if found is None:
+            self._check_not_lost([pk])
+        return found
 
     def episodes(self, tag: str | None = None, status: Status | None = None) -> Iterator[Episode]:
-        """Read episodes page by page."""
-        heads = self.heads(None if tag is None else [tag])
-        wanted = (head.pk for head in heads if status is None or head.status == status)
+        """Read episodes page by page; without a tag also those whose head a full server has dropped."""
+        # First the texts: whatever was written before has its head by then.
+        texts_there = self._text_pks() if tag is None else set()
+        statuses = {head.pk: head.status for head in self.heads(None if tag is None else [tag])}
+        wanted = (pk for pk in sorted(statuses.keys() | texts_there) if status in (None, statuses.get(pk, status)))
+        without_text = []
         for page in pages(wanted, PAGE_EPISODES):
             with self._explained():
-                texts = self._pipelined(("HGET", _name("episode", pk), "text") for pk in page)
+                texts = self._pipelined(("HGET", name_of("episode", pk), "text") for pk in page)
                 missing = [pk for pk, text in zip(page, texts, strict=True) if text is None]
                 foreign = {episode.pk: episode for episode in self._foreign.episodes(missing)}
             for pk, text in zip(page, texts, strict=True):
                 if text is not None:
-                    yield Episode.model_validate_json(text)
+                    episode = stored_episode(text, self.url, pk)
+                    if pk in statuses or status in (None, episode.status):
+                        yield episode
                 elif pk in foreign:
                     yield foreign[pk]
+                else:
+                    without_text.append(pk)
+        self._check_not_lost(without_text)
 
     def heads(self, tags: Collection[str] | None = None) -> list[EpisodeHead]:
         """Read heads, those of all tags in one exchange."""
         with self._explained():
-            wanted = self._redis.smembers(_name("tags")) if tags is None else set(tags)
-            found = self._pipelined(("HVALS", _name("heads", tag)) for tag in wanted)
-            own = [_head(text) for texts in found for text in texts]
+            wanted = self._redis.smembers(name_of("tags")) if tags is None else set(tags)
+            own = self._own_heads(wanted)
             foreign = self._foreign.heads()
             known = self._known(foreign)
         heads = {head.pk: head for head in foreign.values() if head.pk not in known}
@@ -111,13 +137,14 @@ class RedisStore(Store):
     def find_keys(self, keys: Collection[EpisodeKey]) -> dict[EpisodeKey, EpisodeHead]:
         """Find which keys have an episode, in one exchange for the pks and one for the heads."""
         with self._explained():
-            tries = self._pipelined(("HGETALL", _name("at", _at(key))) for key in keys)
-            best = {key: _best(found) for key, found in zip(keys, tries, strict=True) if found}
-            texts = self._pipelined(("HGET", _name("heads", key.tag), pk) for key, pk in best.items())
+            tries = self._pipelined(("HGETALL", name_of("at", at_of(key))) for key in keys)
+            best = {key: best_of(found) for key, found in zip(keys, tries, strict=True) if found}
+            texts = self._pipelined(("HGET", name_of("heads", key.tag), pk) for key, pk in best.items())
             wanted = set(keys)
             foreign = [head for head in self._foreign.heads().values() if head.key in wanted]
             known = self._known(head.pk for head in foreign)
-        heads = [_head(text) for text in texts if text is not None]
+        pairs = zip(best.items(), texts, strict=True)
+        heads = [self._head(key.tag, pk, text) for (key, pk), text in pairs if text is not None]
         heads += [head for head in foreign if head.pk not in known]
         heads.sort(key=lambda head: (RANK[head.status], head.pk), reverse=True)
         return {head.key: head for head in heads}
@@ -132,19 +159,24 @@ class RedisStore(Store):
         return count
 
     def delete_tag(self, tag: str) -> int:
-        """Delete all episodes of a tag, a thousand at a time."""
-        return self.delete_episodes([head.pk for head in self.heads([tag])])
+        """Delete all episodes of a tag, a thousand at a time, also those that have lost their text."""
+        heads = self.heads([tag])
+        count = self.delete_episodes([head.pk for head in heads])
+        for page in pages(heads, PAGE_COMMANDS):
+            count += self._run("FORGET", tag, *(part for head in page for part in (head.pk, at_of(head.key))))
+        return count
 
     def get_profile(self, kind: ProfileKind, pk: str) -> Profile | None:
         """Read one profile."""
         with self._explained():
-            text = self._redis.hget(_name("profiles", kind), pk)
-            return self._foreign.profile(kind, pk) if text is None else json.loads(text)
+            text = self._redis.hget(name_of("profiles", kind), pk)
+            return self._foreign.profile(kind, pk) if text is None else stored_profile(text, self.url, kind, pk)
 
     def profiles(self, kind: ProfileKind) -> Iterator[Profile]:
         """Read all profiles of a kind."""
         with self._explained():
-            own = {pk: json.loads(text) for pk, text in self._redis.hgetall(_name("profiles", kind)).items()}
+            texts = self._redis.hgetall(name_of("profiles", kind))
+            own = {pk: stored_profile(text, self.url, kind, pk) for pk, text in texts.items()}
             profiles = {**self._foreign.profiles(kind), **own}
         yield from (profiles[pk] for pk in sorted(profiles))
 
@@ -154,8 +186,8 @@ class RedisStore(Store):
         with self._explained():
             for kind in PROFILE_KINDS:
                 foreign = self._foreign.profile_pks(kind)
-                pks = foreign.union(self._redis.hkeys(_name("profiles", kind))) if foreign else None
-                profiles[kind] = self._redis.hlen(_name("profiles", kind)) if pks is None else len(pks)
+                pks = foreign.union(self._redis.hkeys(name_of("profiles", kind))) if foreign else None
+                profiles[kind] = self._redis.hlen(name_of("profiles", kind)) if pks is None else len(pks)
         by_tag: dict[str, dict[Status, int]] = {}
         for head in sorted(self.heads(), key=lambda head: (head.key.tag, head.status)):
             statuses = by_tag.setdefault(head.key.tag, {})
@@ -164,11 +196,12 @@ class RedisStore(Store):
 
     def claim(self, key: EpisodeKey, owner: str, ttl_s: float) -> bool:
         """Take a key, unless another holds it or a scored episode has it."""
-        return bool(self._run("CLAIM", _at(key), owner, int(ttl_s * 1000)))
+        self.check_keeps()
+        return bool(self._run("CLAIM", at_of(key), owner, int(ttl_s * 1000)))
 
     def renew(self, keys: Collection[EpisodeKey], owner: str, ttl_s: float) -> set[EpisodeKey]:
         """Prolong the claims that are still the owner's; one that ran out and that nobody took is its own again."""
-        by_at = {_at(key): key for key in keys}
+        by_at = {at_of(key): key for key in keys}
         kept: set[EpisodeKey] = set()
         for page in pages(by_at, PAGE_COMMANDS):
             kept.update(by_at[at] for at in self._run("RENEW", owner, int(ttl_s * 1000), *page))
@@ -176,7 +209,7 @@ class RedisStore(Store):
 
     def release(self, keys: Collection[EpisodeKey], owner: str) -> None:
         """Release claims."""
-        for page in pages(map(_at, keys), PAGE_COMMANDS):
+        for page in pages(map(at_of, keys), PAGE_COMMANDS):
             self._run("RELEASE", owner, *page)
 
     def close(self) -> None:
@@ -199,8 +232,52 @@ class RedisStore(Store):
     def _known(self, pks: Iterable[str]) -> set[str]:
         """Return which of these episodes are ours."""
         listed = list(pks)
-        found = self._pipelined(("EXISTS", _name("episode", pk)) for pk in listed)
+        found = self._pipelined(("EXISTS", name_of("episode", pk)) for pk in listed)
         return {pk for pk, there in zip(listed, found, strict=True) if there}
+
+    def _text_pks(self) -> set[str]:
+        """Find which texts there are, among all keys of the server."""
+        prefix = name_of("episode", "")
+        with self._explained():
+            return {key.removeprefix(prefix) for key in self._redis.scan_iter(f"{prefix}*", count=PAGE_COMMANDS)}
+
+    def _own_heads(self, tags: Iterable[str]) -> list[EpisodeHead]:
+        """Read our heads of some tags in one exchange."""
+        listed = list(tags)
+        found = self._pipelined(("HGETALL", name_of("heads", tag)) for tag in listed)
+        return [
+            self._head(tag, pk, text) for tag, heads in zip(listed, found, strict=True) for pk, text in heads.items()
+        ]
+
+    def _head(self, tag: str, pk: str, text: str) -> EpisodeHead:
+        """Return a head from its JSON."""
+        place = f"{self.url}: field {pk} of the hash {name_of('heads', tag)}"
+        with damage_told(place, "delete this field, then import or sample the episode again"):
+            return head_from(*json.loads(text))
+
+    def _check_not_lost(self, pks: Collection[str]) -> None:
+        """Raise LostTexts for those of some episodes that have a head or a text, not both."""
+        with self._explained():
+            tags = list(self._redis.smembers(name_of("tags"))) if pks else []
+            lost = [pk for page in pages(sorted(pks), PAGE_COMMANDS) for pk in self._torn(page, tags)]
+        if lost:
+            raise LostTexts(
+                f"{self.url}: {len(lost)} episodes have lost their text or their head, first {lost[0]}: a full server"
+                " drops them unless its maxmemory-policy is noeviction; set that, then `sotopia db export` writes all"
+                " texts that are left, importing them brings their heads back, and `sotopia db delete --tag` clears"
+                " a tag to sample again"
+            )
+
+    def _torn(self, pks: list[str], tags: list[str]) -> list[str]:
+        """Return which of some episodes have one half now; each is looked at in one step, as writers write it."""
+        pipeline: Any
+        with self._redis.pipeline() as pipeline:
+            for pk in pks:
+                pipeline.exists(name_of("episode", pk))
+                for tag in tags:
+                    pipeline.hexists(name_of("heads", tag), pk)
+            found = list(pages(pipeline.execute(), 1 + len(tags)))
+        return [pk for pk, (text, *heads) in zip(pks, found, strict=True) if bool(text) != any(heads)]
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
@@ -208,65 +285,9 @@ class RedisStore(Store):
         try:
             yield
         except (redis.ConnectionError, redis.TimeoutError) as err:
-            why = str(err).removesuffix(".")
-            raise UserError(f"{self.url}: {why}; check the address and that the server runs") from err
+            why = answer_of(err, self._secrets)
+            raise UserError(f"{self.url}: {why}; check the address and that the server runs") from None
+        except UnicodeDecodeError as err:
+            raise UserError(f"{self.url}: a stored text is damaged: it is not UTF-8 ({err.reason})") from err
         except redis.RedisError as err:
-            raise UserError(f"{self.url}: the server answered: {err}") from err
-
-
-def _connect(url: str) -> "redis.Redis[str]":
-    """Connect, and check that the server answers."""
-    parts = urlsplit(url)
-    # redis-py would take database 0 for a path that is no number, and localhost for no host.
-    if not parts.hostname or not re.fullmatch(r"/?\d*", parts.path):
-        raise UserError(f"database URL '{without_password(url)}': expected redis://HOST:PORT/N, N being a number")
-    try:
-        connection = redis.Redis.from_url(
-            url,
-            decode_responses=True,
-            socket_connect_timeout=CONNECT_TIMEOUT_S,
-            socket_timeout=ANSWER_TIMEOUT_S,
-            retry=Retry(ExponentialBackoff(), RETRIES),
-            retry_on_error=[redis.ConnectionError, redis.TimeoutError],
-        )
-    except ValueError as err:
-        raise UserError(f"database URL '{without_password(url)}': {err}; expected redis://HOST:PORT/N") from err
-    connection.ping()
-    return connection
-
-
-def _name(*parts: str) -> str:
-    """Return one of our keys by its parts."""
-    return scripts.PREFIX + ":".join(parts)
-
-
-def _at(key: EpisodeKey) -> str:
-    """Return an episode's key as text."""
-    return json.dumps(key, ensure_ascii=False, separators=(",", ":"))
-
-
-def _best(tries: dict[str, Status]) -> str:
-    """Return the pk to show among the episodes of one key."""
-    return min(tries, key=lambda pk: (RANK[tries[pk]], pk))
-
-
-def _put_arguments(episode: Episode) -> list[str]:
-    """Return what the script needs to write an episode: pk, tag, at, status, head, text."""
-    head = episode.head
-    return [head.pk, episode.tag, _at(head.key), head.status, json.dumps(head), episode.model_dump_json()]
-
-
-def _staged(entry: Entry) -> str:
-    """Return an entry as text for the script that takes an import over."""
-    kind, content = entry
-    if isinstance(content, Episode):
-        return json.dumps(_put_arguments(content))
-    return json.dumps([kind, content["pk"], json.dumps(content)])
-
-
-def _head(text: str) -> EpisodeHead:
-    """Return a head from its JSON."""
-    pk, key, status, environment, agents, models, agent_position, source, failure = json.loads(text)
-    return EpisodeHead(
-        pk, EpisodeKey(*key), status, environment, tuple(agents), tuple(models), agent_position, source, failure
-    )
+            raise UserError(f"{self.url}: the server answered: {answer_of(err, self._secrets)}") from None
