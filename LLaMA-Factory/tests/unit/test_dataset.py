@@ -328,7 +328,7 @@ def test_the_printed_example_shows_what_is_scored(write, tmp_path, capsys):
 def test_format_of_reads_the_hosts_tags():
     from llamafactory.data.parser import DatasetAttr
 
-    from llamafactory_sdpo.data.entries import format_of
+    from llamafactory_sdpo.data.formats import format_of
 
     attr = DatasetAttr("file", dataset_name="x.json")
     attr.join(

@@ -19,9 +19,9 @@ from datasets.exceptions import DatasetGenerationError
 
 from .. import stages
 from ..errors import UserError, printable
-from . import entries, pairing, reading, records, tables
+from . import formats, pairing, reading, records, tables
 from .encoding import SIDES
-from .entries import format_of
+from .formats import format_of
 from .pairing import Rules, make_pairs
 from .reading import Format, Message
 
@@ -40,7 +40,7 @@ PRODUCERS = {
 JSON_ENDINGS = (".json", ".jsonl", ".json.gz", ".jsonl.gz")
 ENDINGS = (*JSON_ENDINGS[2:], *tables.BUILDERS)
 
-CODE = (stages, entries, records, tables, reading, pairing)
+CODE = (stages, formats, records, tables, reading, pairing)
 """The modules that, with this one, decide what a file becomes."""
 
 _TURNS = [{"role": Value("string"), "content": Value("string")}]

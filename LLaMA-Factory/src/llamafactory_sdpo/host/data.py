@@ -5,7 +5,7 @@ from typing import Any
 
 from ..data.dataset import accept_pairs, check_calls, keep_fitting, load_pairs
 from ..data.encoding import DialogueEncoder, PairProcessor
-from ..data.entries import check_entry
+from ..data.formats import check_entry
 from ..data.pairing import Rules
 from ..errors import UserError, one_line
 from ..stages import STAGES

@@ -1,4 +1,4 @@
-"""Read an entry of dataset_info.json, and refuse one that says what nobody would do."""
+"""Check an entry of dataset_info.json, and read from it how its file spells a dialogue."""
 
 import json
 from pathlib import Path
