@@ -231,6 +231,7 @@ def test_overlong_pairs_are_counted(write, tmp_path, caplog, stage):
         ({"ranking": True}, {}, 'columns need "chosen" and "rejected"'),
         ({"columns": {**COLUMNS, "images": "pictures"}}, {}, "has a column of images; pairs are text only"),
         ({"script_url": "x.py"}, {}, "cannot be read from 'script'"),
+        ({"split": "train[:50%]"}, {}, "split is .*, but a file is read whole"),
         ({}, {"dataset": "other"}, "Undefined dataset other"),
         ({}, {"dataset_dir": "nowhere"}, "nowhere"),
         ({}, {"eval_dataset": "pairs", "val_size": 0.5}, "val_size"),

@@ -78,6 +78,8 @@ def load_pairs(
     generate: Callable[..., Iterator[dict[str, Any]]]
     inputs: dict[str, Any]
     if attr.load_from == "file":
+        if attr.split != "train":
+            raise UserError(f"{attr.dataset_name}: split is {attr.split!r}, but a file is read whole; leave it out")
         files = _files(Path(dataset_dir) / attr.dataset_name)
         generate, inputs = _pairs_of_files, {"files": files, "cache_key": _digest(files)}
     elif attr.load_from == "hf_hub":

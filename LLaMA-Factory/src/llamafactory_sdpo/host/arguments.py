@@ -46,7 +46,8 @@ class FinetuningArguments(SegmentArguments, HostFinetuningArguments):
             if self.ld_alpha is not None:
                 raise ValueError("`ld_alpha` is defined for one answer, not for turns; remove it.")
             self.stage = "dpo"
-        if self.stage == "dpo":
+        # Megatron computes its losses itself.
+        if self.stage == "dpo" and not is_env_enabled("USE_MCA"):
             self._check_preference_loss()
         super().__post_init__()
 
