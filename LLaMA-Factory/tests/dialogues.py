@@ -1,5 +1,6 @@
 """Small dialogues for the tests, and random ones."""
 
+from hypothesis import assume
 from hypothesis import strategies as st
 
 
@@ -35,6 +36,10 @@ texts = st.text(min_size=0, max_size=12)
 actions = texts.map(lambda text: f'{{"action_type": "speak", "argument": "{text}"}}')
 
 
+histories = st.lists(actions, max_size=2).map(lambda turns: turns if len(turns) % 2 == 0 else [])
+"""Nothing, or a turn of the partner and one of the agent."""
+
+
 @st.composite
 def segment_pairs(draw: st.DrawFn) -> tuple[list[str], list[str], list[str]]:
     """History (ends on a human turn) and two answers of equal length that differ in their first turn."""
@@ -55,4 +60,7 @@ def sessions(draw: st.DrawFn) -> tuple[list[str], list[str]]:
     sides[0][-1] += "!"
     if sides[0] == sides[1]:
         sides[1][-1] += "?"
+    # A first difference in white space alone is refused, which has tests of its own.
+    first = next((pair for pair in zip(*sides, strict=False) if pair[0] != pair[1]), ("", "?"))
+    assume("".join(first[0].split()) != "".join(first[1].split()))
     return sides[0], sides[1]

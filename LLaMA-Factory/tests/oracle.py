@@ -128,15 +128,15 @@ def token_logps(model: PreTrainedModel, side: Side) -> list[torch.Tensor]:
 def weighted_log_ratio(
     policy: PreTrainedModel, reference: PreTrainedModel, side: Side, span: Span, stage: str, gamma: float
 ) -> torch.Tensor:
-    """Sum weight(t) * (log policy - log reference) over the tokens of the agent turns t of a span."""
-    total = max(side.turns)  # every turn has a label, its end if nothing else, but with template `empty`
+    """Sum weight(t, T) * (log policy - log reference) over the tokens of a span's T agent turns, t from 1 in it."""
+    first, last = span
     policy_logps = token_logps(policy, side)
     with torch.no_grad():
         reference_logps = token_logps(reference, side)
     result = torch.zeros((), dtype=torch.float64)
     for p, turn in enumerate(scored(side, *span)):
         if turn > 0:
-            weight = turn_weight(stage, turn, total, gamma)
+            weight = turn_weight(stage, turn - first + 1, last - first + 1, gamma)
             result = result + weight * (policy_logps[p] - reference_logps[p])
     return result
 
@@ -157,7 +157,7 @@ def pair_loss(
     -log sigmoid( sum over tokens of the chosen span of   beta * weight(t, T_w) * (log policy - log reference)
                 - sum over tokens of the rejected span of beta * weight(t, T_l) * (log policy - log reference) )
 
-    T_w and T_l are the numbers of agent turns of the whole chosen and the whole rejected session.
+    T_w and T_l are the numbers of agent turns of the chosen and of the rejected span, and t counts from its first.
     """
     chosen_sum = weighted_log_ratio(policy, reference, chosen, chosen_span, stage, gamma)
     rejected_sum = weighted_log_ratio(policy, reference, rejected, rejected_span, stage, gamma)
@@ -211,6 +211,22 @@ def segment_spans(
     last_w = len([index for index in chosen_turns if index < end])
     last_l = len([index for index in rejected_turns if index < end])
     return (first, last_w), (first, last_l)
+
+
+def session_spans(chosen_messages: list[Message], rejected_messages: list[Message]) -> tuple[Span, Span]:
+    """Return the closed spans of agent turns (chosen, rejected) that stages eto and dmpo score.
+
+    An agent turn is left out if both sessions are the same up to and with it; all are scored if that leaves a side
+    with none.
+    """
+    ends = [agent_turn_indices(messages) for messages in (chosen_messages, rejected_messages)]
+    shared = 0
+    while shared < min(map(len, ends)):
+        if chosen_messages[: ends[0][shared] + 1] != rejected_messages[: ends[1][shared] + 1]:
+            break
+        shared += 1
+    first = 1 if shared in map(len, ends) else shared + 1
+    return (first, len(ends[0])), (first, len(ends[1]))
 
 
 def random_llama(

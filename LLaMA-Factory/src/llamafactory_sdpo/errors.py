@@ -20,6 +20,11 @@ def one_line(err: BaseException) -> str:
     return " ".join(str(err).split())
 
 
+def printable(text: str) -> str:
+    """Return a text of the user's with what a terminal or a UTF-8 file cannot take written as an escape."""
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
+
+
 def run_at_edge(command: Callable[[], int | None], prefix: str = "") -> int:
     """Run a command and return its exit code; a UserError becomes one line on stderr.
 

@@ -13,8 +13,8 @@ class Stage(NamedTuple):
     Attributes:
         name: as in `stage: sdpo`.
         scores: the agent turns that carry loss. "segment": from the first differing one to the end of the key segment,
-            or that one alone under `segment_scope: turn`; the sides share all that comes before. "session": every one
-            of both sides, which may differ from the start.
+            or that one alone under `segment_scope: turn`; the sides share all that comes before. "session": from the
+            first differing one to the end of both sides, which may part at the partner's turn, or at the start.
         weight: (t, T, `dmpo_gamma`) -> the weight in the loss of scored turn t of a side's T.
         may_shorten: whether a pair over `cutoff_len` may lose inner turns of its history.
         help: for `--help`, after the name.
@@ -41,7 +41,7 @@ def discounted_weight(turn: int, turns: int, gamma: float) -> float:
 
 _ROWS = (
     Stage("sdpo", "segment", equal_weight, True, "segment-level DPO on the key segment of two dialogues"),
-    Stage("eto", "session", equal_weight, False, "DPO on every agent turn of two dialogues"),
+    Stage("eto", "session", equal_weight, False, "DPO on two whole dialogues from the first agent turn that differs"),
     Stage("dmpo", "session", discounted_weight, False, "the same with later turns discounted by dmpo_gamma"),
 )
 

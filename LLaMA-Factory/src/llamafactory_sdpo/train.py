@@ -169,7 +169,8 @@ def wilson_interval(share: float, count: int) -> tuple[float, float]:
     z = 1.959964
     centre = (share + z * z / (2 * count)) / (1 + z * z / count)
     half = z / (1 + z * z / count) * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
-    return centre - half, centre + half
+    # At a share of 0 or 1 rounding would leave a bound a hair outside, which prints as -0.000.
+    return max(0.0, centre - half), min(1.0, centre + half)
 
 
 def report(config: dict[str, Any], is_demo: bool) -> None:

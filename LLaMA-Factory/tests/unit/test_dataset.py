@@ -155,10 +155,10 @@ def test_changed_code_reads_again(tmp_path, monkeypatch):
 
 
 def test_stages_do_not_share_the_cache(write, tmp_path):
-    write(pair(["u0", "a0", "p0"], ["worse 1"], ["better 1"]))
-    assert load(tmp_path)["train_dataset"][0]["first_turn"] == 1
-    row = load(tmp_path, stage="eto")["train_dataset"][0]
-    assert row["first_turn"] == 0 and len(row["chosen_turn_lengths"]) == 2
+    write(pair(["u0", "a0", "p0"], ["worse 1", "p1", "x"], ["better 1", "p1", "y"], segment=[3, 4]))
+    for stage, turns in (("sdpo", 2), ("eto", 3)):
+        row = load(tmp_path, stage=stage)["train_dataset"][0]
+        assert (row["first_turn"], len(row["chosen_turn_lengths"])) == (1, turns)
 
 
 # ---- counting and refusing -------------------------------------------------------------------------------------------
@@ -216,9 +216,22 @@ def test_overlong_pairs_are_counted(write, tmp_path, caplog, stage):
             {},
             "dataset_info.json entry pairs: unknown key 'rankng', expected cloud_file_name, columns",
         ),
+        ({"columns": {"mesages": "conversations"}}, {}, "pairs: columns: unknown key 'mesages', expected audios"),
+        ({"columns": {**COLUMNS, "chosn": "chosen"}}, {}, "columns: unknown key 'chosn'"),
+        ({"columns": "conversations"}, {}, "columns: is 'conversations', expected an object"),
+        ({"tags": {"rol_tag": "role"}}, {}, "tags: unknown key 'rol_tag', expected assistant_tag"),
+        (
+            {"tags": {"role_tag": "role", "content_tag": "content"}},
+            {},
+            "tags lack user_tag, assistant_tag; name all of role_tag, content_tag, user_tag, assistant_tag",
+        ),
+        ({"columns": COLUMNS}, {}, 'columns name "chosen" or "rejected"; add "ranking": true'),
+        ({"ranking": "false", "columns": COLUMNS}, {}, "ranking is 'false', expected true or false"),
+        ({"columns": {"messages": "conversations", "kto_tag": "label"}}, {}, "has a column of kto_tag"),
         ({"ranking": True}, {}, 'columns need "chosen" and "rejected"'),
         ({"columns": {**COLUMNS, "images": "pictures"}}, {}, "has a column of images; pairs are text only"),
         ({"script_url": "x.py"}, {}, "cannot be read from 'script'"),
+        ({"split": "train[:50%]"}, {}, "split is .*, but a file is read whole"),
         ({}, {"dataset": "other"}, "Undefined dataset other"),
         ({}, {"dataset_dir": "nowhere"}, "nowhere"),
         ({}, {"eval_dataset": "pairs", "val_size": 0.5}, "val_size"),
@@ -229,6 +242,57 @@ def test_wrong_configs_are_one_line(write, tmp_path, entry, options, message):
     with pytest.raises(UserError, match=message) as error:
         load(tmp_path, **options)
     assert "\n" not in str(error.value)
+
+
+def test_an_entry_that_names_no_data_and_a_broken_registry(tmp_path):
+    for text, message in (
+        ('{"pairs": {"formatting": "sharegpt"}}', "entry pairs: names no data; add file_name"),
+        ('{"pairs": []}', "entry pairs: is \\[\\], expected an object"),
+        ('{"pairs"', "dataset_info.json is not JSON"),
+    ):
+        (tmp_path / "dataset_info.json").write_text(text, encoding="utf-8")
+        with pytest.raises(UserError, match=message) as error:
+            load(tmp_path)
+        assert "\n" not in str(error.value)
+
+
+CALL = '{"name": "look_up", "arguments": {"bike": 1}}'
+TOOLS = [{"name": "look_up", "description": "", "parameters": {"type": "object", "properties": {}}}]
+
+
+def called(call=CALL, tools=TOOLS):
+    """A pair whose shared first turn is a function call."""
+    rows = pair(["u1", call, "Bo"], ["worse 1"], ["better 1"], tools=tools)
+    for row in rows:
+        row["conversations"][1]["from"], row["conversations"][2]["from"] = "function_call", "observation"
+    return rows
+
+
+@pytest.mark.parametrize(
+    ("call", "tools", "message"),
+    [
+        ("look_up(bike=1)", TOOLS, "rejected: turn 1, a function call, cannot be rendered|chosen: turn 1, a function"),
+        ('{"name": "look_up"}', TOOLS, "KeyError: 'arguments'"),
+        ("3", TOOLS, "turn 1, a function call"),
+        (CALL, "look_up: owner of a bike", "its tools cannot be rendered by the template .RuntimeError"),
+        (CALL, "3", "its tools cannot be rendered by the template .TypeError.*expected a JSON list of objects with"),
+    ],
+)
+def test_calls_and_tools_that_cannot_be_rendered_are_bad_pairs(write, tmp_path, call, tools, message):
+    columns = {"messages": "conversations", "tools": "tools"}
+    write(numbered(1) + called(call, tools) + called(), columns=columns)
+    with pytest.raises(UserError, match=f"records 2 and 3: .*{message}") as error:
+        load(tmp_path)
+    assert "\n" not in str(error.value)
+    assert len(load(tmp_path, bad_pairs="skip")["train_dataset"]) == 2
+
+
+def test_half_of_a_character_is_a_bad_pair(write, tmp_path):
+    """`datasets` cannot store it, nor can any tokenizer read it."""
+    write(numbered(1) + pair(["u1"], ["worse \ud83d"], ["better 1"]) + numbered(1, start=2))
+    with pytest.raises(UserError, match=r"records 2 and 3: .*turn 1 has half of a character, '\\ud83d' at position 6"):
+        load(tmp_path)
+    assert numbers(load(tmp_path, bad_pairs="skip")["train_dataset"]) == [0, 2]
 
 
 def test_broken_files_are_named_through_all_layers(write, tmp_path):
@@ -265,11 +329,17 @@ def test_the_printed_example_shows_what_is_scored(write, tmp_path, capsys):
 def test_format_of_reads_the_hosts_tags():
     from llamafactory.data.parser import DatasetAttr
 
-    from llamafactory_sdpo.data.dataset import format_of
+    from llamafactory_sdpo.data.formats import format_of
 
     attr = DatasetAttr("file", dataset_name="x.json")
     attr.join(
-        {"formatting": "sharegpt", "columns": {"messages": "m"}, "tags": {"role_tag": "role", "user_tag": "user"}}
+        {
+            "formatting": "sharegpt",
+            "columns": {"messages": "m"},
+            "tags": {"role_tag": "role", "user_tag": "user", "content_tag": "text", "assistant_tag": "bot"},
+        }
     )
     form = format_of(SimpleNamespace(**vars(attr)))
     assert (form.messages, form.role_tag, form.user_tag) == ("m", "role", "user")
+    # A tag that the entry leaves out is no tag at all, as in the host.
+    assert form.roles == {"user": "user", "bot": "assistant"}

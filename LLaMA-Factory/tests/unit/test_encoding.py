@@ -136,6 +136,49 @@ def test_shortening_drops_the_oldest_inner_turns_of_the_history():
         assert side == encoder_of("llama3").dialogue(messages_of(["u0 " * 5, "a1", "u2", last]))
 
 
+def first_that_fits(encoder: DialogueEncoder, sides: list[list[dict[str, str]]], first_turn: int) -> tuple:
+    """The pair with the fewest turns dropped, found by encoding it with none, one, two, ..."""
+    for dropped in range(first_turn + 1):
+        short = [encoder.dialogue(side[:1] + side[1 + 2 * dropped :]) for side in sides]
+        if max(len(side.input_ids) for side in short) <= encoder.cutoff_len:
+            return (*short, first_turn - dropped, dropped, True)
+    return (*short, 0, first_turn, False)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    name=st.sampled_from(["llama3", "qwen3", "fewshot"]),
+    lengths=st.lists(st.integers(1, 9), min_size=1, max_size=9).filter(lambda found: len(found) % 2),
+    thoughts=st.booleans(),
+    cutoff=st.integers(10, 200),
+)
+def test_shortening_drops_as_few_turns_as_a_naive_search(encoders, name, lengths, thoughts, cutoff):
+    """Also where a thought of the template's own stands before some turns and not before others."""
+    history = ["w " * length for length in lengths]
+    if thoughts:
+        history[1::4] = [f"<think>\nso\n</think>\n\n{turn}" for turn in history[1::4]]
+    plain = encoders[name]
+    encoder = DialogueEncoder(plain.template, plain.tokenizer, None, cutoff)
+    sides = [messages_of([*history, answer]) for answer in ("yes", "no no")]
+    assert encoder.pair(*sides, len(history) // 2, shorten=True) == first_that_fits(encoder, sides, len(history) // 2)
+
+
+def test_shortening_is_linear_in_the_number_of_turns(monkeypatch):
+    """A dialogue is encoded a few times, however many of its turns go: here 998 of 1,000."""
+    history = [f"u{turn}" if turn % 2 == 0 else "a" for turn in range(2_001)]
+    encoder = encoder_of("llama3", cutoff_len=60)
+    encoded = []
+    plain = encoder.template.encode_multiturn
+    monkeypatch.setattr(
+        encoder.template,
+        "encode_multiturn",
+        lambda tokenizer, messages, *rest: encoded.append(len(messages)) or plain(tokenizer, messages, *rest),
+    )
+    pair = encoder.pair(messages_of([*history, "x"]), messages_of([*history, "y"]), 1_000, shorten=True)
+    assert pair.fits and pair.dropped_turns > 990
+    assert sum(encoded) < 4 * len(history)
+
+
 def test_shortening_keeps_the_system_message():
     history = ["u0", "a0 " * 20, "u1"]
     encoder = encoder_of("llama3", cutoff_len=60)

@@ -7,7 +7,7 @@ from functools import cache
 import oracle
 import pytest
 import torch
-from dialogues import pair, segment_pairs, sessions
+from dialogues import histories, pair, segment_pairs, sessions
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from llamafactory.data.template import TEMPLATES
@@ -17,6 +17,7 @@ from llamafactory_sdpo.data.encoding import IGNORE_INDEX, DialogueEncoder, PairP
 from llamafactory_sdpo.data.pairing import Rules, make_pairs
 from llamafactory_sdpo.data.reading import Format
 from llamafactory_sdpo.host.arguments import FinetuningArguments
+from llamafactory_sdpo.host.install import install
 from llamafactory_sdpo.host.names import CustomDPOTrainer
 from llamafactory_sdpo.step import loss
 from llamafactory_sdpo.step.loss import scored_tokens, token_logps, turn_weights
@@ -24,6 +25,7 @@ from llamafactory_sdpo.step.masks import SegmentDataCollator
 from llamafactory_sdpo.step.trainer import SegmentTrainer, evaluation_metrics
 
 
+install()
 TOKENIZER = oracle.toy_tokenizer()
 TEMPLATE = TEMPLATES["llama3"]
 OUTPUT = f"{os.environ['HF_DATASETS_CACHE']}/../trainers"  # trainers make their folder even if they write nothing
@@ -107,15 +109,45 @@ def test_sdpo_is_the_oracle(data, scope):
 
 
 @settings(deadline=None, max_examples=12)
-@given(data=st.lists(sessions(), min_size=1, max_size=2), stage=st.sampled_from(["eto", "dmpo"]))
+@given(data=st.lists(st.tuples(histories, sessions()), min_size=1, max_size=2), stage=st.sampled_from(["eto", "dmpo"]))
 def test_whole_sessions_are_the_oracle(data, stage):
+    """From the first differing agent turn on, also where the partner's turn before it differs already."""
     records, losses = [], []
-    for rejected, chosen in data:
-        records += pair([], rejected, chosen)
-        sides = [oracle.encode_side(TEMPLATE, TOKENIZER, messages_of(side)) for side in (chosen, rejected)]
-        spans = [(1, len(side) // 2) for side in (chosen, rejected)]
+    for history, (rejected, chosen) in data:
+        records += pair(history, rejected, chosen)
+        messages = [messages_of(history + side) for side in (chosen, rejected)]
+        sides = [oracle.encode_side(TEMPLATE, TOKENIZER, side) for side in messages]
+        spans = oracle.session_spans(*messages)
         losses.append(oracle.pair_loss(POLICY, REFERENCE, *sides, *spans, stage, beta=0.3, gamma=0.7))
     expect_oracle(stage, encode(records, Rules(stage)), losses)
+
+
+def test_the_history_does_not_count_in_dmpos_discount():
+    """Task/OK/Go shared, then 4 chosen turns and 1 rejected: 1 - 0.7^4 = 0.7599, 0.657 / 0.7599 = 0.865, and so on."""
+    history, chosen = ["Task.", "OK", "Go."], ["a", "x", "b", "y", "c", "z", "d"]
+    (row,) = encode(pair(history, ["n"], chosen), Rules("dmpo"))
+    batch = shared_trainer("dmpo").data_collator([row])
+    weights = [[round(weight, 3) for weight in side[side > 0].unique().tolist()] for side in batch["loss_weights"]]
+    assert weights == [[0.395, 0.671, 0.865, 1.0], [1.0]]
+    texts = [TOKENIZER.decode(labels[labels != IGNORE_INDEX]) for labels in batch["labels"]]
+    end = "<|eot_id|>"
+    assert texts == [f"a{end}b{end}c{end}d{end}", f"n{end}"]
+
+
+@pytest.mark.parametrize("loss_type", ["sigmoid", "hinge", "ipo", "orpo", "simpo"])
+def test_shared_turns_cancel_in_sums_alone(loss_type):
+    """Scored or not, they leave the differences of `eto` as they are; means over tokens are others with them."""
+    rows = encode(pair(["u", "OK, let us go", "v"], ["no", "w", "never"], ["yes"]), Rules("eto"))
+    assert rows[0]["first_turn"] == 1
+    trainer = trainer_for("eto", pref_loss=loss_type)
+    without, including = (
+        trainer.get_batch_loss_metrics(POLICY, trainer.data_collator([{**rows[0], "first_turn": first}]))[0].item()
+        for first in (1, 0)
+    )
+    if loss_type in ("sigmoid", "hinge"):
+        assert without == pytest.approx(including, rel=1e-5)
+    else:
+        assert abs(without - including) > 1e-3
 
 
 def test_a_given_segment_scores_its_turns_alone():
@@ -141,12 +173,12 @@ def test_a_segment_that_is_the_whole_answer_is_the_hosts_dpo(loss_type):
     host_batch = {name: value.clone() for name, value in batch.items() if name != "loss_weights"}
     our_loss, our_metrics = ours.get_batch_loss_metrics(POLICY, batch)
     host_loss, host_metrics = theirs.get_batch_loss_metrics(POLICY, host_batch)
-    assert our_loss.item() == pytest.approx(host_loss.item(), abs=1e-6)
+    assert our_loss.item() == pytest.approx(host_loss.item(), rel=1e-6, abs=1e-6)
     for name in host_metrics:
         if not name.startswith("logits/"):
             assert our_metrics[name] == pytest.approx(host_metrics[name], abs=1e-5), name
     _, predicted, _ = ours.prediction_step(POLICY, batch, prediction_loss_only=False)
-    assert predicted[:, 0].mean().item() == pytest.approx(host_loss.item(), abs=1e-6)
+    assert predicted[:, 0].mean().item() == pytest.approx(host_loss.item(), rel=1e-6, abs=1e-6)
 
 
 # ---- weights and masks ----------------------------------------------------------------------------------------------

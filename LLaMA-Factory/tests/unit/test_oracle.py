@@ -20,6 +20,7 @@ from oracle import (
     random_llama,
     scored,
     segment_spans,
+    session_spans,
     token_logps,
     toy_tokenizer,
     turn_weight,
@@ -198,7 +199,7 @@ def test_token_logps_agree_with_the_loss_of_transformers(name: str):
         pytest.param("sdpo", (2, 2), 0.5, 0.7, math.sqrt(6), id="sdpo, half of it"),
         pytest.param("dmpo", (1, 2), 1.0, 0.5, 2 * 3 ** (2 / 3) * 2, id="dmpo: weights 1, 0.5 / 0.75; rejected 1"),
         pytest.param("dmpo", (1, 2), 1.0, 1.0, 2 * 3 ** (1 / 2) * 2, id="dmpo at the limit: weights 1, 1/2"),
-        pytest.param("dmpo", (2, 2), 1.0, 0.5, 3 ** (2 / 3) * 2, id="dmpo of a span: T is still that of the session"),
+        pytest.param("dmpo", (2, 2), 1.0, 0.5, 3 * 2, id="dmpo of a span of one turn: T and t are those of the span"),
     ],
 )
 def test_pair_loss_by_hand(stage: str, chosen_span: tuple[int, int], beta: float, gamma: float, ratio: float):
@@ -294,6 +295,27 @@ def test_segment_spans_refuse_what_is_no_segment():
         segment_spans(dialogue(*"qa"), dialogue(*"qarb"))
     with pytest.raises(ValueError, match="are at 3 and 3, the segment at 1"):
         segment_spans(dialogue(*"qarb"), dialogue(*"qarx"), (1, 4))
+
+
+@pytest.mark.parametrize(
+    ("chosen", "rejected", "expected"),
+    [
+        pytest.param("qarbsc", "qarxsy", ((2, 3), (2, 3)), id="a shared turn"),
+        pytest.param("qarbsc", "qaxb", ((2, 3), (2, 2)), id="parted at the partner's turn"),
+        pytest.param("qarb", "parb", ((1, 2), (1, 2)), id="different from the start, so every context differs"),
+        pytest.param("qa", "qx", ((1, 1), (1, 1)), id="a single turn"),
+        pytest.param("qarbsc", "qarb", ((1, 3), (1, 2)), id="one is the beginning of the other"),
+    ],
+)
+def test_session_spans(chosen: str, rejected: str, expected: tuple):
+    """One letter a message; the human speaks first."""
+    assert session_spans(dialogue(*chosen), dialogue(*rejected)) == expected
+
+
+def test_session_spans_of_different_system_messages():
+    system = [{"role": "system", "content": "s"}]
+    assert session_spans(system + dialogue(*"qarb"), dialogue(*"qarx")) == ((1, 2), (1, 2))
+    assert session_spans(system + dialogue(*"qarb"), system + dialogue(*"qarx")) == ((2, 2), (2, 2))
 
 
 def test_random_llama_depends_on_the_seed_and_on_the_context():

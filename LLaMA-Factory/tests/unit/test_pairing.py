@@ -4,7 +4,7 @@ import copy
 import re
 
 import pytest
-from dialogues import pair, ranking, record, segment_pairs, sessions
+from dialogues import histories, pair, ranking, record, segment_pairs, sessions
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -134,7 +134,41 @@ def test_random_pairs_by_a_naive_rule(data, extra):
 def test_sessions_are_taken_whole(data):
     rejected, chosen = data
     made = one([record(*rejected, segment=[99, 3]), record(*chosen)], rules=ETO)
-    assert (texts(made.rejected), texts(made.chosen), made.first_turn) == (rejected, chosen, 0)
+    assert (texts(made.rejected), texts(made.chosen)) == (rejected, chosen)
+
+
+@settings(deadline=None, max_examples=100)
+@given(history=histories, data=sessions())
+def test_shared_turns_of_sessions_by_a_naive_rule(history, data):
+    """An agent turn is shared if the sides are the same up to it; a side that would keep none keeps all."""
+    rejected, chosen = (history + side for side in data)
+    counts = [len(side) // 2 for side in (rejected, chosen)]
+    shared = sum(rejected[: 2 * turn] == chosen[: 2 * turn] for turn in range(1, min(counts) + 1))
+    assert one(pair([], rejected, chosen), rules=ETO).first_turn == (0 if shared in counts else shared)
+
+
+@pytest.mark.parametrize(
+    ("rows", "first_turn"),
+    [
+        (pair(["u0", "a0", "u1"], ["a1"], ["b1", "u2", "b2"]), 1),
+        (pair(["u0", "a0"], ["u1", "a1"], ["v1", "a1"]), 1),
+        (pair([], ["u0", "a0"], ["v0", "a0"]), 0),
+        (pair(["u0", "a0"], ["u1", "a1"], ["u1", "a1", "u2", "a2"]), 0),
+        ([record("u0", "a0", "u1", "a1"), record("u0", "a0", "u1", "b1", system="s")], 0),
+        (pair(["u0", "a0", "u1"], ["a1"], ["b1"], system="s"), 1),
+    ],
+    ids=[
+        "agent's turn",
+        "partner's turn",
+        "first turn",
+        "one continues the other",
+        "system turn",
+        "after a system turn",
+    ],
+)
+def test_where_the_scoring_of_sessions_begins(rows, first_turn):
+    for stage in ("eto", "dmpo"):
+        assert one(rows, rules=Rules(stage)).first_turn == first_turn
 
 
 # ---- what is refused ------------------------------------------------------------------------------------------------

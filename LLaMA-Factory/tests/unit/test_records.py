@@ -1,5 +1,6 @@
 """Files of records: every way of writing them is read, and no broken one is read in part."""
 
+import gzip
 import json
 from pathlib import Path
 
@@ -78,6 +79,9 @@ def test_a_list_cut_off_anywhere_is_refused(folder):
         ('[{"a": "ü"}]'.encode("utf-16"), "not UTF-8"),
         (b"[" * 100_000, "nested too deeply"),
         (b"conversations: none", "record 0 is not JSON"),
+        (b'[{"goal": ' + b"9" * 5000 + b"}]", "record 0 has a number of more than 4,300 digits; shorten it"),
+        (b'{"a": 1}\n{"goal": -' + b"9" * 5000 + b"}", "record 1 has a number of more than 4,300 digits"),
+        (b'{"a": 1}\n{"goal": ' + b"[" * 5000, "record 1 is nested too deeply"),
     ],
 )
 def test_broken_files_are_named(folder, content, message):
@@ -87,6 +91,56 @@ def test_broken_files_are_named(folder, content, message):
         list(read_records(path))
     assert "broken.json" in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("chunk", [64, 1 << 20])
+def test_a_record_over_the_limit_is_said_to_be_so(folder, monkeypatch, chunk):
+    """It was called broken JSON; a record that is broken is still called so, and before more is read."""
+    monkeypatch.setattr(records, "CHUNK_BYTES", chunk)
+    monkeypatch.setattr(records, "MAX_RECORD_CHARS", 1000)
+    path = folder / "big.json"
+    for value in ({"text": "x" * 2000}, {"list": [1] * 2000}):
+        path.write_text(json.dumps([{"a": 1}, value]), encoding="utf-8")
+        if chunk < 1000:
+            with pytest.raises(UserError, match="big.json record 1 is longer than 1,000 characters, the limit"):
+                list(read_records(path))
+        else:
+            assert [number for number, _ in read_records(path)] == [0, 1]
+    path.write_text('[{"a": 1}, {"b": oops, "c": "' + "x" * 5000 + '"}]', encoding="utf-8")
+    with pytest.raises(UserError, match="record 1 is not JSON .Expecting value, found 'oops, "):
+        list(read_records(path))
+
+
+def test_a_long_record_is_decoded_a_few_times(folder, monkeypatch):
+    """As much text as there is comes at a time, so what is decoded in vain adds up to the record's own length."""
+    monkeypatch.setattr(records, "CHUNK_BYTES", 100)
+    seen = []
+
+    class Decoder(json.JSONDecoder):
+        def raw_decode(self, text, at):
+            seen.append(len(text) - at)
+            return super().raw_decode(text, at)
+
+    monkeypatch.setattr(records, "_DECODER", Decoder())
+    path = folder / "long.jsonl"
+    value = {"text": "x" * 100_000}
+    path.write_text(json.dumps(value), encoding="utf-8")
+    assert list(read_records(path)) == [(0, value)]
+    assert sum(seen) < 4 * 100_000
+
+
+@pytest.mark.parametrize("name", ["pairs.json.gz", "pairs.jsonl.gz"])
+def test_gzipped_files(folder, name):
+    path, text = folder / name, "\n".join(json.dumps({"n": number, "t": "é" * 99}) for number in range(50))
+    path.write_bytes(gzip.compress(text.encode()))
+    assert [value["n"] for _, value in read_records(path)] == list(range(50))
+    whole = path.read_bytes()
+    broken = bytes(byte ^ 255 for byte in whole[40:80])
+    for content in (whole[:-12], text.encode(), whole[:40] + broken + whole[80:]):
+        path.write_bytes(content)
+        with pytest.raises(UserError, match=f"{name}.* cannot be read ") as error:
+            list(read_records(path))
+        assert "\n" not in str(error.value)
 
 
 def test_missing_file(folder):

@@ -81,9 +81,8 @@ def test_it_is_trained_and_shortened_as_its_row_says(tmp_path, monkeypatch, capl
     assert found[0] == pytest.approx(0.693147, abs=1e-5) and found[-1] < found[0]
     scored_turns = {LATE.name: 2, LAST.name: 1}[row.name]
     assert small.history(tmp_path / "out")[0]["turns/chosen"] == scored_turns
-    shortens = may_shorten and row.scores == "segment"
     host_tuner.run_exp(small.config(tmp_path, **options, cutoff_len=75))
-    lost, shortened = (0, 6) if shortens else (6, 0)
+    lost, shortened = (0, 6) if may_shorten else (6, 0)
     assert f"of 12 pairs {lost} were longer than cutoff_len 75 and skipped, {shortened} lost turns" in caplog.text
 
 

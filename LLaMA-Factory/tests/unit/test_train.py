@@ -96,6 +96,14 @@ def test_wilson_interval(share, count, low, high):
     assert train.wilson_interval(share, count) == (pytest.approx(low, abs=1e-4), pytest.approx(high, abs=1e-4))
 
 
+@pytest.mark.parametrize("count", range(1, 200))
+def test_wilson_interval_stays_between_0_and_1(count):
+    low, high = train.wilson_interval(0.0, count)
+    assert f"{low:.3f}" == "0.000" and 0 < high < 1
+    low, high = train.wilson_interval(1.0, count)
+    assert f"{high:.3f}" == "1.000" and high <= 1 and 0 < low < 1
+
+
 def test_the_report(tmp_path, capsys):
     (tmp_path / "training_loss.png").touch()
     results = {"eval_loss": 0.5, "eval_pairs": 10, "eval_rewards/accuracies": 0.8, "eval_rewards/margins": 0.25}

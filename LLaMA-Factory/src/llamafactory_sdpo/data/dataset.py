@@ -6,10 +6,10 @@ the rules and the code that reads them, so other ranks and later runs do not rea
 """
 
 import hashlib
-import json
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +18,12 @@ from datasets import Dataset, Features, Value, load_dataset
 from datasets.exceptions import DatasetGenerationError
 
 from .. import stages
-from ..errors import UserError
-from . import pairing, reading, records
+from ..errors import UserError, printable
+from . import formats, pairing, reading, records, tables
+from .encoding import SIDES
+from .formats import format_of
 from .pairing import Rules, make_pairs
-from .reading import Format
+from .reading import Format, Message
 
 
 logger = logging.getLogger(__name__)
@@ -35,14 +37,11 @@ PRODUCERS = {
 }
 """The step that writes a file, for the message when it is missing."""
 
-CODE = (stages, records, reading, pairing)
-"""The modules that, with this one, decide what a file becomes."""
+JSON_ENDINGS = (".json", ".jsonl", ".json.gz", ".jsonl.gz")
+ENDINGS = (*JSON_ENDINGS[2:], *tables.BUILDERS)
 
-ENTRY_KEYS = {
-    *("file_name", "hf_hub_url", "ms_hub_url", "om_hub_url", "script_url", "cloud_file_name"),
-    *("formatting", "ranking", "subset", "split", "folder", "num_samples", "columns", "tags"),
-}
-"""What the host reads of an entry of dataset_info.json; it ignores any other key silently."""
+CODE = (stages, formats, records, tables, reading, pairing)
+"""The modules that, with this one, decide what a file becomes."""
 
 _TURNS = [{"role": Value("string"), "content": Value("string")}]
 _FEATURES = Features(
@@ -52,45 +51,11 @@ _FEATURES = Features(
         "tools": Value("string"),
         "first_turn": Value("int32"),
         "unequal": Value("bool"),
+        "calls": Value("bool"),
         "origin": Value("string"),
         "error": Value("string"),
     }
 )
-
-
-def format_of(attr: Any) -> Format:
-    """Read columns and tags from the host's description of a dataset.
-
-    Raises:
-        UserError: if the entry cannot describe pairs.
-    """
-    name = f"dataset_info.json entry of {attr.dataset_name}"
-    if attr.formatting != "sharegpt":
-        raise UserError(f"{name}: formatting is '{attr.formatting}', expected 'sharegpt' for pairs of dialogues")
-    media = [column for column in ("images", "videos", "audios") if getattr(attr, column)]
-    if media:
-        raise UserError(f"{name}: has a column of {media[0]}; pairs are text only, leave it out")
-    if attr.messages is None:
-        raise UserError(f'{name}: columns lack "messages"; add "messages": "conversations"')
-    if attr.ranking and not (attr.chosen and attr.rejected):
-        raise UserError(f'{name}: ranking is true, so columns need "chosen" and "rejected" as well')
-    spelled = {field: getattr(attr, field) for field in Format.__dataclass_fields__}
-    return Format(**spelled)
-
-
-def check_entry(dataset_dir: Any, name: str) -> None:
-    """Refuse an entry of dataset_info.json with a key that nothing reads, such as a misspelt one.
-
-    Args:
-        dataset_dir: the host's option; anything but a local folder is left to the host.
-        name: of the entry.
-    """
-    info = Path(dataset_dir) / "dataset_info.json" if isinstance(dataset_dir, str) else None
-    if info is None or not info.is_file():
-        return
-    unknown = set(json.loads(info.read_text(encoding="utf-8")).get(name, {})) - ENTRY_KEYS
-    if unknown:
-        raise UserError(f"{info} entry {name}: unknown key {min(unknown)!r}, expected {', '.join(sorted(ENTRY_KEYS))}")
 
 
 def load_pairs(
@@ -113,6 +78,8 @@ def load_pairs(
     generate: Callable[..., Iterator[dict[str, Any]]]
     inputs: dict[str, Any]
     if attr.load_from == "file":
+        if attr.split != "train":
+            raise UserError(f"{attr.dataset_name}: split is {attr.split!r}, but a file is read whole; leave it out")
         files = _files(Path(dataset_dir) / attr.dataset_name)
         generate, inputs = _pairs_of_files, {"files": files, "cache_key": _digest(files)}
     elif attr.load_from == "hf_hub":
@@ -145,8 +112,8 @@ def _files(path: Path) -> list[str]:
     if not files:
         raise UserError(f"{path} is an empty folder; expected .json or .jsonl files")
     for file in files:
-        if file.suffix not in (".json", ".jsonl"):
-            raise UserError(f"{file} is neither .json nor .jsonl; pairs are read from these two")
+        if tables.ending(file) not in (*JSON_ENDINGS, *tables.BUILDERS):
+            raise UserError(f"{file} is neither .json nor .jsonl, nor {', '.join(ENDINGS)}; pairs are read from these")
     return [str(file) for file in files]
 
 
@@ -166,14 +133,22 @@ def _pairs_of_files(
     files: list[str], cache_key: str, form: dict[str, Any], rules: dict[str, Any], name: str
 ) -> Iterator[dict[str, Any]]:
     for file in files:
-        for pair in make_pairs(records.read_records(Path(file)), Format(**form), Rules(**rules), file):
+        for pair in make_pairs(_records_of(Path(file), Format(**form)), Format(**form), Rules(**rules), file):
             yield pair._asdict()
+
+
+def _records_of(file: Path, form: Format) -> Iterator[tuple[int, object]]:
+    if tables.ending(file) in tables.BUILDERS:
+        return tables.read_rows(file, form.dialogues)
+    return records.read_records(file)
 
 
 def _pairs_of_rows(
     rows: Dataset, cache_key: str, form: dict[str, Any], rules: dict[str, Any], name: str
 ) -> Iterator[dict[str, Any]]:
-    for pair in make_pairs(enumerate(rows), Format(**form), Rules(**rules), name):
+    turns = [column for column in Format(**form).dialogues if column in rows.column_names]
+    read = ({**row, **{column: tables.turns(row[column]) for column in turns}} for row in rows)
+    for pair in make_pairs(enumerate(read), Format(**form), Rules(**rules), name):
         yield pair._asdict()
 
 
@@ -211,6 +186,28 @@ def _pairs_in(count: int, option: str, attr: Any, form: Format) -> int:
             f"use an even number"
         )
     return count // 2
+
+
+def check_calls(dataset: Dataset, check: Callable[[list[Message], str], None]) -> Dataset:
+    """Put an error on the pairs whose tools or function calls cannot be rendered.
+
+    Args:
+        dataset: rows of `load_pairs`.
+        check: raises a UserError for such messages or tools.
+    """
+    if not any(dataset["calls"]):
+        return dataset
+    return dataset.map(partial(_with_error_of, check), desc="Checking function calls")
+
+
+def _with_error_of(check: Callable[[list[Message], str], None], row: dict[str, Any]) -> dict[str, Any]:
+    if row["calls"] and not row["error"]:
+        for side in SIDES:
+            try:
+                check(row[side], row["tools"])
+            except UserError as err:
+                return {**row, "error": f"{row['origin']}: {side}: {printable(str(err))}"}
+    return row
 
 
 def accept_pairs(dataset: Dataset, skip: bool, name: str) -> Dataset:

@@ -10,21 +10,32 @@ also before the inner ones: so a prefix of the dialogue is a prefix of the token
 
 import hashlib
 from dataclasses import dataclass
+from functools import partial
 from itertools import accumulate
 from os.path import commonprefix
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..errors import UserError
+from ..errors import UserError, one_line
 from .reading import Message
 
+
+Turn = tuple[list[int], list[int]]
+"""The tokens before an agent turn, and its own."""
 
 IGNORE_INDEX = -100
 """The label of a token that is not trained on, as everywhere in PyTorch."""
 
 SIDES = ("chosen", "rejected")
 """Their order in a batch, and in every list of two."""
+
+
+RENDERING_ERRORS = (RuntimeError, ValueError, TypeError, LookupError, AttributeError)
+"""What the host's templates raise for tools and calls that are not as they expect."""
+
+MAX_REASON = 120
+"""Characters of such an error that are shown; some hold the whole text."""
 
 
 class Encoded(NamedTuple):
@@ -95,15 +106,22 @@ class DialogueEncoder:
         Raises:
             UserError: if the template puts no token between two agent turns.
         """
+        return self._joined(self._turns(messages, tools))
+
+    def _turns(self, messages: list[Message], tools: str) -> list[Turn]:
         system = messages[0]["content"] if messages[0]["role"] == "system" else ""
         messages = messages[1:] if messages[0]["role"] == "system" else messages
         messages = self.template.mm_plugin.process_messages(messages, [], [], [], self.processor)
+        turns: list[Turn] = self.template.encode_multiturn(self.tokenizer, messages, system, tools)
+        return turns
+
+    def _joined(self, turns: list[Turn]) -> Encoded:
         input_ids: list[int] = []
         labels: list[int] = []
         turn_lengths: list[int] = []
         # Templates with `efficient_eos` mark the end of an inner turn on the first token of the next human turn.
         late_end = [self.tokenizer.eos_token_id] if self.template.efficient_eos else []
-        for source, target in self.template.encode_multiturn(self.tokenizer, messages, system, tools):
+        for source, target in turns:
             end = late_end if turn_lengths else []
             if len(source) < len(end):
                 raise UserError("this template puts nothing between two agent turns; choose another `template`")
@@ -128,15 +146,51 @@ class DialogueEncoder:
         The system message, the first human turn and everything from the last human turn before the first scored agent
         turn on always stay.
         """
+        shortened = partial(self._shortened, chosen, rejected, first_turn, tools)
+        pair = shortened(0)
+        if pair.fits or not shorten or not first_turn:
+            return pair
+        excess = max(len(pair.chosen.input_ids), len(pair.rejected.input_ids)) - self.cutoff_len
+        pair = shortened(_turns_to_drop(self._turns(chosen, tools), first_turn, excess))
+        # What a turn costs may depend on its number, so the next counts are tried as well.
+        while not pair.fits and pair.first_turn:
+            pair = shortened(pair.dropped_turns + 1)
+        while pair.dropped_turns > 1 and (longer := shortened(pair.dropped_turns - 1)).fits:
+            pair = longer
+        return pair
+
+    def _shortened(
+        self, chosen: list[Message], rejected: list[Message], first_turn: int, tools: str, dropped: int
+    ) -> EncodedPair:
+        """Encode both sides without so many of the oldest inner turns."""
         opening = 2 if chosen[0]["role"] == "system" else 1
-        dropped = 0
-        while True:
-            gap = slice(opening, opening + 2 * dropped)
-            better, worse = (self.dialogue(_without(side, gap), tools) for side in (chosen, rejected))
-            fits = max(len(better.input_ids), len(worse.input_ids)) <= self.cutoff_len
-            if fits or not shorten or dropped == first_turn:
-                return EncodedPair(better, worse, first_turn - dropped, dropped, fits)
-            dropped += 1
+        better, worse = (
+            self.dialogue(side[:opening] + side[opening + 2 * dropped :], tools) for side in (chosen, rejected)
+        )
+        fits = max(len(better.input_ids), len(worse.input_ids)) <= self.cutoff_len
+        return EncodedPair(better, worse, first_turn - dropped, dropped, fits)
+
+    def check_calls(self, messages: list[Message], tools: str) -> None:
+        """Refuse tools and function calls that the template cannot render.
+
+        Raises:
+            UserError: naming the turn, if it is one.
+        """
+        partner, answer = {"role": "user", "content": "."}, {"role": "assistant", "content": "."}
+        self._check_rendering([partner, answer], tools, "its tools", "a JSON list of objects with name and parameters")
+        for index, message in enumerate(messages):
+            if message["role"] == "function":
+                expected = 'JSON: {"name": …, "arguments": {…}}, or a list of such calls'
+                self._check_rendering([partner, message], "", f"turn {index}, a function call,", expected)
+
+    def _check_rendering(self, messages: list[Message], tools: str, name: str, expected: str) -> None:
+        try:
+            self.template.encode_multiturn(self.tokenizer, messages, "", tools)
+        except RENDERING_ERRORS as err:
+            raise UserError(
+                f"{name} cannot be rendered by the template ({type(err).__name__}: {one_line(err)[:MAX_REASON]}); "
+                f"expected {expected}"
+            ) from None
 
     def check_template(self, name: str | None) -> None:
         """Refuse a template under which the model would be trained in another form than it is served.
@@ -158,9 +212,10 @@ class DialogueEncoder:
                 )
 
 
-def _without(messages: list[Message], gap: slice) -> list[Message]:
-    """Return the messages without those of the gap."""
-    return messages[: gap.start] + messages[gap.stop :]
+def _turns_to_drop(turns: list[Turn], first_turn: int, excess: int) -> int:
+    """Return how many of the oldest inner turns hold so many tokens, or all of them before the first scored turn."""
+    saved = accumulate(len(turns[turn][1]) + len(turns[turn + 1][0]) for turn in range(first_turn))
+    return next((turn for turn, tokens in enumerate(saved, 1) if tokens >= excess), first_turn)
 
 
 @dataclass

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
-from ..errors import UserError
+from ..errors import UserError, printable
 from ..stages import STAGES
 from .reading import Format, Message, Side, Sides, is_agent, read_sides
 
@@ -41,6 +41,7 @@ class Pair(NamedTuple):
         tools: tool descriptions for the host's template, usually empty.
         first_turn: number (from 0) of the first scored agent turn, the same on both sides.
         unequal: whether the sides have different numbers of scored turns.
+        calls: whether there are tools or function calls, which not every template can render.
         origin: file and record numbers, for messages.
         error: the reason why the pair cannot be trained on, or ''.
     """
@@ -50,6 +51,7 @@ class Pair(NamedTuple):
     tools: str
     first_turn: int
     unequal: bool
+    calls: bool
     origin: str
     error: str
 
@@ -93,30 +95,68 @@ def _checked_pair(records: list[Any], form: Format, rules: Rules, origin: str) -
         sides = read_sides(records, form, with_segment=rules.is_of_segments)
         return _segment_pair(sides, rules, origin) if rules.is_of_segments else _session_pair(sides, origin)
     except UserError as err:
-        return Pair([], [], "", 0, False, origin, f"{origin}: {err}")
+        return Pair([], [], "", 0, False, False, origin, f"{origin}: {printable(str(err))}")
 
 
-def first_difference(one: list[Message], other: list[Message]) -> int | None:
-    """Return the index of the first message that differs, or None if one dialogue is the beginning of the other."""
-    for index, (a, b) in enumerate(zip(one, other, strict=False)):
+def first_difference(one: Side, other: Side) -> int | None:
+    """Return the index of the first message that differs, or None if one dialogue is the beginning of the other.
+
+    Raises:
+        UserError: if it differs in white space only, which is no difference that anybody meant: a blank behind a
+            shared turn would make it the first one that is scored.
+    """
+    for index, (a, b) in enumerate(zip(one.messages, other.messages, strict=False)):
         if a != b:
+            _check_visible(a, b, f"turn {index + one.shift}, the first that differs,")
             return index
     return None
 
 
+def _check_visible(one: Message, other: Message, name: str) -> None:
+    """Refuse two different messages that look the same; blank ones may be meant."""
+    visible = ["".join(message["content"].split()) for message in (one, other)]
+    if visible[0] and visible[0] == visible[1] and one["role"] == other["role"]:
+        raise UserError(f"{name} differs in white space only; write it the same way on both sides")
+
+
+def _have_one_system(rejected: Side, chosen: Side) -> bool:
+    """Return whether the system turns are the same; a difference in white space only is refused."""
+    if rejected.system == chosen.system:
+        return True
+    for a, b in zip(rejected.system, chosen.system, strict=False):
+        _check_visible(a, b, "the system turn")
+    return False
+
+
 def _session_pair(sides: Sides, origin: str) -> Pair:
-    """Pair two whole sessions, which may differ from the start and in length."""
-    rejected, chosen, tools = sides
+    """Pair two whole sessions, which may differ from the start and in length; what they share is not scored."""
+    rejected, chosen, _ = sides
     if (rejected.system, rejected.messages) == (chosen.system, chosen.messages):
         raise UserError("the two dialogues never differ; remove the pair")
-    return Pair(
-        chosen.system + chosen.messages, rejected.system + rejected.messages, tools, 0, False, origin, error=""
-    )
+    ends = [len(rejected.messages), len(chosen.messages)]
+    return _pair(sides, ends, _shared_turns(rejected, chosen), False, origin)
+
+
+def _pair(sides: Sides, ends: list[int], first_turn: int, unequal: bool, origin: str) -> Pair:
+    """Return the pair of two sides, each cut at its end."""
+    rejected, chosen = (side.system + side.messages[:end] for side, end in zip(sides[:2], ends, strict=True))
+    calls = bool(sides.tools) or any(message["role"] == "function" for message in rejected + chosen)
+    return Pair(chosen, rejected, sides.tools, first_turn, unequal, calls, origin, error="")
+
+
+def _shared_turns(rejected: Side, chosen: Side) -> int:
+    """Return the number of agent turns with which both sides begin, each in the same context.
+
+    If one session is the beginning of the other it is 0: either side needs a turn that is scored.
+    """
+    if not _have_one_system(rejected, chosen):
+        return 0
+    return (first_difference(rejected, chosen) or 0) // 2
 
 
 def _segment_pair(sides: Sides, rules: Rules, origin: str) -> Pair:
     """Pair two dialogues that share a history, and cut both at the end of what is scored."""
-    rejected, chosen, tools = sides
+    rejected, chosen, _ = sides
     start = _segment_start(rejected, chosen)
     ends = [_segment_end(side, start, rules.scope) for side in (rejected, chosen)]
     turns = [(end - start + 1) // 2 for end in ends]
@@ -129,22 +169,14 @@ def _segment_pair(sides: Sides, rules: Rules, origin: str) -> Pair:
         )
     if unequal and rules.unequal == "truncate":
         ends, unequal = [min(ends)] * 2, False
-    return Pair(
-        chosen=chosen.system + chosen.messages[: ends[1]],
-        rejected=rejected.system + rejected.messages[: ends[0]],
-        tools=tools,
-        first_turn=start // 2,
-        unequal=unequal,
-        origin=origin,
-        error="",
-    )
+    return _pair(sides, ends, start // 2, unequal, origin)
 
 
 def _segment_start(rejected: Side, chosen: Side) -> int:
     """Return the index of the first differing agent turn, which a given segment must confirm."""
-    if rejected.system != chosen.system:
+    if not _have_one_system(rejected, chosen):
         raise UserError("the system turns differ; the two sides of a pair share their beginning")
-    start = first_difference(rejected.messages, chosen.messages)
+    start = first_difference(rejected, chosen)
     if start is None:
         if len(rejected.messages) == len(chosen.messages):
             raise UserError("the two dialogues never differ; remove the pair")

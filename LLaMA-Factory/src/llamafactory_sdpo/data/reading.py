@@ -6,11 +6,16 @@
 This is where negative/positive (episodes) become rejected/chosen (training).
 """
 
+import json
 from dataclasses import dataclass
+from reprlib import repr as shown
 from typing import Any, NamedTuple
 
 from ..errors import UserError
 
+
+MAX_SHOWN = 20
+"""How many names of fields a message lists."""
 
 Message = dict[str, str]
 """{"role": "system" | "user" | "observation" | "assistant" | "function", "content": text}"""
@@ -30,20 +35,26 @@ class Format:
     content_tag: str = "value"
     user_tag: str = "human"
     assistant_tag: str = "gpt"
-    observation_tag: str = "observation"
-    function_tag: str = "function_call"
-    system_tag: str = "system"
+    observation_tag: str | None = "observation"
+    function_tag: str | None = "function_call"
+    system_tag: str | None = "system"
+
+    @property
+    def dialogues(self) -> set[str]:
+        """The fields of a record that hold lists."""
+        return {column for column in (self.messages, self.chosen, self.rejected, "segment") if column}
 
     @property
     def roles(self) -> dict[str, str]:
         """The role of each tag of this file."""
-        return {
+        roles = {
             self.system_tag: "system",
             self.user_tag: "user",
             self.observation_tag: "observation",
             self.assistant_tag: "assistant",
             self.function_tag: "function",
         }
+        return {tag: role for tag, role in roles.items() if tag is not None}
 
 
 class Side(NamedTuple):
@@ -75,6 +86,9 @@ class Sides(NamedTuple):
     tools: str
 
 
+AGENT_ROLES = ("assistant", "function")
+
+
 def is_agent(index: int) -> bool:
     """Return whether the message at this index is the agent's; dialogues alternate and begin with the partner."""
     return index % 2 == 1
@@ -102,7 +116,7 @@ def _adjacent_sides(records: list[Any], form: Format, with_segment: bool) -> Sid
         _side(name, _field(record, form.messages, name), record, form, with_segment)
         for name, record in zip(names, records, strict=True)
     )
-    tools = [_text(record, form.tools) for record in records]
+    tools = [_tools(record, form) for record in records]
     if tools[0] != tools[1]:
         raise UserError("the two records have different tools; a pair is one task, make them the same")
     return Sides(rejected, chosen, tools[0])
@@ -120,8 +134,14 @@ def _ranking_sides(record: Any, form: Format, with_segment: bool) -> Sides:
         if not isinstance(answer, list):
             raise UserError(f"'{column}' is {_kind(answer)}, expected a turn or a list of turns")
         sides.append(_side(f"'{column}'", history + answer, record, form, with_segment))
+    if history and form.roles[history[-1][form.role_tag]] in AGENT_ROLES:
+        raise UserError(
+            f"'{form.messages}' ends on an agent's turn, so this answer would stand before both sides; expected the "
+            f"history that they share, up to a '{form.user_tag}' turn; if '{form.chosen}' and '{form.rejected}' are "
+            "whole dialogues, make it an empty list"
+        )
     rejected, chosen = sides
-    return Sides(rejected, chosen, _text(record, form.tools))
+    return Sides(rejected, chosen, _tools(record, form))
 
 
 def _side(name: str, turns: Any, record: Any, form: Format, with_segment: bool) -> Side:
@@ -135,16 +155,30 @@ def _side(name: str, turns: Any, record: Any, form: Format, with_segment: bool) 
     if first:
         leading = [messages.pop(0)]
     if not messages:
-        raise UserError(f"{name}: no turns; expected {form.user_tag} and {form.assistant_tag} turns in alternation")
+        remedy = f"expected {form.user_tag} and {form.assistant_tag} turns in alternation"
+        raise UserError(f"{name}: no turns; {_ranking_remedy(record, form) or remedy}")
     for index, message in enumerate(messages):
         _check_order(name, index + first, message["role"], is_agent(index), form)
     if not is_agent(len(messages) - 1):
         raise UserError(
             f"{name}: turn {len(messages) - 1 + first}, the last, is not an agent's; "
-            f"a dialogue ends on a '{form.assistant_tag}' turn, cut what follows it"
+            + (
+                _ranking_remedy(record, form)
+                or f"a dialogue ends on a '{form.assistant_tag}' turn, cut what follows it"
+            )
         )
     segment = _segment(name, record.get("segment"), len(messages), first) if with_segment else None
     return Side(name, leading, messages, segment)
+
+
+def _ranking_remedy(record: dict[str, Any], form: Format) -> str:
+    """Return what to do about a record of the ranking form that is read as one of the adjacent form, else ''."""
+    if form.ranking or not {"chosen", "rejected"} <= record.keys():
+        return ""
+    return (
+        'the record has "chosen" and "rejected", so its entry in dataset_info.json needs "ranking": true, and both '
+        "in columns"
+    )
 
 
 def _message(name: str, index: int, turn: Any, form: Format) -> Message:
@@ -152,17 +186,18 @@ def _message(name: str, index: int, turn: Any, form: Format) -> Message:
     if not isinstance(turn, dict):
         raise UserError(f"{name}: turn {index} is {_kind(turn)}, expected an object with '{form.role_tag}'")
     tag, content = turn.get(form.role_tag), turn.get(form.content_tag)
-    if tag not in form.roles:
+    if not isinstance(tag, str) or tag not in form.roles:
         expected = ", ".join(form.roles)
-        raise UserError(f"{name}: turn {index} has '{form.role_tag}' {tag!r}, expected one of {expected}")
+        raise UserError(f"{name}: turn {index} has '{form.role_tag}' {shown(tag)}, expected one of {expected}")
     if not isinstance(content, str):
         raise UserError(f"{name}: turn {index} has {_kind(content)} as '{form.content_tag}', expected text")
+    _check_characters(f"{name}: turn {index}", content)
     return {"role": form.roles[tag], "content": content}
 
 
 def _check_order(name: str, index: int, role: str, agent: bool, form: Format) -> None:
     """Refuse a turn that is not where its role may stand."""
-    expected = ("assistant", "function") if agent else ("user", "observation")
+    expected = AGENT_ROLES if agent else ("user", "observation")
     if role not in expected:
         tags = {role: tag for tag, role in form.roles.items()}
         raise UserError(
@@ -177,11 +212,11 @@ def _segment(name: str, value: Any, length: int, shift: int) -> tuple[int, int] 
         return None
     numbers = isinstance(value, list | tuple) and all(isinstance(v, int) and not isinstance(v, bool) for v in value)
     if not numbers or len(value) != 2:
-        raise UserError(f"{name}: segment {value!r} is not [start, end]; give two turn numbers or leave it out")
+        raise UserError(f"{name}: segment {shown(value)} is not [start, end]; give two turn numbers or leave it out")
     start, end = value[0] - shift, value[1] - shift
     if not 0 <= start < end <= length:
         raise UserError(
-            f"{name}: segment {value} is outside the record, which has turns {shift} to {length + shift - 1}; "
+            f"{name}: segment {shown(value)} is outside the record, which has turns {shift} to {length + shift - 1}; "
             "the end is one behind the last turn"
         )
     if not (is_agent(start) and is_agent(end - 1)):
@@ -194,7 +229,7 @@ def _field(record: Any, column: str, name: str) -> Any:
     if not isinstance(record, dict):
         raise UserError(f"{name}: is {_kind(record)}, expected an object with '{column}'")
     if record.get(column) is None:
-        raise UserError(f"{name}: has no '{column}'; found {', '.join(record) or 'nothing'}")
+        raise UserError(f"{name}: has no '{column}'; found {', '.join(list(record)[:MAX_SHOWN]) or 'nothing'}")
     return record[column]
 
 
@@ -203,7 +238,30 @@ def _text(record: Any, column: str | None) -> str:
     value = record.get(column) if column else None
     if value is not None and not isinstance(value, str):
         raise UserError(f"'{column}' is {_kind(value)}, expected text")
+    _check_characters(f"'{column}'", value or "")
     return value or ""
+
+
+def _tools(record: Any, form: Format) -> str:
+    """Return the tools of a record as the JSON text that the host's templates read; a list is written as such."""
+    value = record.get(form.tools) if form.tools else None
+    if not isinstance(value, list):
+        return _text(record, form.tools)
+    text = json.dumps(value, ensure_ascii=False)
+    _check_characters(f"'{form.tools}'", text)
+    return text
+
+
+def _check_characters(name: str, text: str) -> None:
+    """Refuse half of a character: no file in UTF-8 can hold it, and no tokenizer takes it."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as err:
+        half = ascii(text[err.start])
+        raise UserError(
+            f"{name} has half of a character, {half} at position {err.start}, as when a text is cut inside an emoji; "
+            "write the whole character or leave it out"
+        ) from None
 
 
 def _kind(value: Any) -> str:

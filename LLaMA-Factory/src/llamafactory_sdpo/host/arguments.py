@@ -19,6 +19,12 @@ from .seams import seam
 
 HOST_STAGES: tuple[str, ...] = get_args(get_type_hints(HostFinetuningArguments)["stage"])
 
+PREFERENCE_LOSSES = ("sigmoid", "hinge", "ipo", "orpo", "simpo")
+"""The values of `pref_loss` that are computed; the host names `kto_pair` too, which TRL removed."""
+
+REFERENCE_FREE_LOSSES = ("orpo", "simpo")
+"""Those that the host computes without a reference, and without the BCO term."""
+
 STAGE_HELP = "; ".join(
     ["Which stage will be performed in training", *(f"{stage.name}: {stage.help}" for stage in STAGES.values())]
 )
@@ -40,7 +46,18 @@ class FinetuningArguments(SegmentArguments, HostFinetuningArguments):
             if self.ld_alpha is not None:
                 raise ValueError("`ld_alpha` is defined for one answer, not for turns; remove it.")
             self.stage = "dpo"
+        # Megatron computes its losses itself.
+        if self.stage == "dpo" and not is_env_enabled("USE_MCA"):
+            self._check_preference_loss()
         super().__post_init__()
+
+    def _check_preference_loss(self) -> None:
+        """Refuse a loss that the host names and TRL no longer has, and a weight that it would not read."""
+        if self.pref_loss not in PREFERENCE_LOSSES:
+            expected = ", ".join(PREFERENCE_LOSSES)
+            raise ValueError(f"`pref_loss` is {self.pref_loss!r}, expected one of {expected}.")
+        if self.pref_loss in REFERENCE_FREE_LOSSES and self.pref_bco_weight:
+            raise ValueError(f"`pref_bco_weight` needs a reference, which `pref_loss: {self.pref_loss}` has not.")
 
     def to_dict(self) -> dict[str, Any]:
         """Return the arguments for logs, with the stage as the user typed it."""

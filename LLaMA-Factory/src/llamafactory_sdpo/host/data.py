@@ -3,8 +3,9 @@
 from functools import partial
 from typing import Any
 
-from ..data.dataset import accept_pairs, check_entry, keep_fitting, load_pairs
+from ..data.dataset import accept_pairs, check_calls, keep_fitting, load_pairs
 from ..data.encoding import DialogueEncoder, PairProcessor
+from ..data.formats import check_entry
 from ..data.pairing import Rules
 from ..errors import UserError, one_line
 from ..stages import STAGES
@@ -49,7 +50,7 @@ def load_pair_dataset(
     shorten = STAGES[rules.stage].may_shorten and finetuning_args.overlong == "shorten"
     with substituted(
         host_loader,
-        _get_merged_dataset=partial(_merged_pairs, rules, finetuning_args.bad_pairs == "skip"),
+        _get_merged_dataset=partial(_merged_pairs, rules, encoder, finetuning_args.bad_pairs == "skip"),
         _get_dataset_processor=lambda *_, **__: PairProcessor(encoder, shorten, rules.stage),
     ):
         try:
@@ -67,6 +68,7 @@ def load_pair_dataset(
 
 def _merged_pairs(
     rules: Rules,
+    encoder: DialogueEncoder,
     skip: bool,
     dataset_names: list[str] | None,
     model_args: Any,
@@ -79,12 +81,13 @@ def _merged_pairs(
     if dataset_names is None:
         return None
     datasets = {}
-    for name, attr in zip(dataset_names, get_dataset_list(dataset_names, data_args.dataset_dir), strict=True):
+    for name in dataset_names:
         check_entry(data_args.dataset_dir, name)
+    for name, attr in zip(dataset_names, get_dataset_list(dataset_names, data_args.dataset_dir), strict=True):
         pairs = load_pairs(
             attr, rules, data_args.dataset_dir, data_args.max_samples, training_args.seed, model_args.cache_dir
         )
-        datasets[name] = accept_pairs(pairs, skip, name)
+        datasets[name] = accept_pairs(check_calls(pairs, encoder.check_calls), skip, name)
         if data_args.streaming:
             datasets[name] = datasets[name].to_iterable_dataset(max(1, training_args.dataloader_num_workers))
     return datasets if return_dict else merge_dataset(list(datasets.values()), data_args, seed=training_args.seed)

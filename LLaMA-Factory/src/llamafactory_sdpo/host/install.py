@@ -1,16 +1,21 @@
 """Make the host know our stages. The only file that patches it beyond a `with` block.
 
 Its fine-tuning arguments become ours, what it refuses becomes a UserError, and its DPO gives way to one of our stages
-if that is asked for, also in the workers of its Ray launcher.
+if that is asked for, also in the workers of its Ray launcher. Its DPO gets the loss that `pref_loss` names.
 """
 
 from functools import partial
 from typing import Any
 
+from torch import Tensor
+
 from .arguments import FinetuningArguments, parse_args
-from .names import HostFinetuningArguments, host_parser, host_tuner
+from .names import CustomDPOTrainer, HostFinetuningArguments, host_parser, host_tuner
 from .seams import seam
 from .stages import run_dpo
+
+
+_trl_dpo_loss = seam(CustomDPOTrainer, "dpo_loss", "loss_type")
 
 
 def install() -> None:
@@ -23,6 +28,16 @@ def install() -> None:
         host_tuner.run_dpo = run_dpo
         host_tuner.get_train_args = partial(parse_args, seam(host_tuner, "get_train_args", "args"))
         host_tuner.Worker = RayWorker
+        CustomDPOTrainer.dpo_loss = dpo_loss
+
+
+def dpo_loss(trainer: Any, *logps: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return TRL's losses and rewards for `pref_loss`.
+
+    The host keeps the name in `loss_type`, where TRL 0.24 no longer looks: left out, the loss is the sigmoid one.
+    """
+    result: tuple[Tensor, Tensor, Tensor] = _trl_dpo_loss(trainer, *logps, loss_type=trainer.loss_type)
+    return result
 
 
 _HostWorker: Any = seam(host_tuner, "Worker")

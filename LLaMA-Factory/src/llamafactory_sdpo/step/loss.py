@@ -2,8 +2,8 @@
 
     SDPO   -log σ(β Σ_t [log π/π_ref (y_t^w | h_t^w) - log π/π_ref (y_t^l | h_t^l)]), t over the agent turns of the
            segment (arXiv 2501.01821)
-    ETO    the same over all agent turns of both sessions (arXiv 2403.02502)
-    DMPO   ETO with turn t of T weighted by φ(t, T) = (1 - γ^(T-t)) / (1 - γ^T), t from 0 (arXiv 2406.14868)
+    ETO    the same over the agent turns of both sessions, from the first that differs (arXiv 2403.02502)
+    DMPO   ETO with turn t of a side's T weighted by φ(t, T) = (1 - γ^(T-t)) / (1 - γ^T), t from 0 (arXiv 2406.14868)
 
 The sums are of plain token log-probabilities, without a length normalisation; σ and β are the host's.
 """
@@ -31,7 +31,7 @@ def turn_weights(stage: str, turns: int, first: int, gamma: float) -> list[float
     Args:
         stage: a name in `STAGES`.
         turns: the number of agent turns of this dialogue.
-        first: number (from 0) of the first scored turn; 0 for whole sessions.
+        first: number (from 0) of the first scored turn; T and t count from it.
         gamma: DMPO's γ in (0, 1]; at 1 the limit (T - t) / T is taken.
 
     Returns:
