@@ -1,8 +1,10 @@
 """The host's `get_dataset` with pairs in the place of records; everything else of it stays."""
 
+from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any
 
+from ..data import entries
 from ..data.dataset import accept_pairs, check_entry, keep_fitting, load_pairs
 from ..data.encoding import DialogueEncoder, PairProcessor
 from ..data.pairing import Rules
@@ -11,6 +13,20 @@ from ..stages import STAGES
 from .arguments import parse_args_without_launch
 from .names import get_dataset_list, get_template_and_fix_tokenizer, host_loader, load_tokenizer, merge_dataset
 from .seams import seam, substituted
+
+
+def dataset_list(names: list[str] | None, dataset_dir: Any) -> list[Any]:
+    """Stand in for the host's `get_dataset_list`: files that dpo/ writes are those of SDPO_HOME, if that is set."""
+    found: list[Any] = get_dataset_list(names, dataset_dir)
+    for attr in found:
+        if attr.load_from == "file":
+            attr.dataset_name = entries.moved(attr.dataset_name)
+    return found
+
+
+def step_files_moved() -> AbstractContextManager[None]:
+    """Make the host read the files that dpo/ writes from SDPO_HOME, for as long as the block runs."""
+    return substituted(host_loader, get_dataset_list=dataset_list)
 
 
 def prepare_pairs(args: Any) -> None:
@@ -87,7 +103,7 @@ def _merged_pairs(
     if dataset_names is None:
         return None
     datasets = {}
-    for name, attr in zip(dataset_names, get_dataset_list(dataset_names, data_args.dataset_dir), strict=True):
+    for name, attr in zip(dataset_names, dataset_list(dataset_names, data_args.dataset_dir), strict=True):
         check_entry(data_args.dataset_dir, name)
         pairs = load_pairs(
             attr, rules, data_args.dataset_dir, data_args.max_samples, training_args.seed, model_args.cache_dir
