@@ -4,7 +4,9 @@ from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any
 
-from ..data import entries
+from datasets import table as datasets_table
+
+from ..data import entries, kept
 from ..data.dataset import accept_pairs, check_entry, keep_fitting, load_pairs
 from ..data.encoding import DialogueEncoder, PairProcessor
 from ..data.pairing import Rules
@@ -13,6 +15,10 @@ from ..stages import STAGES
 from .arguments import parse_args_without_launch
 from .names import get_dataset_list, get_template_and_fix_tokenizer, host_loader, load_tokenizer, merge_dataset
 from .seams import seam, substituted
+
+
+OPENS = "_memory_mapped_arrow_table_from_file"
+"""The function of `datasets` with which it opens every kept file."""
 
 
 def dataset_list(names: list[str] | None, dataset_dir: Any) -> list[Any]:
@@ -71,15 +77,20 @@ def load_pair_dataset(
     encoder = DialogueEncoder(template, tokenizer, processor, data_args.cutoff_len)
     encoder.check_template(data_args.template)
     shorten = STAGES[rules.stage].may_shorten and finetuning_args.overlong == "shorten"
-    with substituted(
-        host_loader,
-        _get_merged_dataset=partial(_merged_pairs, rules, finetuning_args.bad_pairs == "skip"),
-        _get_dataset_processor=lambda *_, **__: PairProcessor(encoder, shorten, rules.stage),
+    opens = kept.Checked(seam(datasets_table, OPENS))
+    load = partial(
+        seam(host_loader, "get_dataset"), template, model_args, data_args, training_args, stage, tokenizer, processor
+    )
+    with (
+        substituted(
+            host_loader,
+            _get_merged_dataset=partial(_merged_pairs, rules, finetuning_args.bad_pairs == "skip"),
+            _get_dataset_processor=lambda *_, **__: PairProcessor(encoder, shorten, rules.stage),
+        ),
+        substituted(datasets_table, **{OPENS: opens}),
     ):
         try:
-            module: dict[str, Any] = seam(host_loader, "get_dataset")(
-                template, model_args, data_args, training_args, stage, tokenizer, processor
-            )
+            module: dict[str, Any] = kept.made_again(load, data_args.tokenized_path)
         except ValueError as err:
             raise UserError(one_line(err)) from None
     keep = partial(keep_fitting, rules.stage, finetuning_args.overlong == "stop", data_args)
