@@ -14,9 +14,14 @@ from .names import (
     ReasoningTemplate,
     get_template_and_fix_tokenizer,
     host_parser,
+    load_config,
     load_tokenizer,
 )
 from .seams import seam
+
+
+DEFAULT_CONTEXT = 32_768
+"""For a model whose config does not say."""
 
 
 class TemplateParts(NamedTuple):
@@ -131,6 +136,13 @@ def host_api(args: dict[str, Any]) -> tuple[Any, Callable[[list[dict[str, str]]]
         return ids
 
     return seam(host_app, "create_app", "chat_model")(chat_model), prompt_ids
+
+
+def context_length(args: dict[str, Any]) -> int:
+    """Return how many tokens a model was made for, by its config."""
+    model_args, *_ = _infer_args(args)
+    config = load_config(model_args).get_text_config()
+    return int(getattr(config, "max_position_embeddings", None) or DEFAULT_CONTEXT)
 
 
 def _training_prompt(
