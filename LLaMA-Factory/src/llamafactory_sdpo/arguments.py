@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Literal, get_args, get_type_hints
 
 from .data.pairing import Scope, Unequal
-from .errors import UserError
+from .errors import OptionError
 from .stages import STAGES, stages_scoring
 
 
@@ -86,9 +86,11 @@ def check_model(option: str, model: str) -> None:
     A name of the hub has one slash or none; a path below a folder that exists is meant to be one.
 
     Raises:
-        UserError: naming the option.
+        OptionError: naming the option.
     """
     path = Path(model)
     is_path = model.count("/") > 1 or model[0] in "./~" or ("/" in model and Path(path.parts[0]).is_dir())
     if is_path and not path.exists():
-        raise UserError(f"{option} {model} does not exist; expected a model's folder, or its name on the hub")
+        raise OptionError(
+            option, f"{option} {model} does not exist; expected a model's folder, or its name on the hub"
+        )

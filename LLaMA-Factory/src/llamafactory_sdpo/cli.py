@@ -3,7 +3,7 @@
 import os
 import sys
 
-from .errors import run_at_edge
+from .errors import UserError, place_of, run_at_edge
 from .host.seams import run_command_line
 
 
@@ -15,7 +15,15 @@ def main() -> int:
     """Run one command and return its exit code: 0 done, 1 bug, 2 wrong input, 130 interrupted."""
     command = sys.argv[1] if len(sys.argv) > 1 else "help"
     config = sys.argv[2] if len(sys.argv) > 2 and not sys.argv[2].startswith("-") else ""
-    return run_at_edge(lambda: _run(command), prefix=f"{config}: " if config else "")
+    return run_at_edge(lambda: _run_with(config, command) if config else _run(command))
+
+
+def _run_with(config: str, command: str) -> int | None:
+    """Run a command, and say in its UserErrors where what is wrong was given."""
+    try:
+        return _run(command)
+    except UserError as err:
+        raise UserError(f"{place_of(err, config, sys.argv[3:])}: {err}") from None
 
 
 def _run(command: str) -> int | None:

@@ -1,18 +1,35 @@
 """User-fixable errors, the exit codes of our commands, and the entry-point wrapper that turns one into the other."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 
+EXIT_FAILED = 1
 EXIT_INPUT = 2
 EXIT_INTERRUPTED = 130
 
 EXIT_FILE = "SDPO_EXIT_FILE"
-"""Environment variable: the file in which a rank leaves the UserError that ended it."""
+"""Environment variable: the file in which a rank leaves the error that ended it, for the launcher to print."""
 
 
 class UserError(ValueError):
     """The input is wrong: one line that says where, what was expected, what was found and what to do."""
+
+
+class OptionError(UserError):
+    """The value of an option is wrong.
+
+    Attributes:
+        key: of the option, which the entry points look up to say where it was given.
+    """
+
+    def __init__(self, key: str, message: str) -> None:
+        super().__init__(message)
+        self.key = key
+
+
+class TrainingFailed(Exception):
+    """A training that began could not end well, in one line: its loss is not a number, or the disk is full."""
 
 
 def one_line(err: BaseException) -> str:
@@ -25,8 +42,15 @@ def printable(text: str) -> str:
     return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
 
 
+def place_of(err: UserError, config: object, overrides: Sequence[str]) -> str:
+    """Return where what is wrong was given: the command line, if it holds the option, else the config."""
+    key = getattr(err, "key", None)
+    given = {item.partition("=")[0].partition(".")[0] for item in overrides}
+    return "command line" if key in given else str(config)
+
+
 def run_at_edge(command: Callable[[], int | None], prefix: str = "") -> int:
-    """Run a command and return its exit code; a UserError becomes one line on stderr.
+    """Run a command and return its exit code; a UserError or TrainingFailed becomes one line on stderr.
 
     Args:
         command: returns an exit code or None for 0; any other exception passes through (exit code 1).
@@ -37,6 +61,9 @@ def run_at_edge(command: Callable[[], int | None], prefix: str = "") -> int:
     except UserError as err:
         print(f"error: {prefix}{err}", file=sys.stderr)
         return EXIT_INPUT
+    except TrainingFailed as err:
+        print(f"error: {err}", file=sys.stderr)
+        return EXIT_FAILED
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED

@@ -10,14 +10,14 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 from .config_file import read_config
 from .data.encoding import DialogueEncoder
-from .errors import UserError, run_at_edge
+from .errors import UserError, place_of, run_at_edge
 from .serving import config as serving_config
 from .serving import memory, probe, processes, stats
 from .serving.config import ServingConfig
@@ -76,7 +76,7 @@ def serve(argv: list[str], api_key: str | None) -> None:
     """
     paths = resolve(argv, Path.cwd(), default=lambda: DEFAULT_CONFIG)
     os.chdir(ROOT)
-    with naming(paths.config):
+    with naming(paths.config, paths.overrides):
         config = serving_config.load(paths.config, paths.overrides)
         if api_key:
             config = config.model_copy(update={"api_key": api_key})
@@ -86,7 +86,7 @@ def serve(argv: list[str], api_key: str | None) -> None:
     say(f"starting {len(started.commands)} x {started.engine}; its log: {started.commands[0].log}")
     began = time.monotonic()
     with processes.running(started.commands) as servers:
-        with naming(paths.config):
+        with naming(paths.config, paths.overrides):
             encoder = started.load_encoder()
         processes.wait_until_ready(servers, progress)
         count = sum(
@@ -101,14 +101,14 @@ def serve(argv: list[str], api_key: str | None) -> None:
 
 
 @contextmanager
-def naming(config: Path) -> Iterator[None]:
-    """Put the config's name into UserErrors, and a hint if nothing has been trained yet."""
+def naming(config: Path, overrides: Sequence[str] = ()) -> Iterator[None]:
+    """Say in UserErrors where what is wrong was given, and give a hint if nothing has been trained yet."""
     try:
         yield
     except UserError as err:
         is_untrained = config == DEFAULT_CONFIG and "does not exist" in str(err)
         hint = f"; the demo: bash inference.sh {DEMO_SERVING}" if is_untrained else ""
-        raise UserError(f"{config}: {err}{hint}") from None
+        raise UserError(f"{place_of(err, config, overrides)}: {err}{hint}") from None
 
 
 def check(config: ServingConfig) -> None:

@@ -12,8 +12,10 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
-from .errors import EXIT_FILE, EXIT_INTERRUPTED, UserError
+from .data.entries import files_named_otherwise
+from .errors import EXIT_FAILED, EXIT_FILE, EXIT_INTERRUPTED, OptionError, TrainingFailed, UserError
 from .host.arguments import read_args
 from .host.data import prepare_pairs
 from .host.install import install
@@ -25,9 +27,12 @@ def train(argv: list[str]) -> int:
 
     Raises:
         UserError: if the config or the data is wrong, here or in a rank.
+        TrainingFailed: if the training could not end well.
     """
     install()
     args = read_args(argv)
+    if isinstance(args, dict):
+        announce_files(args)
     asked_for_help = not isinstance(args, dict) and bool({"-h", "--help"} & set(args))
     if asked_for_help or not _distributed():
         if use_ray() and not asked_for_help:
@@ -36,6 +41,14 @@ def train(argv: list[str]) -> int:
         return 0
     prepare_pairs(args)
     return _torchrun(argv)
+
+
+def announce_files(args: dict[str, Any]) -> None:
+    """Print the files of the datasets whose names do not tell them, and of those that follow SDPO_HOME."""
+    named = [args.get(option) or [] for option in ("dataset", "eval_dataset")]
+    names = [name.strip() for part in named for name in (part.split(",") if isinstance(part, str) else part)]
+    for name, path in files_named_otherwise(names, args.get("dataset_dir", "data")).items():
+        print(f"dataset {name} is {path}", flush=True)
 
 
 def _distributed() -> bool:
@@ -70,7 +83,7 @@ def torchrun_command(argv: list[str], env: dict[str, str]) -> list[str]:
 
 
 def _torchrun(argv: list[str]) -> int:
-    """Run the ranks and return their exit code; a UserError in one of them is raised here."""
+    """Run the ranks and return their exit code; a one-line error of one of them is raised here."""
     env = dict(os.environ)
     if is_env_enabled("OPTIM_TORCH", "1"):
         # The host's settings for DDP on GPUs.
@@ -86,5 +99,12 @@ def _torchrun(argv: list[str]) -> int:
                 ranks.wait()
                 return EXIT_INTERRUPTED
         if os.path.exists(env[EXIT_FILE]):
-            raise UserError(json.loads(Path(env[EXIT_FILE]).read_text(encoding="utf-8"))["message"])
+            _raise_error(json.loads(Path(env[EXIT_FILE]).read_text(encoding="utf-8")))
     return 1 if code < 0 else code
+
+
+def _raise_error(left: dict[str, Any]) -> None:
+    """Raise the error that a rank has left."""
+    if left["code"] == EXIT_FAILED:
+        raise TrainingFailed(left["message"])
+    raise OptionError(left["key"], left["message"]) if left["key"] else UserError(left["message"])

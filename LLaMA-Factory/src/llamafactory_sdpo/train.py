@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from .config_file import read_config
-from .errors import UserError, run_at_edge
+from .data.entries import HOME_VARIABLE, file_of
+from .errors import UserError, place_of, run_at_edge
+from .stages import STAGES
 
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -32,6 +34,12 @@ READ_PATHS = (
 BYTES_PER_WEIGHT_BYTE = 10
 """GPU memory of full training per byte of bf16 weights: the weights 1, gradients 1, AdamW with float32 copies 6,
 reference 1, activations about 1."""
+
+EVALUATION, FIGURE = "eval_results.json", "training_loss.png"
+RESULTS = (EVALUATION, FIGURE)
+"""The files of a run's results that another run in the same folder need not write."""
+
+ACCURACY = "rewards/accuracies"
 
 USAGE = """bash train.sh [CONFIG.yaml] [key=value ...]
 
@@ -62,6 +70,8 @@ def run(argv: list[str]) -> int:
         UserError: if they or the data are wrong.
     """
     paths = resolve(argv, Path.cwd())
+    if home := os.environ.get(HOME_VARIABLE):
+        os.environ[HOME_VARIABLE] = str(Path(home).expanduser().absolute())
     os.chdir(ROOT)
     config = merged_config(paths)
     is_demo = paths.config.parent == DEMO_CONFIG.parent
@@ -70,12 +80,13 @@ def run(argv: list[str]) -> int:
     # Heavy: takes seconds, so after everything that can fail at once.
     from .launcher import train
 
+    earlier = results_in(output_of(config))
     try:
         code = train([str(paths.config), *paths.overrides])
     except UserError as err:
-        raise UserError(f"{paths.config}: {err}") from None
+        raise UserError(f"{place_of(err, paths.config, paths.overrides)}: {err}") from None
     if code == 0 and os.environ.get("NODE_RANK", "0") == "0":
-        report(config, is_demo)
+        report(config, is_demo, earlier)
     return code
 
 
@@ -144,10 +155,9 @@ def default_config() -> tuple[Path, str]:
     weights = sum(file.stat().st_size for file in model.glob("*.safetensors"))
     if not weights:
         return DEMO_CONFIG, f"the model of {FULL_CONFIG.name}, {config['model_name_or_path']}, is not there"
-    info = json.loads((ROOT / config["dataset_dir"] / "dataset_info.json").read_text(encoding="utf-8"))
-    data = ROOT / config["dataset_dir"] / info[config["dataset"]]["file_name"]
-    if not data.exists():
-        return DEMO_CONFIG, f"the data of {FULL_CONFIG.name}, {data.resolve()}, are not there"
+    data = file_of(config["dataset"], str(ROOT / config["dataset_dir"]))
+    if data is None or not data.exists():
+        return DEMO_CONFIG, f"the data of {FULL_CONFIG.name}, {data}, are not there"
     import torch
 
     found = sum(torch.cuda.get_device_properties(i).total_memory for i in range(torch.cuda.device_count()))
@@ -173,28 +183,59 @@ def wilson_interval(share: float, count: int) -> tuple[float, float]:
     return max(0.0, centre - half), min(1.0, centre + half)
 
 
-def report(config: dict[str, Any], is_demo: bool) -> None:
-    """Print where the result is and, if pairs were held out, how often the better side is preferred."""
-    output = Path(str(config.get("output_dir", "trainer_output"))).resolve()
-    results = output / "eval_results.json"
-    if results.is_file():
-        metrics = json.loads(results.read_text(encoding="utf-8"))
-        if "eval_rewards/accuracies" in metrics:
-            share, count = metrics["eval_rewards/accuracies"], metrics["eval_pairs"]
-            low, high = wilson_interval(share, count)
-            print(
-                f"held-out reward accuracy {share:.3f} (95 % interval {low:.3f} to {high:.3f}, {count} pairs), "
-                f"margin {metrics['eval_rewards/margins']:.3f}, loss {metrics['eval_loss']:.3f}"
-            )
-    figure = output / "training_loss.png"
-    if figure.is_file():
-        print(f"loss figure: {figure}")
-    print(f"model: {output}")
+def output_of(config: dict[str, Any]) -> Path:
+    """Return the folder that a training writes."""
+    return Path(str(config.get("output_dir") or "trainer_output")).resolve()
+
+
+def results_in(output: Path) -> dict[str, tuple[int, int]]:
+    """Return what tells the results in a folder from those that a later run writes in their place."""
+    found = {name: output / name for name in RESULTS if (output / name).is_file()}
+    return {name: (path.stat().st_mtime_ns, path.stat().st_ino) for name, path in found.items()}
+
+
+def report(config: dict[str, Any], is_demo: bool, earlier: dict[str, tuple[int, int]] | None = None) -> None:
+    """Print where the result is and, if pairs were held out, how often the better side is preferred.
+
+    Args:
+        config: of the training.
+        is_demo: whether to print what comes next.
+        earlier: `results_in` the output folder before the training, which are not its own.
+    """
+    output = output_of(config)
+    stale = [name for name, mark in results_in(output).items() if (earlier or {}).get(name) == mark]
+    written = [name for name in results_in(output) if name not in stale]
+    lines = held_out_lines(output / EVALUATION) if EVALUATION in written else []
+    if not lines and config.get("stage") in STAGES:
+        is_split = config.get("eval_dataset") or float(config.get("val_size") or 0)
+        lines = ["held-out pairs were not evaluated (do_eval: false)" if is_split else "no pairs held out"]
+    lines += [f"loss figure: {output / FIGURE}"] if FIGURE in written else []
+    lines += [f"model: {output}" if config.get("do_train", True) else f"results: {output}"]
+    lines += [f"of an earlier run, in the same folder: {', '.join(stale)}"] if stale else []
+    print("\n".join(lines))
     if is_demo:
         print(
             "next: bash train.sh LLaMA-Factory/examples/demo/eto.yaml (or dmpo, sft, sdpo_lora), or put your own "
             "pairs into a copy of the config; README.md has the format and the settings for Llama-3.1-8B"
         )
+
+
+def held_out_lines(results: Path) -> list[str]:
+    """Return a line for each set of held-out pairs in an evaluation's results; several sets have names."""
+    metrics = json.loads(results.read_text(encoding="utf-8"))
+    lines = []
+    for prefix in [key.removesuffix(ACCURACY) for key in metrics if key.endswith(ACCURACY)]:
+        share, count = metrics[f"{prefix}{ACCURACY}"], metrics.get(f"{prefix}pairs")
+        name = prefix.removeprefix("eval_").rstrip("_")
+        interval = ""
+        if count:
+            low, high = wilson_interval(share, count)
+            interval = f" (95 % interval {low:.3f} to {high:.3f}, {count} pairs)"
+        lines.append(
+            f"held-out reward accuracy{f' on {name}' if name else ''} {share:.3f}{interval}, "
+            f"margin {metrics[f'{prefix}rewards/margins']:.3f}, loss {metrics[f'{prefix}loss']:.3f}"
+        )
+    return lines
 
 
 if __name__ == "__main__":

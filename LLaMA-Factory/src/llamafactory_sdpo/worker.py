@@ -5,7 +5,7 @@ import json
 import os
 import sys
 
-from .errors import EXIT_FILE, EXIT_INPUT, UserError
+from .errors import EXIT_FAILED, EXIT_FILE, EXIT_INPUT, TrainingFailed, UserError
 
 
 class Exit:
@@ -25,7 +25,7 @@ class Exit:
 
 
 def main() -> int:
-    """Train in this rank and return its exit code; a UserError is left for the launcher to print, once."""
+    """Train in this rank and return its exit code; a one-line error is left for the launcher to print, once."""
     # Heavy, and its own exit handlers must run before that of `Exit`.
     from .host.arguments import read_args
     from .host.install import install
@@ -34,21 +34,22 @@ def main() -> int:
     try:
         install()
         host_tuner.run_exp(read_args(sys.argv[1:]))
-    except UserError as err:
+    except (UserError, TrainingFailed) as err:
+        code = EXIT_INPUT if isinstance(err, UserError) else EXIT_FAILED
         target = os.environ.get(EXIT_FILE)
         if target is None:
             print(f"error: {err}", file=sys.stderr)
         else:
-            _leave_message(target, str(err))
-        return EXIT_INPUT
+            _leave_error(target, {"message": str(err), "code": code, "key": getattr(err, "key", "")})
+        return code
     return 0
 
 
-def _leave_message(target: str, message: str) -> None:
-    """Write the message atomically; the last rank to fail wins."""
+def _leave_error(target: str, error: dict[str, str | int]) -> None:
+    """Write the error atomically; the last rank to fail wins."""
     mine = f"{target}.{os.getpid()}"
     with open(mine, "w", encoding="utf-8") as file:
-        json.dump({"message": message}, file)
+        json.dump(error, file)
     os.replace(mine, target)
 
 

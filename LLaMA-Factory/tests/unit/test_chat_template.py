@@ -113,6 +113,11 @@ def test_what_training_never_saw_is_refused(mixed):
         served([*messages_of(["u0"]), *messages_of(["u1"])])
     with pytest.raises(Exception, match="alternates"):
         served([*messages_of(["u0", "a0"]), {"role": "system", "content": "s"}])
+    for messages in ([{"role": "system", "content": "s"}], messages_of(["u0", "a0"], "s")):
+        with pytest.raises(Exception, match="a chat ends on a user turn"):
+            served(messages)
+    with pytest.raises(Exception, match="a turn is text"):
+        served([{"role": "user", "content": None}])
 
 
 def test_the_checkpoints_own_template_is_found_out():

@@ -6,6 +6,7 @@ from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
 import pytest
+import small
 from conftest import ROOT
 
 from llamafactory_sdpo.errors import UserError
@@ -155,6 +156,35 @@ def test_settings_that_would_silently_train_something_else(model, tuning, refuse
             check_pair_stage(model_args, training, arguments)
     else:
         check_pair_stage(model_args, training, arguments)
+
+
+@pytest.mark.parametrize(
+    ("options", "key", "message"),
+    [
+        ({"template": "lama3"}, "template", "'lama3' is not one of the host's; did you mean llama3"),
+        ({"packing": True}, "packing", "packing is not part of stage sdpo, which would ignore it"),
+        ({"do_predict": True, "val_size": 2}, "do_predict", "do_predict is not part of stage sdpo"),
+        ({"do_train": False}, "do_train", "do_train and do_eval are false, so there is nothing to do"),
+        ({"add_special_tokens": "<x>"}, "add_special_tokens", "add them in SFT, or use finetuning_type: lora"),
+        ({"report_to": "wandb"}, "report_to", "report_to wandb: .*pip install wandb"),
+        ({"report_to": "wanb"}, "report_to", "report_to 'wanb' is unknown, expected none or some of .*tensorboard"),
+        ({"use_galore": True}, None, "pip install galore_torch"),
+        ({"deepspeed": "none.json"}, None, "existing deepspeed config"),
+        ({"dataset": "pars"}, "dataset", "did you mean pairs. It has pairs, sft, ranked"),
+        ({"resume_from_checkpoint": True}, "resume_from_checkpoint", "has no whole checkpoint"),
+        ({"resume_from_checkpoint": "none"}, "resume_from_checkpoint", "none is not a whole checkpoint"),
+        ({"learning_rate": "abc"}, "learning_rate", "`learning_rate` is 'abc', expected a number"),
+        ({"stage": "sdop"}, "stage", "did you mean sdpo"),
+        ({"pref_beta": "abc"}, "pref_beta", "expected a number"),
+    ],
+)
+def test_settings_that_end_a_training_late_are_refused_before_it(tmp_path, options, key, message):
+    small.write_data(tmp_path / "data")
+    (tmp_path / "model").mkdir()
+    with pytest.raises(UserError, match=message) as error:
+        host_tuner.get_train_args(small.config(tmp_path, **options))
+    assert getattr(error.value, "key", None) == key and "\n" not in str(error.value)
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(

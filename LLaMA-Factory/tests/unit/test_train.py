@@ -7,7 +7,7 @@ import pytest
 from conftest import ROOT
 
 from llamafactory_sdpo import train
-from llamafactory_sdpo.errors import UserError, run_at_edge
+from llamafactory_sdpo.errors import OptionError, TrainingFailed, UserError, place_of, run_at_edge
 
 
 @pytest.fixture
@@ -116,6 +116,55 @@ def test_the_report(tmp_path, capsys):
     ]
 
 
+def test_the_report_of_several_sets_and_of_the_hosts_dpo(tmp_path, capsys):
+    """The host's own DPO does not count its pairs, so its accuracy has no interval."""
+    two = {f"eval_{name}_{key}": 0.5 for name in ("a", "b_c") for key in (train.ACCURACY, "rewards/margins", "loss")}
+    (tmp_path / train.EVALUATION).write_text(json.dumps(two | {"eval_a_pairs": 100}), encoding="utf-8")
+    train.report({"output_dir": str(tmp_path)}, is_demo=False)
+    assert capsys.readouterr().out.splitlines()[:2] == [
+        "held-out reward accuracy on a 0.500 (95 % interval 0.404 to 0.596, 100 pairs), margin 0.500, loss 0.500",
+        "held-out reward accuracy on b_c 0.500, margin 0.500, loss 0.500",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("config", "line"),
+    [
+        ({"stage": "sdpo"}, "no pairs held out"),
+        ({"stage": "eto", "val_size": 0.25}, "held-out pairs were not evaluated (do_eval: false)"),
+        ({"stage": "dmpo", "eval_dataset": "pairs"}, "held-out pairs were not evaluated (do_eval: false)"),
+        ({"stage": "sft"}, None),
+    ],
+)
+def test_results_of_an_earlier_run_are_not_reported(tmp_path, capsys, config, line):
+    for name in train.RESULTS:
+        (tmp_path / name).write_text('{"eval_rewards/accuracies": 0.9}', encoding="utf-8")
+    earlier = train.results_in(tmp_path)
+    train.report(config | {"output_dir": str(tmp_path), "do_train": True}, False, earlier)
+    assert capsys.readouterr().out.splitlines() == [
+        *([line] if line else []),
+        f"model: {tmp_path}",
+        "of an earlier run, in the same folder: eval_results.json, training_loss.png",
+    ]
+    # Written again with the same content: this run's.
+    (tmp_path / train.FIGURE).unlink()
+    (tmp_path / train.FIGURE).touch()
+    train.report(config | {"output_dir": str(tmp_path), "do_train": False}, False, earlier)
+    assert capsys.readouterr().out.splitlines()[-3:] == [
+        f"loss figure: {tmp_path}/training_loss.png",
+        f"results: {tmp_path}",
+        "of an earlier run, in the same folder: eval_results.json",
+    ]
+
+
+def test_the_data_of_the_full_config_follow_the_variable(tmp_path, monkeypatch):
+    monkeypatch.setenv("SDPO_HOME", str(tmp_path))
+    (tmp_path / "model.safetensors").write_bytes(bytes(10))
+    config = {"model_name_or_path": str(tmp_path), "dataset_dir": "data", "dataset": "preference_data"}
+    monkeypatch.setattr(train, "read_config", lambda path: config)
+    assert f"{tmp_path}/preference_data_auto.json, are not there" in train.default_config()[1]
+
+
 # ---- exit codes and ranks --------------------------------------------------------------------------------------------
 
 
@@ -128,9 +177,39 @@ def test_exit_codes(capsys):
     assert run_at_edge(lambda: 3) == 3
     assert run_at_edge(lambda: raises(UserError("x.json record 1: y; do z")), prefix="c.yaml: ") == 2
     assert capsys.readouterr().err == "error: c.yaml: x.json record 1: y; do z\n"
+    assert run_at_edge(lambda: raises(TrainingFailed("step 2: x"))) == 1
+    assert capsys.readouterr().err == "error: step 2: x\n"
     assert run_at_edge(lambda: raises(KeyboardInterrupt())) == 130
     with pytest.raises(RuntimeError):
         run_at_edge(lambda: raises(RuntimeError("a bug keeps its traceback")))
+
+
+@pytest.mark.parametrize(
+    ("error", "where"),
+    [
+        (OptionError("seed", "x"), "command line"),
+        (OptionError("vllm_config", "x"), "command line"),
+        (OptionError("dataset", "x"), "c.yaml"),
+        (UserError("x"), "c.yaml"),
+    ],
+)
+def test_where_a_wrong_value_was_given(error, where):
+    assert place_of(error, "c.yaml", ["seed=1", "vllm_config.x=2"]) == where
+
+
+@pytest.mark.parametrize("error", [OptionError("seed", "x"), UserError("x"), TrainingFailed("x")])
+def test_the_error_of_a_rank_is_raised_by_the_launcher(tmp_path, monkeypatch, error):
+    from llamafactory_sdpo import launcher, worker
+
+    target = tmp_path / "error.json"
+    monkeypatch.setenv("SDPO_EXIT_FILE", str(target))
+    monkeypatch.setattr(worker.sys, "argv", ["worker", "c.yaml"])
+    monkeypatch.setattr("llamafactory_sdpo.host.names.host_tuner.run_exp", lambda args: raises(error))
+    monkeypatch.setattr("llamafactory_sdpo.host.arguments.read_args", lambda argv: {})
+    assert worker.main() == (1 if isinstance(error, TrainingFailed) else 2)
+    with pytest.raises(type(error), match="^x$") as found:
+        launcher._raise_error(json.loads(target.read_text(encoding="utf-8")))
+    assert getattr(found.value, "key", None) == getattr(error, "key", None)
 
 
 def test_the_command_of_the_ranks():

@@ -3,6 +3,9 @@
     seams      the version that works, `seam` to look a name up, `substituted` to replace one for a while
     names      every module and class of the host that we use
     arguments  its arguments with our options, and their checks
+    values     the types of a config's values
+    checkpoints  the last whole one, to go on from
+    running    any training: a NaN, a full disk or a missing package ends it in one line
     data       its `get_dataset`, with pairs in the place of records
     stages     its DPO workflow, with our data, collator and trainer
     install    makes it know our stages; the only file that patches it for good

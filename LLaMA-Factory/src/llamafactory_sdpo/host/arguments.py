@@ -2,19 +2,24 @@
 
 import difflib
 import os
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field, fields
 from typing import Any, get_args, get_type_hints
 
 from transformers import HfArgumentParser
+from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 
 from ..arguments import SegmentArguments, check_model
 from ..config_file import READ_ERRORS
-from ..errors import UserError, one_line
+from ..data.entries import check_names
+from ..errors import OptionError, UserError, one_line
 from ..stages import STAGES
-from .names import HostFinetuningArguments, host_parser, is_env_enabled
+from . import checkpoints
+from .names import TEMPLATES, HostFinetuningArguments, host_parser, is_env_enabled
 from .seams import seam
+from .values import checked
 
 
 HOST_STAGES: tuple[str, ...] = get_args(get_type_hints(HostFinetuningArguments)["stage"])
@@ -24,6 +29,9 @@ PREFERENCE_LOSSES = ("sigmoid", "hinge", "ipo", "orpo", "simpo")
 
 REFERENCE_FREE_LOSSES = ("orpo", "simpo")
 """Those that the host computes without a reference, and without the BCO term."""
+
+REFUSALS = (ValueError, AssertionError, ImportError, TypeError)
+"""What the host and transformers raise for options that they refuse, ImportError for those of a missing package."""
 
 STAGE_HELP = "; ".join(
     ["Which stage will be performed in training", *(f"{stage.name}: {stage.help}" for stage in STAGES.values())]
@@ -97,14 +105,27 @@ def parse_args(host: Callable[[Any], tuple[Any, ...]], args: Any = None) -> tupl
     """
     try:
         if isinstance(args, dict):
-            check_keys(args)
+            args = checked_keys(args)
         parsed = host(args)
-    except (ValueError, AssertionError) as err:
-        raise UserError(one_line(err)) from None
-    model_args, _, training_args, finetuning_args, _ = parsed
-    check_models(model_args, finetuning_args)
-    check_pair_stage(model_args, training_args, finetuning_args)
+    except REFUSALS as err:
+        raise _refusal(err, args) from None
+    model_args, data_args, training_args, finetuning_args, _ = parsed
+    check_settings(*parsed[:4])
+    check_training(model_args, data_args, training_args, finetuning_args)
+    asked = args.get(checkpoints.OPTION) if isinstance(args, dict) else training_args.resume_from_checkpoint
+    if training_args.do_train:
+        training_args.resume_from_checkpoint = checkpoints.choose(
+            asked, training_args.output_dir, training_args.resume_from_checkpoint
+        )
     return parsed
+
+
+def _refusal(err: Exception, args: Any) -> UserError:
+    """Return the host's refusal as ours, with the option that it names in backticks, if that was given."""
+    named = [key for key in re.findall(r"`(\w+)`", str(err)) if isinstance(args, dict) and key in args]
+    if isinstance(err, UserError):
+        return err
+    return OptionError(named[0], one_line(err)) if named else UserError(one_line(err))
 
 
 def parse_args_without_launch(args: Any) -> tuple[Any, Any, Any, Any]:
@@ -117,19 +138,18 @@ def parse_args_without_launch(args: Any) -> tuple[Any, Any, Any, Any]:
     parser = HfArgumentParser([model, data, finetuning, generating])
     try:
         if isinstance(args, dict):
-            check_keys(args)
+            args = checked_keys(args)
             *parsed, _ = parser.parse_dict(args, allow_extra_keys=True)
             wanted = {key: args[key] for key in ("seed", "dataloader_num_workers", "do_train") if key in args}
         else:
             *parsed, _, rest = parser.parse_args_into_dataclasses(args, return_remaining_strings=True)
             wanted = {"seed": int(rest[rest.index("--seed") + 1])} if "--seed" in rest else {}
-    except (ValueError, AssertionError) as err:
-        raise UserError(one_line(err)) from None
+    except REFUSALS as err:
+        raise _refusal(err, args) from None
     cpu = training(output_dir=os.devnull, use_cpu=True, report_to="none", **wanted)
     model_args, data_args, finetuning_args = parsed
     finetuning_args.use_mca = False
-    check_models(model_args, finetuning_args)
-    check_pair_stage(model_args, cpu, finetuning_args)
+    check_settings(model_args, data_args, cpu, finetuning_args)
     model_args.model_max_length = data_args.cutoff_len
     return model_args, data_args, finetuning_args, cpu
 
@@ -148,7 +168,42 @@ def check_keys(args: dict[str, Any], kinds: str = "_TRAIN_ARGS") -> None:
     for key in args:
         if key not in known and not is_env_enabled("ALLOW_EXTRA_ARGS"):
             close = difflib.get_close_matches(key, known, n=1)
-            raise UserError(f"unknown key '{key}'{f'; did you mean {close[0]}?' if close else ''}")
+            raise OptionError(key, f"unknown key '{key}'{f'; did you mean {close[0]}?' if close else ''}")
+
+
+def checked_keys(args: dict[str, Any], kinds: str = "_TRAIN_ARGS") -> dict[str, Any]:
+    """Return a config after a check of its keys and of the types of its values.
+
+    Raises:
+        UserError: naming the first key that is wrong.
+    """
+    check_keys(args, kinds)
+    return checked(args, seam(host_parser, kinds))
+
+
+def check_settings(model_args: Any, data_args: Any, training_args: Any, finetuning_args: Any) -> None:
+    """Refuse what is not there or would silently be something else; needs neither GPUs nor process groups.
+
+    Raises:
+        UserError: naming the option.
+    """
+    check_models(model_args, finetuning_args)
+    check_template(data_args.template)
+    for option in ("dataset", "eval_dataset"):
+        check_names(option, getattr(data_args, option), data_args.dataset_dir)
+    check_pair_stage(model_args, training_args, finetuning_args)
+
+
+def check_template(name: str | None) -> None:
+    """Refuse a template that the host does not have; None is the tokenizer's own.
+
+    Raises:
+        OptionError: with the one that was probably meant.
+    """
+    if name is not None and name not in TEMPLATES:
+        close = difflib.get_close_matches(str(name), TEMPLATES, n=1)
+        meant = f"; did you mean {close[0]}?" if close else ""
+        raise OptionError("template", f"template {name!r} is not one of the host's{meant}")
 
 
 def check_models(model_args: Any, finetuning_args: Any) -> None:
@@ -185,3 +240,38 @@ def check_pair_stage(model_args: Any, training_args: Any, finetuning_args: Any) 
                 f"stage {stage} would train on from the adapter with the bare base model as the reference; set "
                 "create_new_adapter: true, so that the reference is the model with the adapter, or name a ref_model"
             )
+
+
+def check_training(model_args: Any, data_args: Any, training_args: Any, finetuning_args: Any) -> None:
+    """Refuse settings that end a training late, or that it would not read.
+
+    Raises:
+        OptionError: with the remedy.
+    """
+    if not (training_args.do_train or training_args.do_eval or training_args.do_predict):
+        raise OptionError("do_train", "do_train and do_eval are false, so there is nothing to do; set one of them")
+    stage = finetuning_args.pair_stage
+    for option, is_on in (("packing", data_args.packing), ("do_predict", training_args.do_predict)):
+        if stage is not None and is_on:
+            raise OptionError(option, f"{option} is not part of stage {stage}, which would ignore it; leave it out")
+    own_reference = finetuning_args.finetuning_type != "lora" or finetuning_args.ref_model
+    if model_args.add_special_tokens and finetuning_args.stage == "dpo" and own_reference and training_args.do_train:
+        if finetuning_args.use_ref_model:
+            raise OptionError(
+                "add_special_tokens",
+                "add_special_tokens: the reference, a model of its own under full tuning, would begin with other "
+                "embeddings of them; add them in SFT, or use finetuning_type: lora",
+            )
+    for name in training_args.report_to:
+        _check_reporter(name)
+
+
+def _check_reporter(name: str) -> None:
+    """Refuse a service for `report_to` that transformers does not know, or whose package is missing."""
+    if name not in INTEGRATION_TO_CALLBACK:
+        known = ", ".join(sorted(INTEGRATION_TO_CALLBACK))
+        raise OptionError("report_to", f"report_to {name!r} is unknown, expected none or some of {known}")
+    try:
+        INTEGRATION_TO_CALLBACK[name]()
+    except (ImportError, RuntimeError) as err:
+        raise OptionError("report_to", f"report_to {name}: {one_line(err)} Or use report_to: none") from None

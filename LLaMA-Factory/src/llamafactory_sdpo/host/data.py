@@ -1,8 +1,12 @@
 """The host's `get_dataset` with pairs in the place of records; everything else of it stays."""
 
+from contextlib import AbstractContextManager
 from functools import partial
 from typing import Any
 
+from datasets import table as datasets_table
+
+from ..data import entries, kept
 from ..data.dataset import accept_pairs, check_calls, keep_fitting, load_pairs
 from ..data.encoding import DialogueEncoder, PairProcessor
 from ..data.formats import check_entry
@@ -12,6 +16,24 @@ from ..stages import STAGES
 from .arguments import parse_args_without_launch
 from .names import get_dataset_list, get_template_and_fix_tokenizer, host_loader, load_tokenizer, merge_dataset
 from .seams import seam, substituted
+
+
+OPENS = "_memory_mapped_arrow_table_from_file"
+"""The function of `datasets` with which it opens every kept file."""
+
+
+def dataset_list(names: list[str] | None, dataset_dir: Any) -> list[Any]:
+    """Stand in for the host's `get_dataset_list`: files that dpo/ writes are those of SDPO_HOME, if that is set."""
+    found: list[Any] = get_dataset_list(names, dataset_dir)
+    for attr in found:
+        if attr.load_from == "file":
+            attr.dataset_name = entries.moved(attr.dataset_name)
+    return found
+
+
+def step_files_moved() -> AbstractContextManager[None]:
+    """Make the host read the files that dpo/ writes from SDPO_HOME, for as long as the block runs."""
+    return substituted(host_loader, get_dataset_list=dataset_list)
 
 
 def prepare_pairs(args: Any) -> None:
@@ -48,15 +70,20 @@ def load_pair_dataset(
     encoder = DialogueEncoder(template, tokenizer, processor, data_args.cutoff_len)
     encoder.check_template(data_args.template)
     shorten = STAGES[rules.stage].may_shorten and finetuning_args.overlong == "shorten"
-    with substituted(
-        host_loader,
-        _get_merged_dataset=partial(_merged_pairs, rules, encoder, finetuning_args.bad_pairs == "skip"),
-        _get_dataset_processor=lambda *_, **__: PairProcessor(encoder, shorten, rules.stage),
+    opens = kept.Checked(seam(datasets_table, OPENS))
+    load = partial(
+        seam(host_loader, "get_dataset"), template, model_args, data_args, training_args, stage, tokenizer, processor
+    )
+    with (
+        substituted(
+            host_loader,
+            _get_merged_dataset=partial(_merged_pairs, rules, encoder, finetuning_args.bad_pairs == "skip"),
+            _get_dataset_processor=lambda *_, **__: PairProcessor(encoder, shorten, rules.stage),
+        ),
+        substituted(datasets_table, **{OPENS: opens}),
     ):
         try:
-            module: dict[str, Any] = seam(host_loader, "get_dataset")(
-                template, model_args, data_args, training_args, stage, tokenizer, processor
-            )
+            module: dict[str, Any] = kept.made_again(load, data_args.tokenized_path)
         except ValueError as err:
             raise UserError(one_line(err)) from None
     keep = partial(keep_fitting, rules.stage, finetuning_args.overlong == "stop", data_args)
@@ -83,7 +110,7 @@ def _merged_pairs(
     datasets = {}
     for name in dataset_names:
         check_entry(data_args.dataset_dir, name)
-    for name, attr in zip(dataset_names, get_dataset_list(dataset_names, data_args.dataset_dir), strict=True):
+    for name, attr in zip(dataset_names, dataset_list(dataset_names, data_args.dataset_dir), strict=True):
         pairs = load_pairs(
             attr, rules, data_args.dataset_dir, data_args.max_samples, training_args.seed, model_args.cache_dir
         )

@@ -1,7 +1,8 @@
 """Make the host know our stages. The only file that patches it beyond a `with` block.
 
-Its fine-tuning arguments become ours, what it refuses becomes a UserError, and its DPO gives way to one of our stages
-if that is asked for, also in the workers of its Ray launcher. Its DPO gets the loss that `pref_loss` names.
+Its fine-tuning arguments become ours, what it refuses becomes a UserError, its trainings stop at a NaN, and its DPO
+gives way to one of our stages if that is asked for, also in the workers of its Ray launcher. Its own DPO computes the
+loss that `pref_loss` names.
 """
 
 from functools import partial
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from .arguments import FinetuningArguments, parse_args
 from .names import CustomDPOTrainer, HostFinetuningArguments, host_parser, host_tuner
+from .running import run_training
 from .seams import seam
 from .stages import run_dpo
 
@@ -28,6 +30,7 @@ def install() -> None:
         host_tuner.run_dpo = run_dpo
         host_tuner.get_train_args = partial(parse_args, seam(host_tuner, "get_train_args", "args"))
         host_tuner.Worker = RayWorker
+        host_tuner._training_function = partial(run_training, seam(host_tuner, "_training_function", "config"))
         CustomDPOTrainer.dpo_loss = dpo_loss
 
 

@@ -15,7 +15,7 @@ from llamafactory.data.template import TEMPLATES, Llama2Template, ReasoningTempl
 from llamafactory.extras.misc import find_available_port, get_device_count, is_env_enabled, use_kt, use_ray
 from llamafactory.hparams import FinetuningArguments as HostFinetuningArguments
 from llamafactory.hparams import parser as host_parser
-from llamafactory.model import load_tokenizer
+from llamafactory.model import load_config, load_tokenizer
 from llamafactory.train import tuner as host_tuner
 from llamafactory.train.dpo import trainer as host_dpo_trainer
 from llamafactory.train.dpo import workflow as host_dpo_workflow

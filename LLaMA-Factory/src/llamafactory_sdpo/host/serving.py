@@ -1,6 +1,5 @@
 """What serving takes of the host: its templates apart into texts, and its own server with training's prompts."""
 
-import difflib
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -8,17 +7,21 @@ from typing import Any, NamedTuple
 
 from ..data.encoding import DialogueEncoder
 from ..errors import UserError, one_line
-from .arguments import check_keys
+from .arguments import check_template, checked_keys
 from .install import install
 from .names import (
-    TEMPLATES,
     Llama2Template,
     ReasoningTemplate,
     get_template_and_fix_tokenizer,
     host_parser,
+    load_config,
     load_tokenizer,
 )
 from .seams import seam
+
+
+DEFAULT_CONTEXT = 32_768
+"""For a model whose config does not say."""
 
 
 class TemplateParts(NamedTuple):
@@ -43,11 +46,8 @@ class TemplateParts(NamedTuple):
 def _infer_args(args: dict[str, Any]) -> tuple[Any, Any, Any, Any]:
     """Return the host's arguments of inference: model, data, fine-tuning, generating."""
     install()
-    check_keys(args, "_INFER_ARGS")
-    name = args["template"]
-    if name not in TEMPLATES:
-        close = difflib.get_close_matches(str(name), TEMPLATES, n=1)
-        raise UserError(f"template {name!r} is not one of the host's{f'; did you mean {close[0]}?' if close else ''}")
+    args = checked_keys(args, "_INFER_ARGS")
+    check_template(args["template"])
     try:
         parsed: tuple[Any, Any, Any, Any] = seam(host_parser, "get_infer_args", "args")(args)
     except (ValueError, AssertionError) as err:
@@ -136,6 +136,13 @@ def host_api(args: dict[str, Any]) -> tuple[Any, Callable[[list[dict[str, str]]]
         return ids
 
     return seam(host_app, "create_app", "chat_model")(chat_model), prompt_ids
+
+
+def context_length(args: dict[str, Any]) -> int:
+    """Return how many tokens a model was made for, by its config."""
+    model_args, *_ = _infer_args(args)
+    config = load_config(model_args).get_text_config()
+    return int(getattr(config, "max_position_embeddings", None) or DEFAULT_CONTEXT)
 
 
 def _training_prompt(

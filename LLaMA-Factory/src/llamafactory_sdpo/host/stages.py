@@ -12,6 +12,7 @@ from ..step.references import References, identity_of
 from ..step.trainer import SegmentTrainer
 from .data import load_pair_dataset
 from .names import host_dpo_trainer, host_dpo_workflow
+from .running import StopAtNan
 from .seams import seam, substituted
 
 
@@ -32,6 +33,7 @@ def run_pair_stage(
     # Streamed pairs are not known before they are trained on.
     once = finetuning_args.reference_once and finetuning_args.use_ref_model and not data_args.streaming
     ours: dict[str, Any] = {"get_dataset": dataset, "PairwiseDataCollatorWithPadding": collator}
+    callbacks = [callback for callback in callbacks or [] if not isinstance(callback, StopAtNan)]
     trainer: Any = SegmentTrainer
     if once and training_args.do_train:
         trainer = partial(SegmentTrainer, references=make_references(model_args, training_args, finetuning_args))

@@ -3,7 +3,7 @@
 The parts of a template (`host.serving.template_parts`) become one jinja text. Its rendering of a dialogue, up to the
 agent's next turn, is the text that training encoded: the default system message, the numbers of the rounds, and the
 empty thought of a reasoning template before every agent turn are where training had them. What training never saw (two
-turns of one side, tools) is refused.
+turns of one side, tools, an ending on an agent turn) is refused.
 """
 
 import json
@@ -34,6 +34,7 @@ def render_jinja(parts: "TemplateParts") -> str:
         "{% for message in turns %}{% set content = message['content'] %}"
         "{% if message['role'] != ('assistant' if loop.index0 % 2 else 'user') %}"
         "{{ raise_exception('a dialogue alternates user, assistant, user, ...') }}"
+        "{% elif content is not string %}{{ raise_exception('a turn is text') }}"
         "{% elif message['role'] == 'user' %}",
         f"{{{{ {_filled(parts.user, human)} }}}}",
         "{% else %}",
@@ -72,10 +73,17 @@ def _without_thoughts(parts: "TemplateParts") -> str:
 
 
 def _ending(parts: "TemplateParts") -> str:
-    """Return what stands between the last human turn and the agent's next one."""
+    """Return what stands between the last human turn and the agent's next one; a chat that ends otherwise is refused.
+
+    Without `add_generation_prompt` a client goes on with an agent turn that it has begun.
+    """
+    check = (
+        "{% if not turns or (add_generation_prompt and turns[-1]['role'] != 'user') %}"
+        "{{ raise_exception('a chat ends on a user turn') }}{% endif %}"
+    )
     if not (parts.thought and parts.prompts_with_thought):
-        return ""
-    return f"{{% if turns and turns[-1]['role'] == 'user' %}}{{{{ {_literal(parts.thought)} }}}}{{% endif %}}"
+        return check
+    return check + f"{{% if turns[-1]['role'] == 'user' %}}{{{{ {_literal(parts.thought)} }}}}{{% endif %}}"
 
 
 def _filled(text: str, content: str) -> str:

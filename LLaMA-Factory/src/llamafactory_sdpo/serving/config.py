@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from ..arguments import check_model
 from ..config_file import read_config
-from ..errors import UserError
+from ..errors import OptionError, UserError
 
 
 KEY_VARIABLE = "API_KEY"
@@ -104,7 +104,7 @@ def load(path: Path, overrides: list[str]) -> ServingConfig:
     except ValidationError as err:
         first = err.errors()[0]
         found = "" if first["type"] == "missing" else f", found {first['input']!r}"
-        raise UserError(f"{'.'.join(map(str, first['loc']))}: {first['msg']}{found}") from None
+        raise OptionError(str(first["loc"][0]), f"{'.'.join(map(str, first['loc']))}: {first['msg']}{found}") from None
     _check_extra(config)
     _check_names(config)
     return config
@@ -139,7 +139,7 @@ def _check_extra(config: ServingConfig) -> None:
         if config.infer_backend == "vllm":
             close = difflib.get_close_matches(key, known, n=1)
             hint = f"did you mean {close[0]}?" if close else "options of vLLM's own belong into vllm_config"
-            raise UserError(f"unknown key '{key}' for infer_backend vllm; {hint}")
+            raise OptionError(key, f"unknown key '{key}' for infer_backend vllm; {hint}")
 
 
 def _check_names(config: ServingConfig) -> None:

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import run_at_edge
-from .config import ServingConfig, host_args
+from .config import KEY_VARIABLE, ServingConfig, host_args
 from .prompting import generation_defaults
+from .requests import Limits, RequestChecks
 
 
 def main() -> int:
@@ -28,12 +29,13 @@ def serve(config: ServingConfig, port: int) -> None:
     # Heavy: after the arguments were read.
     import uvicorn
 
-    from ..host.serving import host_api
+    from ..host.serving import context_length, host_api
 
     # The host's server reads these; it would log every request with its whole chat.
     os.environ.setdefault("API_VERBOSE", "0")
     os.environ["API_MODEL_NAME"] = config.names[0]
-    application, prompt_ids = host_api(host_args(config) | generation_defaults(config))
+    args = host_args(config) | generation_defaults(config)
+    application, prompt_ids = host_api(args)
 
     def health() -> None:
         """Answer as soon as the model is loaded."""
@@ -42,6 +44,8 @@ def serve(config: ServingConfig, port: int) -> None:
         """Return the ids of a chat's prompt."""
         return {"tokens": prompt_ids(chat["messages"])}
 
+    limits = Limits(config.names, os.environ.get(KEY_VARIABLE, ""), context_length(args))
+    application.add_middleware(RequestChecks, limits=limits, prompt_ids=prompt_ids)
     application.add_api_route("/health", health)
     application.add_api_route("/tokenize", tokenize, methods=["POST"])
     uvicorn.run(application, host=config.host, port=port, log_level="warning", access_log=False)

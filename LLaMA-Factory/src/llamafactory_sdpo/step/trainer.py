@@ -14,6 +14,7 @@ from torch import Tensor
 from transformers import EvalPrediction
 
 from ..host.names import CustomDPOTrainer
+from .finite import FiniteChecks
 from .logps import LogpComputer, batch_inputs
 from .loss import scored_tokens
 from .references import References
@@ -34,6 +35,8 @@ class SegmentTrainer(CustomDPOTrainer):
         policy, other = (LogpComputer(self.accelerator, *switches) for _ in range(2))
         # A reference that is a model of another kind has a trial of its own.
         self._computers = {False: policy, True: other if tuning.ref_model else policy}
+        self._checks = FiniteChecks(self)
+        self.add_callback(self._checks)
         self._references = references
         if references is not None:
             references.trainer = self
@@ -70,14 +73,20 @@ class SegmentTrainer(CustomDPOTrainer):
             return logps
         return self._references.look_up(batch["pair_keys"])
 
-    def training_step(self, *args: Any, **kwargs: Any) -> Tensor:
-        """Run forward and backward, and only then put the model's own attention back."""
+    def training_step(self, model: torch.nn.Module, inputs: dict[str, Tensor], *args: Any, **kwargs: Any) -> Tensor:
+        """Run forward and backward, and only then put the model's own attention back; stop at a NaN."""
         try:
-            loss: Tensor = super().training_step(*args, **kwargs)
-            return loss
+            loss: Tensor = super().training_step(model, inputs, *args, **kwargs)
         finally:
             for computer in self._computers.values():
                 computer.release()
+        self._checks.check_loss(loss, inputs)
+        return loss
+
+    def save_model(self, *args: Any, **kwargs: Any) -> None:
+        """Save a checkpoint or the model, unless it has become one of NaN."""
+        self._checks.check_model()
+        super().save_model(*args, **kwargs)
 
     def get_batch_loss_metrics(
         self, model: torch.nn.Module, batch: dict[str, Tensor], train_eval: str = "train"
