@@ -134,7 +134,8 @@ def read_verdict(text: str, names: tuple[str, ...] = ()) -> Verdict:
     Raises:
         AnswerError: if a verdict, a dimension or a reasoning is missing, or a score is no integer inside its range.
     """
-    by_key = {**_keys(AGENTS), **(dict(zip(map(_plain, names), AGENTS, strict=True)) if len(set(names)) == 2 else {})}
+    called = [_plain(name) for name in names]
+    by_key = {**(dict(zip(called, AGENTS, strict=True)) if len(set(called)) == 2 else {}), **_keys(AGENTS)}
 
     def spelled(key: str) -> str:
         return by_key.get(_plain(key), key)

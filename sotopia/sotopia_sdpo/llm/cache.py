@@ -21,6 +21,8 @@ from sotopia_sdpo.sqlite_file import connect, use_wal
 
 ANSWERS_FILE = "answers.db"
 SCHEMA_VERSION = 1
+UNKNOWN = -1
+"""Stands for a number of tokens that is not known: the columns cannot be empty."""
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS answers (
     key TEXT PRIMARY KEY, request TEXT NOT NULL, answer TEXT NOT NULL, prompt_tokens INTEGER NOT NULL,
@@ -78,7 +80,10 @@ class AnswerCache:
             "SELECT answer, prompt_tokens, completion_tokens, cost, is_simulated FROM answers WHERE key = ?",
             (request.key,),
         ).fetchone()
-        return Answer(row[0], Usage(1, *row[1:4]), bool(row[4])) if row else None
+        if row is None:
+            return None
+        prompt, completion = (None if count == UNKNOWN else count for count in row[1:3])
+        return Answer(row[0], Usage(1, prompt, completion, row[3]), bool(row[4]))
 
     def put(self, request: Request, answer: Answer) -> None:
         """Keep an answer.
@@ -87,7 +92,7 @@ class AnswerCache:
             UserError: if the disk, or another process, does not let it.
         """
         usage = answer.usage
-        tokens = usage.prompt_tokens, usage.completion_tokens
+        tokens = (UNKNOWN if count is None else count for count in (usage.prompt_tokens, usage.completion_tokens))
         row = (request.key, request.text, answer.text, *tokens, usage.cost, answer.is_simulated, time.time())
         try:
             self._connection.execute("INSERT OR REPLACE INTO answers VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)

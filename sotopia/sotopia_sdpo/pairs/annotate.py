@@ -20,7 +20,7 @@ from sotopia_sdpo.llm.client import LLMClient
 from sotopia_sdpo.llm.limits import QUESTIONS_IN_FLIGHT, Limits
 from sotopia_sdpo.llm.redact import reason_of
 from sotopia_sdpo.llm.spec import ModelSpec, parse_model
-from sotopia_sdpo.llm.usage import Usage, money
+from sotopia_sdpo.llm.usage import Usage, amount
 from sotopia_sdpo.pairs.calls import AT_BUDGET, Calls, NotCalled
 from sotopia_sdpo.pairs.tally import Tally
 from sotopia_sdpo.run.flight import SERVER_GONE, Flight, run_loop, stop_on_signals
@@ -115,11 +115,6 @@ class Annotation(Generic[T]):
         if self.is_simulated:
             lines.append("note: answers of the scripted server are among these; they mean nothing")
         return lines
-
-
-def amount(usage: Usage) -> str:
-    """Write tokens and money."""
-    return f"{usage.tokens:,} tokens, {money(usage.cost)}"
 
 
 def annotate(questions: Sequence[Question[T]], options: AskOptions, folder: Path, unit: str) -> Annotation[T]:

@@ -98,10 +98,10 @@ class Calls:
     async def _send(self, request: Request, sampling: Sampling, attempts: int | None = None) -> Answer:
         """Make a call within the budget, unless there is a reason to make no more."""
         try:
-            async with self.budget.room_for(request.text, MAX_TOKENS):
+            async with self.budget.room_for(request.text, MAX_TOKENS) as most:
                 if self.flight.stopped_because:
                     raise NotCalled(self.flight.stopped_because)
-                return await self._paid(request, sampling, attempts)
+                return await self._paid(request, sampling, attempts, most)
         except BudgetReached as err:
             self.flight.stop(AT_BUDGET)
             raise NotCalled(self.flight.stopped_because) from err
@@ -110,8 +110,8 @@ class Calls:
             self.flight.count(is_gone=True)
             raise
 
-    async def _paid(self, request: Request, sampling: Sampling, attempts: int | None) -> Answer:
-        """Make a call and keep its answer, with nothing in between."""
+    async def _paid(self, request: Request, sampling: Sampling, attempts: int | None, most: float) -> Answer:
+        """Make a call, which can cost `most`, and keep its answer, with nothing in between."""
         self.in_flight += 1
         try:
             answer = await self.client.complete(self.model, request.messages, sampling, attempts=attempts)
@@ -120,6 +120,6 @@ class Calls:
         answer = answer._replace(text=whole_text(answer.text))
         self.cache.put(request, answer)
         self.flight.count(is_gone=False)
-        self.budget.spend(answer.usage.cost)
+        self.budget.spend(answer.usage.cost, most)
         self.paid = self.paid.plus(answer.usage)
         return answer

@@ -29,6 +29,8 @@ COMPARED_SETTINGS = ("temperature", "target_temperature", "prompt_template", "ev
 """Episodes of one tag agree in these; a seed or a limit may differ, since it only chooses among episodes."""
 SIMULATED = "simulated"
 """The setting that lists which of an episode's models were scripted."""
+LEFT_OUT = "left_out"
+"""The setting that lists, by model, what its server refused, so that requests went without."""
 
 
 @dataclass(frozen=True)

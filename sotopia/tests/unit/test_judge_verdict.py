@@ -86,7 +86,9 @@ def test_an_agent_may_be_called_by_its_name(keys: tuple[str, str]) -> None:
 def test_a_dimension_may_be_spelled_with_spaces() -> None:
     plain = verdict()
     spaced = {d.name.replace("_", " ").title(): plain["agent_1"][d.name] for d in DIMENSIONS}
-    assert read_verdict(json.dumps({"agent_1": spaced, "agent_2": plain["agent_2"]})) == read_verdict(json.dumps(plain))
+    assert read_verdict(json.dumps({"agent_1": spaced, "agent_2": plain["agent_2"]})) == read_verdict(
+        json.dumps(plain)
+    )
 
 
 @pytest.mark.parametrize(
@@ -104,7 +106,10 @@ def test_a_key_that_may_mean_either_is_no_name(keys: tuple[str, str], names: tup
 
 def test_a_draft_of_scores_is_no_verdict() -> None:
     draft, final = verdict(goal={"reasoning": "r", "score": 1}), verdict(goal={"reasoning": "r", "score": 9})
-    for answer in (f"<think>{json.dumps(draft)}</think>{json.dumps(final)}", f"{json.dumps(draft)} {json.dumps(final)}"):
+    for answer in (
+        f"<think>{json.dumps(draft)}</think>{json.dumps(final)}",
+        f"{json.dumps(draft)} {json.dumps(final)}",
+    ):
         assert read_verdict(answer).rewards[0][1]["goal"] == 9
     with pytest.raises(AnswerError, match="no whole JSON"):
         read_verdict(f"{json.dumps(draft)} {json.dumps(final)[:-9]}")
