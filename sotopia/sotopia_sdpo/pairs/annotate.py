@@ -4,6 +4,7 @@ Comes in: questions. Goes out: for each, in their order, what was read out of it
 then the records, the tokens and the money. A Ctrl-C makes no more calls and waits for those in flight.
 """
 
+import asyncio
 import sys
 from collections import deque
 from collections.abc import Sequence
@@ -184,7 +185,11 @@ class _Step(Generic[T]):
                 progress.update(len(self._results))
 
             async with self.client:
-                await self.flight.run(self._next, one)
+                keeper = asyncio.create_task(self.calls.keep())
+                try:
+                    await self.flight.run(self._next, one)
+                finally:
+                    keeper.cancel()
         results = [self._results[number] for number in range(len(self.questions))]
         return Annotation(results, self.calls.paid, self.calls.kept, self.calls.is_simulated, self.client.notes)
 
