@@ -21,7 +21,7 @@ from sotopia_sdpo.llm.backends import Refused, Transient, Unreachable, call_dire
 from sotopia_sdpo.llm.endpoints import Endpoints
 from sotopia_sdpo.llm.limits import DEFAULTS, Limits
 from sotopia_sdpo.llm.omissions import Omissions
-from sotopia_sdpo.llm.refusals import FORM, refused_settings
+from sotopia_sdpo.llm.refusals import FORM, is_unexplained, refused_settings
 from sotopia_sdpo.llm.spec import ModelSpec
 from sotopia_sdpo.llm.usage import Usage, cost_of
 
@@ -35,8 +35,6 @@ RETRY_AFTER_JITTER_S = 0.25
 PROBE_ATTEMPTS = 4
 PROBE_CHAT = [{"role": "user", "content": "Reply with the word ready."}]
 PROBE_MAX_TOKENS = 16
-FORM_STATUSES = (400, 404, 422)
-"""What servers answer to a form of the answer that they cannot give, without saying so."""
 SERVER_ERRORS = (500, 501)
 ERRORS_WITH_FORM = 2
 """Server errors of one call before it is tried without a form."""
@@ -100,8 +98,8 @@ class LLMClient:
         return [*self._omissions.notes, *unknown]
 
     @property
-    def left_out(self) -> dict[str, dict[str, Any]]:
-        """Return the settings that were left out of requests, by model."""
+    def left_out(self) -> dict[str, dict[str, list[str]]]:
+        """Return the settings that were left out of requests, by model and kind of question."""
         return self._omissions.by_model
 
     async def complete(
@@ -182,7 +180,7 @@ class LLMClient:
             except Refused as err:
                 if refused := refused_settings(err.status, err.body, fields, messages):
                     self._omissions.add(name, question, fields, refused, err.body)
-                elif err.status in FORM_STATUSES and self._may_be_form(model, sampling):
+                elif is_unexplained(err.status, err.body) and self._may_be_form(model, sampling):
                     return await self._after_refusal(err, model, messages, sampling, affinity)
                 else:
                     raise

@@ -11,6 +11,10 @@ from typing import Any, NamedTuple
 from sotopia_sdpo.llm.refusals import FORM, LENGTH, NEW_LENGTH
 
 
+NAMED_ALONE = (FORM, "seed")
+"""Settings whose value says nothing to users."""
+
+
 class Setting(NamedTuple):
     """A setting as it is refused."""
 
@@ -28,8 +32,8 @@ class Omissions:
     def __init__(self) -> None:
         """Start with nothing left out."""
         self.notes: list[str] = []
-        self.by_model: dict[str, dict[str, Any]] = defaultdict(dict)
-        """The settings that were left out of a model's requests, with their values, as episodes store them."""
+        self.by_model: dict[str, dict[str, list[str]]] = defaultdict(dict)
+        """The settings that were left out of a model's requests, by kind of question, as episodes store them."""
         self._instead: dict[Setting, str] = {}
         """What is sent in the place of a setting; empty for nothing."""
         self._takes_form: set[tuple[str, str]] = set()
@@ -53,11 +57,10 @@ class Omissions:
             if setting not in self._instead:
                 new[name] = NEW_LENGTH if name == LENGTH and NEW_LENGTH in error else ""
                 self._instead[setting] = new[name]
-        left = [name for name, other in new.items() if not other]
+        left = [name if name in NAMED_ALONE else f"{name} {fields[name]}" for name, other in new.items() if not other]
         if left:
-            shown = ", ".join(name if name in (FORM, "seed") else f"{name} {fields[name]}" for name in left)
-            self.notes.append(f"{model}: the server refuses {shown} for {question}; going on without")
-            self.by_model[model].update({name: None if name in (FORM, "seed") else fields[name] for name in left})
+            self.notes.append(f"{model}: the server refuses {', '.join(left)} for {question}; going on without")
+            self.by_model[model].setdefault(question, []).extend(left)
 
     def may_be_form(self, model: str, question: str, fields: dict[str, Any]) -> bool:
         """Return whether an error may be due to the form that the answer shall have: none was ever given in it."""

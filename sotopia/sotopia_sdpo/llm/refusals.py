@@ -12,6 +12,8 @@ from typing import Any
 
 
 STATUSES = frozenset({400, 422})
+UNEXPLAINED = frozenset({400, 404, 422})
+"""What servers answer to a form of the answer that they cannot give, without saying so."""
 FORM = "response_format"
 LENGTH, NEW_LENGTH = "max_tokens", "max_completion_tokens"
 UNSUPPORTED = re.compile(
@@ -26,6 +28,7 @@ CONTEXT_IS_FULL = re.compile(
     r"context.?(?:length|window|size)|maximum context|input tokens|prompt (?:is|tokens)|too long|sequence length",
     re.IGNORECASE,
 )
+TEXT_IS_UNWANTED = re.compile(r"content.?(?:filter|management|policy)|filtered|moderation|safety", re.IGNORECASE)
 SENTENCE = re.compile(r"(?<=[.;!?])\s+|\n+")
 SPELLINGS = {FORM: r"response[_ ]format|json_schema|structured outputs?|guided[_ ]\w+"}
 QUOTED_AROUND = 12
@@ -40,6 +43,11 @@ def refused_settings(
         return []
     said = list(_sayings(_read(body), fields))
     return [name for name in fields if any(_refuses(name, text, about, chat) for text, about in said)]
+
+
+def is_unexplained(status: int, body: str) -> bool:
+    """Return whether a request was refused for a reason that is not its text; it may be the form of the answer."""
+    return status in UNEXPLAINED and not CONTEXT_IS_FULL.search(body) and not TEXT_IS_UNWANTED.search(body)
 
 
 def _refuses(name: str, text: str, about: str, chat: Sequence[Mapping[str, str]]) -> bool:

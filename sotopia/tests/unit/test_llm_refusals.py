@@ -11,7 +11,7 @@ from llm_server import CHAT, PLAIN, Handler, good, scripted, served
 from sotopia_sdpo.llm.backends import CallError, Refused
 from sotopia_sdpo.llm.client import Chat, LLMClient, Sampling
 from sotopia_sdpo.llm.limits import Limits
-from sotopia_sdpo.llm.refusals import refused_settings
+from sotopia_sdpo.llm.refusals import is_unexplained, refused_settings
 from sotopia_sdpo.llm.spec import parse_model
 
 
@@ -74,6 +74,20 @@ def test_what_an_error_quotes_it_does_not_say() -> None:
     assert refused_settings(400, openai("'temperature' is not supported"), FIELDS, said) == ["temperature"]
 
 
+@pytest.mark.parametrize(
+    ("status", "body", "expected"),
+    [
+        *((status, "No.", True) for status in (400, 404, 422)),
+        *((status, "No.", False) for status in (401, 402, 403, 413, 429, 500)),
+        (400, FULL, False),
+        (400, openai("The response was filtered due to the prompt triggering a policy."), False),
+        (400, openai("No.", code="content_filter"), False),
+    ],
+)
+def test_an_error_without_a_reason(status: int, body: str, expected: bool) -> None:
+    assert is_unexplained(status, body) == expected
+
+
 def run(handler: Handler, *calls: tuple[Sampling, Chat], attempts: int = 4) -> tuple[list[Any], LLMClient]:
     """Make calls of one model, one after another; what fails is its error."""
 
@@ -116,7 +130,7 @@ def test_a_refused_value_is_left_out_for_this_question_alone() -> None:
     assert [body.get("temperature") for body in bodies] == [0.5, 0, None, None, 0.5]
     (note,) = client.notes
     assert note.endswith("/v1: the server refuses temperature 0.0 for evaluation; going on without")
-    assert list(client.left_out.values()) == [{"temperature": 0.0}]
+    assert list(client.left_out.values()) == [{"evaluation": ["temperature 0.0"]}]
 
 
 def test_a_full_context_is_this_calls_failure() -> None:
