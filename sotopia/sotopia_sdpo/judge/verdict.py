@@ -5,11 +5,13 @@ every dimension, or what the evaluator's answers lacked.
 Invariant: a judge's failure is never a score.
 """
 
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 from sotopia_sdpo import prompts
 from sotopia_sdpo.judge.dimensions import DIMENSIONS, OVERALL, Dimension
-from sotopia_sdpo.llm.answers import AnswerError, find_object
+from sotopia_sdpo.llm.answers import AnswerError, as_integer, find_object
 from sotopia_sdpo.llm.ask import until_usable, with_fault
 from sotopia_sdpo.llm.backends import CallError, Unreachable
 from sotopia_sdpo.llm.client import Chat, LLMClient, Sampling
@@ -65,7 +67,8 @@ async def evaluate(client: LLMClient, evaluator: ModelSpec, session: Session, me
 
     try:
         chat = [{"role": "user", "content": evaluation_prompt(session)}]
-        return await until_usable(send, read_verdict, chat, again, EVALUATOR_ATTEMPTS)
+        read = partial(read_verdict, names=session.names)
+        return await until_usable(send, read, chat, again, EVALUATOR_ATTEMPTS)
     except CallError as err:
         fault = f"the evaluator could not be called: {reason_of(err)}"
         return Verdict(failure=fault, is_unreachable=isinstance(err, Unreachable))
@@ -125,26 +128,40 @@ def response_schema() -> dict[str, Any]:
     return strict(dict.fromkeys(AGENTS, verdict))
 
 
-def read_verdict(text: str) -> Verdict:
-    """Read an evaluator's answer.
+def read_verdict(text: str, names: tuple[str, ...] = ()) -> Verdict:
+    """Read an evaluator's answer, which may call the agents by their names.
 
     Raises:
         AnswerError: if a verdict, a dimension or a reasoning is missing, or a score is no integer inside its range.
     """
-    found = find_object(text, AGENTS[0])
+    called = [_plain(name) for name in names]
+    by_key = {**(dict(zip(called, AGENTS, strict=True)) if len(set(called)) == 2 else {}), **_keys(AGENTS)}
+
+    def spelled(key: str) -> str:
+        return by_key.get(_plain(key), key)
+
+    found = _respelled(find_object(text, AGENTS[0], spelled), spelled)
     rewards: list[Reward] = []
     parts = []
     for number, agent in enumerate(AGENTS, start=1):
         if not isinstance(found.get(agent), dict):
             raise AnswerError(f"{agent} is missing")
-        scores, lines = {}, []
-        for dimension in DIMENSIONS:
-            reason, scores[dimension.name] = _read_dimension(agent, found[agent].get(dimension.name), dimension)
-            lines.append(f"{dimension.name}: {reason}")
+        scores, reasons = _read_agent(agent, found[agent])
         overall = sum(scores.values()) / len(scores)
         rewards.append((overall, {**scores, OVERALL: overall}))
-        parts.append(f"Agent {number} comments:\n" + "\n".join(lines) + "\n")
+        parts.append(f"Agent {number} comments:\n" + "\n".join(reasons) + "\n")
     return Verdict(rewards, "".join(parts))
+
+
+def _read_agent(agent: str, found: dict[str, Any]) -> tuple[dict[str, float], list[str]]:
+    """Read the scores of one agent, and a line with the reasoning for each."""
+    by_key = _keys([dimension.name for dimension in DIMENSIONS])
+    found = _respelled(found, lambda key: by_key.get(_plain(key), key))
+    scores, lines = {}, []
+    for dimension in DIMENSIONS:
+        reason, scores[dimension.name] = _read_dimension(agent, found.get(dimension.name), dimension)
+        lines.append(f"{dimension.name}: {reason}")
+    return scores, lines
 
 
 def _read_dimension(agent: str, found: Any, dimension: Dimension) -> tuple[str, float]:
@@ -152,9 +169,32 @@ def _read_dimension(agent: str, found: Any, dimension: Dimension) -> tuple[str, 
     where = f"{agent}.{dimension.name}"
     if not isinstance(found, dict) or "score" not in found:
         raise AnswerError(f"{where} is missing its score")
-    reason, score = found.get("reasoning"), found["score"]
-    if not isinstance(score, int) or isinstance(score, bool) or not dimension.low <= score <= dimension.high:
-        raise AnswerError(f"{where}.score is {score!r}, expected an integer from {dimension.low} to {dimension.high}")
+    reason, score = found.get("reasoning"), as_integer(found["score"])
+    if score is None or not dimension.low <= score <= dimension.high:
+        expected = f"expected an integer from {dimension.low} to {dimension.high}"
+        raise AnswerError(f"{where}.score is {found['score']!r:.40}, {expected}")
     if not isinstance(reason, str) or not reason.strip():
         raise AnswerError(f"{where}.reasoning is missing")
     return reason.strip(), float(score)
+
+
+def _plain(key: str) -> str:
+    """Return a key without what is only spelling: "Agent 1" and "agent_1" are one."""
+    return "".join(filter(str.isalnum, key)).casefold()
+
+
+def _keys(names: Sequence[str]) -> dict[str, str]:
+    """Return names by their plain form."""
+    return {_plain(name): name for name in names}
+
+
+def _respelled(found: dict[str, Any], spelled: Callable[[str], str]) -> dict[str, Any]:
+    """Return an object under the keys that are meant.
+
+    Raises:
+        AnswerError: if two of its keys are the same.
+    """
+    meant = {spelled(key): value for key, value in found.items()}
+    if len(meant) < len(found):
+        raise AnswerError(f"two of the keys {', '.join(found)} mean the same")
+    return meant

@@ -14,9 +14,10 @@ from typing import Any, Literal
 import aiohttp
 
 from sotopia_sdpo.llm.answers import Answer
+from sotopia_sdpo.llm.completion import text_of, usage_of
+from sotopia_sdpo.llm.proxies import proxy_for
 from sotopia_sdpo.llm.redact import redact
 from sotopia_sdpo.llm.spec import ModelSpec
-from sotopia_sdpo.llm.usage import Usage
 
 
 StatusKind = Literal["passing", "key", "not found", "refused"]
@@ -27,7 +28,6 @@ STATUSES: dict[int, StatusKind] = {
     **dict.fromkeys((401, 403), "key"),
     404: "not found",
 }
-REFUSES_PARAMETER = frozenset({400, 422})
 MAX_LISTED_MODELS = 6
 DETAIL_LENGTH = 200
 
@@ -42,10 +42,11 @@ class CallError(Exception):
 class Transient(CallError):
     """A call failed in a way that may pass."""
 
-    def __init__(self, text: str, retry_after_s: float | None = None) -> None:
-        """Keep how long the server asks to wait, in seconds."""
+    def __init__(self, text: str, retry_after_s: float | None = None, status: int = 0) -> None:
+        """Keep how long the server asks to wait, in seconds, and its status."""
         super().__init__(text)
         self.retry_after_s = retry_after_s
+        self.status = status
 
 
 class Unreachable(Transient):
@@ -60,11 +61,6 @@ class Refused(CallError):
         super().__init__(text)
         self.status = status
         self.body = body
-
-    def names(self, parameter: str) -> bool:
-        """Return whether the server complains of this request field."""
-        spellings = (parameter, "json_schema") if parameter == "response_format" else (parameter,)
-        return self.status in REFUSES_PARAMETER and any(spelling in self.body for spelling in spellings)
 
 
 def kind_of(status: int) -> StatusKind:
@@ -82,26 +78,26 @@ async def call_direct(
     """Send one request to an OpenAI-compatible server."""
     headers = {"Authorization": f"Bearer {model.key}"}
     body = {"model": model.api_name, "messages": messages, **fields}
+    proxy = proxy_for(url)
     try:
-        async with session.post(f"{url}/chat/completions", json=body, headers=headers) as response:
+        async with session.post(f"{url}/chat/completions", json=body, headers=headers, proxy=proxy) as response:
             text = await response.text()
             if response.status != 200:
                 await _raise_for(session, model, url, response, text)
     except aiohttp.ClientConnectorError as err:
-        raise Unreachable(redact(f"no connection to {url} ({err.os_error.strerror or err})")) from err
+        through = f" through the proxy {proxy}" if proxy else ""
+        raise Unreachable(redact(f"no connection to {url}{through} ({err.os_error.strerror or err})")) from err
     except TimeoutError as err:
         raise Transient(f"no answer from {url} in time") from err
     except (aiohttp.ClientError, OSError, UnicodeDecodeError) as err:
         raise Transient(redact(f"{url}: {type(err).__name__} {err}")) from err
     try:
         found = json.loads(text)
-        content = found["choices"][0]["message"].get("content")
-    except (ValueError, LookupError, TypeError, AttributeError) as err:
+        said = text_of(found["choices"][0]["message"].get("content"))
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as err:
         raise Transient(redact(f"{url}: the answer is no chat completion ({text[:80]!r})")) from err
-    usage = found.get("usage") or {}
     is_simulated = str(found.get("system_fingerprint") or "").startswith(SIMULATION_MARK)
-    tokens = usage.get("prompt_tokens") or 0, usage.get("completion_tokens") or 0
-    return Answer(content or "", Usage(1, *tokens, None), is_simulated)
+    return Answer(said, usage_of(found.get("usage")), is_simulated)
 
 
 async def _raise_for(
@@ -111,7 +107,7 @@ async def _raise_for(
     status, kind = response.status, kind_of(response.status)
     detail = redact(_detail(text), DETAIL_LENGTH)
     if kind == "passing":
-        raise Transient(f"{url}: status {status} {detail}", retry_after_s(response.headers))
+        raise Transient(f"{url}: status {status} {detail}", retry_after_s(response.headers), status)
     if kind == "key":
         raise Refused(f"the key is refused (status {status}: {detail}); set {model.key_variable}", status, text)
     if kind == "not found":
@@ -124,10 +120,11 @@ async def _raise_for(
 async def _served_models(session: aiohttp.ClientSession, model: ModelSpec, url: str) -> list[str]:
     """Return what a server says it has, for an error text; an empty list where it does not."""
     try:
-        async with session.get(f"{url}/models", headers={"Authorization": f"Bearer {model.key}"}) as response:
+        headers = {"Authorization": f"Bearer {model.key}"}
+        async with session.get(f"{url}/models", headers=headers, proxy=proxy_for(url)) as response:
             found = json.loads(await response.text())
             return [str(item["id"]) for item in found["data"]][:MAX_LISTED_MODELS]
-    except (aiohttp.ClientError, TimeoutError, OSError, ValueError, LookupError, TypeError):
+    except (aiohttp.ClientError, TimeoutError, OSError, ValueError, LookupError, TypeError, RecursionError):
         return []
 
 
@@ -135,7 +132,7 @@ def _detail(text: str) -> str:
     """Return the message in an error body."""
     try:
         found = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text
     error = found.get("error", found) if isinstance(found, dict) else found
     return str(error.get("message", error) if isinstance(error, dict) else error)
@@ -175,19 +172,19 @@ async def call_litellm(
             ),
             timeout_s,
         )
-        content = response.choices[0].message.content
+        said = text_of(response.choices[0].message.content)
     except TimeoutError as err:
         raise Transient(f"no answer for {model.api_name} in {timeout_s:g} s") from err
     except openai.APIConnectionError as err:
         raise Transient(redact(f"{model.api_name}: {err}")) from err
     except openai.APIStatusError as err:
         raise _litellm_error(model, err) from err
-    except (openai.OpenAIError, LookupError, AttributeError) as err:
+    except (openai.OpenAIError, LookupError, AttributeError, TypeError) as err:
         raise Transient(redact(f"{model.api_name}: {type(err).__name__} {err}")) from err
     usage = getattr(response, "usage", None)
-    tokens = getattr(usage, "prompt_tokens", 0) or 0, getattr(usage, "completion_tokens", 0) or 0
+    counts = {name: getattr(usage, name, None) for name in ("prompt_tokens", "completion_tokens")}
     fingerprint = str(getattr(response, "system_fingerprint", "") or "")
-    return Answer(content or "", Usage(1, *tokens, None), fingerprint.startswith(SIMULATION_MARK))
+    return Answer(said, usage_of(counts), fingerprint.startswith(SIMULATION_MARK))
 
 
 def _litellm_error(model: ModelSpec, err: Any) -> CallError:
@@ -198,5 +195,5 @@ def _litellm_error(model: ModelSpec, err: Any) -> CallError:
         return Refused(f"the key is refused or missing ({text})", status, str(err))
     if kind == "passing":
         headers = getattr(err, "litellm_response_headers", None) or getattr(err.response, "headers", None)
-        return Transient(f"{model.api_name}: {text}", retry_after_s(headers))
+        return Transient(f"{model.api_name}: {text}", retry_after_s(headers), status)
     return Refused(text, status, str(err))

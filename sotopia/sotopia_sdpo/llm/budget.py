@@ -38,8 +38,8 @@ class Budget:
             )
 
     @asynccontextmanager
-    async def room_for(self, request: str, max_tokens: int) -> AsyncIterator[None]:
-        """Reserve what a call can cost at most; wait where calls in flight may yet turn out cheaper.
+    async def room_for(self, request: str, max_tokens: int) -> AsyncIterator[float]:
+        """Reserve, and yield, what a call can cost at most; wait where calls in flight may yet turn out cheaper.
 
         Args:
             request: all that is sent, as one text.
@@ -49,7 +49,7 @@ class Budget:
             BudgetReached: if the call does not fit even with nothing else in flight.
         """
         if self.limit is None:
-            yield
+            yield 0.0
             return
         # No tokenizer makes more tokens of a text than it has bytes.
         most = len(request.encode("utf-8", "replace"))
@@ -61,12 +61,12 @@ class Budget:
                 await self._changed.wait()
             self._held.append(bound)
         try:
-            yield
+            yield bound
         finally:
             async with self._changed:
                 self._held.remove(bound)
                 self._changed.notify_all()
 
-    def spend(self, cost: float | None) -> None:
-        """Count what a call did cost."""
-        self.spent += cost or 0.0
+    def spend(self, cost: float | None, most: float = 0.0) -> None:
+        """Count what a call did cost, or where that is not known, the most that it can have cost."""
+        self.spent += most if cost is None else cost

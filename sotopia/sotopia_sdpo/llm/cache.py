@@ -1,14 +1,16 @@
 """Keep every answer of an annotator, so that no call is paid twice.
 
 Comes in: a request (model, messages, settings) and its answer. Goes out: the answer, whenever the same is asked again,
-by whatever process. One SQLite file; every answer is on disk before it is used.
-Invariant: a request has one answer. What should be asked afresh has other settings (see `AnswerCache.round`).
+by whatever process. One SQLite file; every answer is on disk before it is used. A call is claimed before it is made,
+so that processes which run at once do not make it twice; a claim that is not renewed runs out.
+Invariant: a request has one answer, the first. What should be asked afresh has other settings (`AnswerCache.round`).
 """
 
 import hashlib
 import json
 import sqlite3
 import time
+import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,13 +24,18 @@ from sotopia_sdpo.sqlite_file import connect, use_wal
 
 ANSWERS_FILE = "answers.db"
 SCHEMA_VERSION = 1
-OUR_TABLES = {"answers", "rounds"}
+OUR_TABLES = {"answers", "rounds", "claims"}
+CLAIM_TTL_S = 12.0
+"""How long the calls of a killed process are left to it."""
+UNKNOWN = -1
+"""Stands for a number of tokens that is not known: the columns cannot be empty."""
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS answers (
     key TEXT PRIMARY KEY, request TEXT NOT NULL, answer TEXT NOT NULL, prompt_tokens INTEGER NOT NULL,
     completion_tokens INTEGER NOT NULL, cost REAL, is_simulated INTEGER NOT NULL, created REAL NOT NULL
 );
 CREATE TABLE IF NOT EXISTS rounds (key TEXT PRIMARY KEY, rounds INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS claims (key TEXT PRIMARY KEY, owner TEXT NOT NULL, until REAL NOT NULL);
 """
 
 
@@ -61,6 +68,7 @@ class AnswerCache:
             UserError: if it cannot be opened, or is something else.
         """
         self.path = path
+        self.owner = uuid.uuid4().hex
         with self._explained():
             path.parent.mkdir(parents=True, exist_ok=True)
             self._connection = connect(path)
@@ -84,19 +92,49 @@ class AnswerCache:
         row = self._row(
             "SELECT answer, prompt_tokens, completion_tokens, cost, is_simulated FROM answers WHERE key = ?", request
         )
-        return Answer(row[0], Usage(1, *row[1:4]), bool(row[4])) if row else None
+        if row is None:
+            return None
+        prompt, completion = (None if count == UNKNOWN else count for count in row[1:3])
+        return Answer(row[0], Usage(1, prompt, completion, row[3]), bool(row[4]))
 
-    def put(self, request: Request, answer: Answer) -> None:
-        """Keep an answer.
+    def put(self, request: Request, answer: Answer) -> Answer:
+        """Keep an answer, unless there is one already, and return the one that is kept.
 
         Raises:
             UserError: if the disk, or another process, does not let it.
         """
         usage = answer.usage
-        tokens = usage.prompt_tokens, usage.completion_tokens
+        tokens = (UNKNOWN if count is None else count for count in (usage.prompt_tokens, usage.completion_tokens))
         row = (request.key, request.text, answer.text, *tokens, usage.cost, answer.is_simulated, time.time())
+        self._change("INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
+        return self.get(request) or answer
+
+    def claim(self, request: Request) -> bool:
+        """Take the right to make a call; return whether no other process has it."""
+        now = time.time()
+        row = (request.key, self.owner, now + CLAIM_TTL_S, now)
+        return self._change(
+            "INSERT INTO claims VALUES (?, ?, ?) ON CONFLICT (key) DO UPDATE"
+            " SET owner = excluded.owner, until = excluded.until WHERE until <= ? OR owner = excluded.owner",
+            row,
+        )
+
+    def renew(self) -> None:
+        """Prolong all claims of this process."""
+        self._change("UPDATE claims SET until = ? WHERE owner = ?", (time.time() + CLAIM_TTL_S, self.owner))
+
+    def release(self, request: Request) -> None:
+        """Give a claim back."""
+        self._change("DELETE FROM claims WHERE key = ? AND owner = ?", (request.key, self.owner))
+
+    def _change(self, statement: str, values: tuple[Any, ...]) -> bool:
+        """Change the file; return whether a row was.
+
+        Raises:
+            UserError: if the disk, or another process, does not let it.
+        """
         with self._explained("an answer cannot be kept", "make room and run this again"):
-            self._connection.execute("INSERT OR REPLACE INTO answers VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
+            return self._connection.execute(statement, values).rowcount > 0
 
     def round(self, request: Request) -> int:
         """Return how many finished runs have given a question up; each later one asks in a round of its own."""

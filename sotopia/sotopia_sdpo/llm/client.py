@@ -20,6 +20,8 @@ from sotopia_sdpo.llm.answers import Answer
 from sotopia_sdpo.llm.backends import Refused, Transient, Unreachable, call_direct, call_litellm
 from sotopia_sdpo.llm.endpoints import Endpoints
 from sotopia_sdpo.llm.limits import DEFAULTS, Limits
+from sotopia_sdpo.llm.omissions import Omissions
+from sotopia_sdpo.llm.refusals import FORM, is_unexplained, refused_settings
 from sotopia_sdpo.llm.spec import ModelSpec
 from sotopia_sdpo.llm.usage import Usage, cost_of
 
@@ -33,7 +35,9 @@ RETRY_AFTER_JITTER_S = 0.25
 PROBE_ATTEMPTS = 4
 PROBE_CHAT = [{"role": "user", "content": "Reply with the word ready."}]
 PROBE_MAX_TOKENS = 16
-OPTIONAL_PARAMETERS = ("response_format", "seed", "temperature", "max_tokens")
+SERVER_ERRORS = (500, 501)
+ERRORS_WITH_FORM = 2
+"""Server errors of one call before it is tried without a form."""
 
 
 Chat = list[dict[str, str]]
@@ -68,11 +72,10 @@ class LLMClient:
         self.total = Usage()
         self.repeated = 0
         """Attempts that failed and were made again."""
-        self.notes: list[str] = []
-        """What users should know about a model, such as a setting that its server refuses."""
         self.simulated: set[str] = set()
         """Models whose answers come from a scripted server."""
-        self._refused_parameters: dict[str, set[str]] = defaultdict(set)
+        self._omissions = Omissions()
+        self._without_usage: dict[str, None] = {}
         self._endpoints: dict[ModelSpec, Endpoints] = {}
         # Evenly spaced: a bucket of N would let 2 N through within a minute of the provider's.
         self._limiters: dict[str, AsyncLimiter] = defaultdict(lambda: AsyncLimiter(1, limits.spacing_s))
@@ -87,6 +90,17 @@ class LLMClient:
     async def __aexit__(self, *_: object) -> None:
         if self._session is not None:
             await self._session.close()
+
+    @property
+    def notes(self) -> list[str]:
+        """What users should know about a model, such as a setting that its server refuses."""
+        unknown = [f"{name}: answers do not say how many tokens they took" for name in self._without_usage]
+        return [*self._omissions.notes, *unknown]
+
+    @property
+    def left_out(self) -> dict[str, dict[str, list[str]]]:
+        """Return the settings that were left out of requests, by model and kind of question."""
+        return self._omissions.by_model
 
     async def complete(
         self,
@@ -109,12 +123,16 @@ class LLMClient:
             CallError: when the attempts are used up, or at once when another attempt cannot help.
         """
         last = attempts or self.limits.attempts
+        errors = 0
         for attempt in range(1, last + 1):
             try:
+                if errors >= ERRORS_WITH_FORM and self._may_be_form(model, sampling):
+                    return await self._without_form(model, messages, sampling, affinity)
                 return await self._attempt(model, messages, sampling, affinity)
             except Transient as err:
                 if attempt == last:
                     raise
+                errors += err.status in SERVER_ERRORS
                 self.repeated += 1
                 await asyncio.sleep(_wait_s(err, attempt))
         raise AssertionError("an LLMClient makes at least one attempt")
@@ -153,19 +171,43 @@ class LLMClient:
                 await asyncio.sleep(min(err.retry_after_s or _longest_wait_s(attempt), LONGEST_WAIT_S))
 
     async def _attempt(self, model: ModelSpec, messages: Chat, sampling: Sampling, affinity: str) -> Answer:
-        """Send one request; a setting that the server refuses by name is left out from then on."""
+        """Send one request; a setting that the server refuses is left out from then on."""
+        name, question = model.name, sampling.schema_name
         while True:
-            refused = self._refused_parameters[model.name]
-            fields = {name: value for name, value in sampling.parameters().items() if name not in refused}
+            fields = self._omissions.fields(name, question, sampling.parameters())
             try:
-                return await self._send(model, messages, fields, affinity)
+                answer = await self._send(model, messages, fields, affinity)
             except Refused as err:
-                named = [name for name in fields if name in OPTIONAL_PARAMETERS and err.names(name)]
-                if not named:
+                if refused := refused_settings(err.status, err.body, fields, messages):
+                    self._omissions.add(name, question, fields, refused, err.body)
+                elif is_unexplained(err.status, err.body) and self._may_be_form(model, sampling):
+                    return await self._after_refusal(err, model, messages, sampling, affinity)
+                else:
                     raise
-                if not refused.issuperset(named):
-                    self.notes.append(f"{model.name}: the server refuses {', '.join(named)}; going on without")
-                refused.update(named)
+            else:
+                self._omissions.works(name, question, fields)
+                return answer
+
+    def _may_be_form(self, model: ModelSpec, sampling: Sampling) -> bool:
+        """Return whether a fault may be due to the form of the answer, which the server has never given yet."""
+        fields = self._omissions.fields(model.name, sampling.schema_name, sampling.parameters())
+        return self._omissions.may_be_form(model.name, sampling.schema_name, fields)
+
+    async def _after_refusal(
+        self, refused: Refused, model: ModelSpec, messages: Chat, sampling: Sampling, affinity: str
+    ) -> Answer:
+        """Try a refused request without the form of its answer; if that does not help, the refusal stands."""
+        try:
+            return await self._without_form(model, messages, sampling, affinity)
+        except Refused:
+            raise refused from None
+
+    async def _without_form(self, model: ModelSpec, messages: Chat, sampling: Sampling, affinity: str) -> Answer:
+        """Send one request without the form of its answer, which is left out from then on if this works."""
+        answer = await self._attempt(model, messages, sampling._replace(schema=None), affinity)
+        if self._may_be_form(model, sampling):
+            self._omissions.add(model.name, sampling.schema_name, sampling.parameters(), [FORM])
+        return answer
 
     async def _send(self, model: ModelSpec, messages: Chat, fields: dict[str, Any], affinity: str) -> Answer:
         """Send one request when the model's pace lets it, and count what it took."""
@@ -182,6 +224,8 @@ class LLMClient:
             tokens = answer.usage.prompt_tokens, answer.usage.completion_tokens
             answer = answer._replace(usage=answer.usage._replace(cost=cost_of(model.api_name, *tokens)))
         self.total = self.total.plus(answer.usage)
+        if answer.usage.tokens is None:
+            self._without_usage[model.name] = None
         if answer.is_simulated:
             self.simulated.add(model.name)
         return answer

@@ -4,6 +4,7 @@ Comes in: questions. Goes out: for each, in their order, what was read out of it
 then the records, the tokens and the money. A Ctrl-C makes no more calls and waits for those in flight.
 """
 
+import asyncio
 import sys
 from collections import deque
 from collections.abc import Sequence
@@ -20,7 +21,7 @@ from sotopia_sdpo.llm.client import LLMClient
 from sotopia_sdpo.llm.limits import QUESTIONS_IN_FLIGHT, Limits
 from sotopia_sdpo.llm.redact import reason_of
 from sotopia_sdpo.llm.spec import ModelSpec, parse_model
-from sotopia_sdpo.llm.usage import Usage, money
+from sotopia_sdpo.llm.usage import Usage, amount
 from sotopia_sdpo.pairs.calls import AT_BUDGET, Calls, NotCalled
 from sotopia_sdpo.pairs.tally import Tally
 from sotopia_sdpo.run.flight import SERVER_GONE, Flight, run_loop, stop_on_signals
@@ -117,11 +118,6 @@ class Annotation(Generic[T]):
         return lines
 
 
-def amount(usage: Usage) -> str:
-    """Write tokens and money."""
-    return f"{usage.tokens:,} tokens, {money(usage.cost)}"
-
-
 def annotate(questions: Sequence[Question[T]], options: AskOptions, folder: Path, unit: str) -> Annotation[T]:
     """Ask all questions.
 
@@ -189,7 +185,11 @@ class _Step(Generic[T]):
                 progress.update(len(self._results))
 
             async with self.client:
-                await self.flight.run(self._next, one)
+                keeper = asyncio.create_task(self.calls.keep())
+                try:
+                    await self.flight.run(self._next, one)
+                finally:
+                    keeper.cancel()
         results = [self._results[number] for number in range(len(self.questions))]
         return Annotation(results, self.calls.paid, self.calls.kept, self.calls.is_simulated, self.client.notes)
 

@@ -1,8 +1,8 @@
 """Get the answers to a step's requests: those that are kept, and calls for the others within a budget.
 
 Comes in: requests, any number at a time. Goes out: their answers, each on disk before it is used. No call is paid
-twice: equal requests make one call. What cannot work at all (a wrong key, nobody there) is found with the first call,
-which is made alone.
+twice: equal requests make one call, also those of processes that run at once, which wait for each other's answers.
+What cannot work at all (a wrong key, nobody there) is found with the first call, which is made alone.
 """
 
 import asyncio
@@ -22,6 +22,8 @@ from sotopia_sdpo.text import whole_text
 
 
 ATTEMPTS_OF_THE_FIRST_CALL = 2
+RENEW_S = 3.0
+LOOK_AGAIN_S = 0.2
 AT_BUDGET = "the budget is reached"
 
 
@@ -62,14 +64,38 @@ class Calls:
             UserError: if no call can work.
         """
         async with self._same[request.key]:
-            answer = self.cache.get(request)
+            answer = self.cache.get(request) or await self._elsewhere(request)
             if answer is None:
-                answer = await self._call(request, sampling)
+                try:
+                    answer = await self._call(request, sampling)
+                finally:
+                    self.cache.release(request)
             elif request.key not in self._counted:
                 self.kept = self.kept.plus(answer.usage)
             self._counted.add(request.key)
             self.is_simulated |= answer.is_simulated
             return answer
+
+    async def keep(self) -> None:
+        """Prolong the claims, for as long as it is not cancelled."""
+        while True:
+            await asyncio.sleep(RENEW_S)
+            self.cache.renew()
+
+    async def _elsewhere(self, request: Request) -> Answer | None:
+        """Claim a call; where another process has, wait for it, and return the answer that it got, if it got one.
+
+        Raises:
+            NotCalled: if no more calls are made.
+        """
+        while not self.cache.claim(request):
+            if self.flight.stopped_because:
+                raise NotCalled(self.flight.stopped_because)
+            await asyncio.sleep(LOOK_AGAIN_S)
+        # The claim is free again since there is an answer by now, or the other process failed or is gone.
+        if (answer := self.cache.get(request)) is not None:
+            self.cache.release(request)
+        return answer
 
     async def _call(self, request: Request, sampling: Sampling) -> Answer:
         """Make one call, the first one alone."""
@@ -98,10 +124,10 @@ class Calls:
     async def _send(self, request: Request, sampling: Sampling, attempts: int | None = None) -> Answer:
         """Make a call within the budget, unless there is a reason to make no more."""
         try:
-            async with self.budget.room_for(request.text, MAX_TOKENS):
+            async with self.budget.room_for(request.text, MAX_TOKENS) as most:
                 if self.flight.stopped_because:
                     raise NotCalled(self.flight.stopped_because)
-                return await self._paid(request, sampling, attempts)
+                return await self._paid(request, sampling, attempts, most)
         except BudgetReached as err:
             self.flight.stop(AT_BUDGET)
             raise NotCalled(self.flight.stopped_because) from err
@@ -110,16 +136,15 @@ class Calls:
             self.flight.count(is_gone=True)
             raise
 
-    async def _paid(self, request: Request, sampling: Sampling, attempts: int | None) -> Answer:
-        """Make a call and keep its answer, with nothing in between."""
+    async def _paid(self, request: Request, sampling: Sampling, attempts: int | None, most: float) -> Answer:
+        """Make a call, which can cost `most`, and keep its answer, with nothing in between."""
         self.in_flight += 1
         try:
             answer = await self.client.complete(self.model, request.messages, sampling, attempts=attempts)
         finally:
             self.in_flight -= 1
-        answer = answer._replace(text=whole_text(answer.text))
-        self.cache.put(request, answer)
+        kept = self.cache.put(request, answer._replace(text=whole_text(answer.text)))
         self.flight.count(is_gone=False)
-        self.budget.spend(answer.usage.cost)
+        self.budget.spend(answer.usage.cost, most)
         self.paid = self.paid.plus(answer.usage)
-        return answer
+        return kept

@@ -9,8 +9,8 @@ from sotopia_sdpo.llm.ask import Asker, Question, Unusable
 from sotopia_sdpo.llm.cache import ANSWERS_FILE, AnswerCache, Request
 from sotopia_sdpo.llm.client import Sampling
 from sotopia_sdpo.llm.spec import parse_model
-from sotopia_sdpo.llm.usage import Usage, cost_of
-from sotopia_sdpo.pairs.annotate import AskOptions, T, amount
+from sotopia_sdpo.llm.usage import Usage, amount, cost_of
+from sotopia_sdpo.pairs.annotate import AskOptions, T
 
 
 CHARACTERS_PER_TOKEN = 4

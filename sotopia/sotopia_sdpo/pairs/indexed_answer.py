@@ -2,7 +2,7 @@
 
 from typing import Any, NamedTuple
 
-from sotopia_sdpo.llm.answers import AnswerError, find_object
+from sotopia_sdpo.llm.answers import AnswerError, as_integer, find_object
 from sotopia_sdpo.text import whole_text
 
 
@@ -29,11 +29,12 @@ def read_answer(text: str, *names: str) -> IndexedAnswer:
         AnswerError: if an index is missing or no integer, or there is no reason.
     """
     found = find_object(text, names[-1])
+    indices = []
     for name in names:
-        value = found.get(name)
-        if not isinstance(value, int) or isinstance(value, bool):
-            raise AnswerError(f"{name} is {value!r}, expected an integer")
+        if (index := as_integer(found.get(name))) is None:
+            raise AnswerError(f"{name} is {found.get(name)!r}, expected an integer")
+        indices.append(index)
     reason = found.get(REASON)
     if not isinstance(reason, str) or not reason.strip():
         raise AnswerError(f"{REASON} is missing, expected a text")
-    return IndexedAnswer(tuple(found[name] for name in names), whole_text(" ".join(reason.split())))
+    return IndexedAnswer(tuple(indices), whole_text(" ".join(reason.split())))

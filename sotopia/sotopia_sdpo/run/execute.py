@@ -15,11 +15,11 @@ from sotopia_sdpo.judge.verdict import evaluate
 from sotopia_sdpo.llm.client import LLMClient
 from sotopia_sdpo.llm.limits import Limits
 from sotopia_sdpo.llm.spec import ModelSpec
-from sotopia_sdpo.llm.usage import Meter, money
+from sotopia_sdpo.llm.usage import Meter, amount
 from sotopia_sdpo.play import stage as host
 from sotopia_sdpo.play.episode import play
 from sotopia_sdpo.run.flight import run_loop, stop_on_signals
-from sotopia_sdpo.run.plan import SIMULATED, WorkItem
+from sotopia_sdpo.run.plan import LEFT_OUT, SIMULATED, WorkItem
 from sotopia_sdpo.run.progress import Progress, clock
 from sotopia_sdpo.run.runner import J, Outcome, Ran, Runner
 from sotopia_sdpo.store.base import Store
@@ -123,6 +123,8 @@ async def _run(
             ran = await one(client, job)
             if scripted := sorted(client.simulated.intersection(ran.episode.models)):
                 ran.episode.settings[SIMULATED] = scripted
+            if left := {name: client.left_out[name] for name in ran.episode.models if name in client.left_out}:
+                ran.episode.settings[LEFT_OUT] = left
             return ran
 
         started = time.monotonic()
@@ -149,7 +151,7 @@ def _tell(client: LLMClient, outcome: Outcome, started: float) -> None:
     lines = [
         f"{outcome.scored} of {outcome.total} episodes scored, {outcome.unscored} unscored, {outcome.failed} failed"
         f"{elsewhere} in {clock(time.monotonic() - started)}: {usage.calls:,} answers, {client.repeated:,} attempts "
-        f"repeated, {usage.tokens:,} tokens, {money(usage.cost)}"
+        f"repeated, {amount(usage)}"
     ]
     lines += [f"  {count} x {reason}" for reason, count in outcome.reasons.most_common(SHOWN_REASONS)]
     lines += [f"note: {note}" for note in client.notes]

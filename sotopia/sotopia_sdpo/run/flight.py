@@ -6,8 +6,10 @@ end a run in two steps; here is the only place that knows them.
 """
 
 import asyncio
+import atexit
 import signal
 from collections.abc import Awaitable, Callable, Coroutine
+from functools import cache
 from typing import Any, TypeVar
 
 from sotopia_sdpo.errors import UserError
@@ -61,16 +63,28 @@ class Flight:
             self.stop(SERVER_GONE)
 
 
+@cache
+def _process_runner() -> asyncio.Runner:
+    """Return what holds the event loop of this process, which is closed at its end."""
+    runner = asyncio.Runner()
+    atexit.register(runner.close)
+    return runner
+
+
 def run_loop(main: Coroutine[Any, Any, T]) -> T:
-    """Run a coroutine in an event loop of its own.
+    """Run a coroutine in the event loop of this process; libraries such as litellm keep queues of the first they see.
 
     Raises:
         KeyboardInterrupt: if a signal has cancelled it.
     """
+    runner = _process_runner()
     try:
-        return asyncio.run(main)
+        return runner.run(main)
     except asyncio.CancelledError:
         raise KeyboardInterrupt from None
+    finally:
+        for name in SIGNALS:
+            runner.get_loop().remove_signal_handler(name)
 
 
 def stop_on_signals(first: Callable[[], None] | None = None) -> None:

@@ -47,9 +47,7 @@ def forecast_lines(store: Store, items: Sequence[WorkItem]) -> list[str]:
     turns = turns_per_episode(store, items)
     total, lines = Usage(), []
     for model, usage in usage_by_model(items, turns).items():
-        price = None
-        if not model.is_custom:
-            price = cost_of(model.api_name, usage.prompt_tokens, usage.completion_tokens)
+        price = None if model.is_custom else cost_of(model.api_name, usage.prompt_tokens, usage.completion_tokens)
         usage = usage._replace(cost=price)
         total = total.plus(usage)
         lines.append(f"  {model.name}: {_amount(usage)}")

@@ -6,6 +6,7 @@ Invariant: two commands that ask for the same make the same keys, so one goes on
 """
 
 import hashlib
+import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,6 +30,8 @@ COMPARED_SETTINGS = ("temperature", "target_temperature", "prompt_template", "ev
 """Episodes of one tag agree in these; a seed or a limit may differ, since it only chooses among episodes."""
 SIMULATED = "simulated"
 """The setting that lists which of an episode's models were scripted."""
+LEFT_OUT = "left_out"
+"""The setting that lists, by model, what its server refused, so that requests went without."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +80,9 @@ class Run:
         }
 
 
+Start = tuple[str, tuple[str, str], int | None, int | None, tuple[Action, ...]]
+
+
 class WorkItem(NamedTuple):
     """One episode to run, or to evaluate."""
 
@@ -88,6 +94,8 @@ class WorkItem(NamedTuple):
     source_episode: str | None = None
     location: int | None = None
     history: tuple[Action, ...] = ()
+    repeat: int = 0
+    """How many items before it start from the same point, for another negative."""
     stored: EpisodeHead | None = None
     """The episode that an earlier run left without a score."""
 
@@ -114,8 +122,9 @@ class WorkItem(NamedTuple):
 
     @property
     def seed(self) -> int:
-        """A seed that is this episode's own, and the same whenever it is run."""
-        digest = hashlib.sha256(f"{self.run.seed}/{self.key.pk}".encode()).digest()
+        """A seed that is this episode's own, and the same whenever it is run, whatever the run is called."""
+        point = [self.run.seed, self.run.task.name, *start_of(self), self.repeat, self.key.trial]
+        digest = hashlib.sha256(json.dumps(point).encode()).digest()
         return int.from_bytes(digest[:4], "big") >> 1
 
 
@@ -144,7 +153,22 @@ def items_of_combos(run: Run, combos: Sequence[Combo]) -> list[WorkItem]:
 
 def items_of_origins(run: Run, origins: Sequence[Origin]) -> list[WorkItem]:
     """Make the items of a task that starts from negatives: each in the negative's role."""
-    return [_item(run, origin, trial) for origin in origins for trial in range(run.trials)]
+    seen: Counter[Start] = Counter()
+    items = []
+    for origin in origins:
+        start = start_of(origin)
+        items += [_item(run, origin, trial)._replace(repeat=seen[start]) for trial in range(run.trials)]
+        seen[start] += 1
+    return items
+
+
+def start_of(origin: Origin | WorkItem) -> Start:
+    """Return from which point a session starts: scenario, agents, role, and what is replayed.
+
+    It is not told by its negative's episode, whose name holds the tag of the run that sampled it.
+    """
+    combo = origin.combo
+    return combo.environment, combo.agents, origin.agent_position, origin.location, origin.history
 
 
 def _item(run: Run, origin: Origin, trial: int) -> WorkItem:

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from sotopia_sdpo.llm.limits import SECONDS_PER_MINUTE
-from sotopia_sdpo.llm.usage import Usage, money
+from sotopia_sdpo.llm.usage import Usage, amount
 
 
 PLAIN_EVERY_S = 10.0
@@ -67,8 +67,7 @@ class Progress:
         rate = done / passed_s if passed_s > 0 else 0.0
         left = clock((self.total - done) / rate) if done else "?"
         counts = f"{done}/{self.total} {self.unit}{faults and f', {faults}'}"
-        pace, usage = f"{rate * SECONDS_PER_MINUTE:.0f}/min, {left} left", self.usage()
-        return f"{counts}, {pace}, {usage.tokens:,} tokens, {money(usage.cost)}"
+        return f"{counts}, {rate * SECONDS_PER_MINUTE:.0f}/min, {left} left, {amount(self.usage())}"
 
 
 def clock(seconds: float) -> str:

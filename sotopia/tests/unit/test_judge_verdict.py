@@ -54,7 +54,9 @@ def test_a_verdict_is_read_in_upstreams_form() -> None:
     [
         ({"goal": {"reasoning": "r", "score": 11}}, "agent_1.goal.score is 11, expected an integer from 0 to 10"),
         ({"goal": {"reasoning": "r", "score": 7.5}}, "is 7.5"),
-        ({"goal": {"reasoning": "r", "score": "7"}}, "is '7'"),
+        ({"goal": {"reasoning": "r", "score": "11"}}, "is '11'"),
+        ({"goal": {"reasoning": "r", "score": "7/10"}}, "is '7/10'"),
+        ({"secret": {"reasoning": "r", "score": 1.0}}, "is 1.0, expected an integer from -10 to 0"),
         ({"goal": {"reasoning": "r", "score": True}}, "is True"),
         ({"secret": {"reasoning": "r", "score": 1}}, "from -10 to 0"),
         ({"relationship": {"reasoning": "r", "score": -6}}, "from -5 to 5"),
@@ -67,6 +69,50 @@ def test_a_verdict_is_read_in_upstreams_form() -> None:
 def test_what_is_no_verdict_is_refused(changes: dict[str, Any], fault: str) -> None:
     with pytest.raises(AnswerError, match=fault):
         read_verdict(json.dumps(verdict(**changes)))
+
+
+@pytest.mark.parametrize("written", ["7", 7.0, " 7 ", "7.0"])
+def test_an_integer_may_be_written_otherwise(written: Any) -> None:
+    assert read_verdict(json.dumps(verdict(goal={"reasoning": "r", "score": written}))).rewards[0][1]["goal"] == 7
+
+
+@pytest.mark.parametrize("keys", [("Agent 1", "Agent 2"), ("agent1", "AGENT-2"), ("Ann", "bo"), ("Ann", "agent_2")])
+def test_an_agent_may_be_called_by_its_name(keys: tuple[str, str]) -> None:
+    plain = verdict(goal={"reasoning": "r", "score": 3})
+    answer = json.dumps(dict(zip(keys, plain.values(), strict=True)))
+    assert read_verdict(answer, ("Ann", "Bo")) == read_verdict(json.dumps(plain))
+
+
+def test_a_dimension_may_be_spelled_with_spaces() -> None:
+    plain = verdict()
+    spaced = {d.name.replace("_", " ").title(): plain["agent_1"][d.name] for d in DIMENSIONS}
+    assert read_verdict(json.dumps({"agent_1": spaced, "agent_2": plain["agent_2"]})) == read_verdict(
+        json.dumps(plain)
+    )
+
+
+@pytest.mark.parametrize(
+    ("keys", "names", "fault"),
+    [
+        (("Ann", "Bo"), ("Ann", "Ann"), "no JSON object with 'agent_1'"),
+        (("agent_1", "Cy"), ("Ann", "Bo"), "agent_2 is missing"),
+        (("agent_1", "Ann"), ("Ann", "Bo"), "two of the keys agent_1, Ann mean the same"),
+    ],
+)
+def test_a_key_that_may_mean_either_is_no_name(keys: tuple[str, str], names: tuple[str, str], fault: str) -> None:
+    with pytest.raises(AnswerError, match=fault):
+        read_verdict(json.dumps(dict(zip(keys, verdict().values(), strict=True))), names)
+
+
+def test_a_draft_of_scores_is_no_verdict() -> None:
+    draft, final = verdict(goal={"reasoning": "r", "score": 1}), verdict(goal={"reasoning": "r", "score": 9})
+    for answer in (
+        f"<think>{json.dumps(draft)}</think>{json.dumps(final)}",
+        f"{json.dumps(draft)} {json.dumps(final)}",
+    ):
+        assert read_verdict(answer).rewards[0][1]["goal"] == 9
+    with pytest.raises(AnswerError, match="no whole JSON"):
+        read_verdict(f"{json.dumps(draft)} {json.dumps(final)[:-9]}")
 
 
 def test_both_agents_need_one() -> None:

@@ -101,6 +101,21 @@ def test_without_a_limit_anything_goes() -> None:
     assert asyncio.run(many()) == 3.0
 
 
+def test_a_call_of_unknown_cost_counts_as_the_most_that_it_can_have_cost() -> None:
+    """8 tokens of 10 cents; a second call does not fit into 1 dollar."""
+
+    async def two() -> float:
+        budget = Budget(1.0, PAID)
+        async with budget.room_for("", 8) as most:
+            budget.spend(None, most)
+        with pytest.raises(BudgetReached):
+            async with budget.room_for("", 8):
+                pass
+        return budget.spent
+
+    assert asyncio.run(two()) == 0.8
+
+
 @pytest.mark.parametrize("name", ["custom/gpt@http://h/v1", "strange"])
 def test_a_budget_needs_a_price(name: str) -> None:
     fault = f"--budget 2.5: no price is known for {name}; leave it out \\(--limit bounds the records\\)"

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from sotopia_sdpo.errors import UserError
 from sotopia_sdpo.llm.answers import Answer
-from sotopia_sdpo.llm.cache import AnswerCache, Request
+from sotopia_sdpo.llm.cache import CLAIM_TTL_S, AnswerCache, Request
 from sotopia_sdpo.llm.usage import Usage
 
 
@@ -67,6 +67,43 @@ def test_a_round_is_a_finished_run_whatever_is_given_up_in_it(tmp_path: Path) ->
         answers.give_up([])
     with AnswerCache(tmp_path / "answers.db") as answers:
         assert (answers.round(REQUEST), answers.round(other)) == (2, 1)
+
+
+def test_the_first_answer_stays(tmp_path: Path) -> None:
+    with AnswerCache(tmp_path / "answers.db") as one, AnswerCache(tmp_path / "answers.db") as other:
+        assert one.put(REQUEST, STORED) == STORED
+        assert other.put(REQUEST, Answer("later", Usage(1))) == other.get(REQUEST) == one.get(REQUEST) == STORED
+
+
+def test_a_call_is_claimed_by_one_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [1000.0]
+    monkeypatch.setattr("time.time", lambda: now[0])
+    with AnswerCache(tmp_path / "answers.db") as one, AnswerCache(tmp_path / "answers.db") as other:
+        assert one.claim(REQUEST) and one.claim(REQUEST) and not other.claim(REQUEST)
+        assert other.claim(REQUEST._replace(model="n"))
+        other.release(REQUEST)
+        assert not other.claim(REQUEST)
+        now[0] += CLAIM_TTL_S - 1
+        one.renew()
+        now[0] += CLAIM_TTL_S - 1
+        assert not other.claim(REQUEST)
+        now[0] += 1
+        assert other.claim(REQUEST) and not one.claim(REQUEST)
+        one.renew()
+        one.release(REQUEST)
+        assert not one.claim(REQUEST)
+        other.release(REQUEST)
+        assert one.claim(REQUEST)
+
+
+def test_answers_of_an_older_version_are_read(tmp_path: Path) -> None:
+    """Its file has no claims."""
+    with AnswerCache(tmp_path / "answers.db") as answers:
+        answers.put(REQUEST, STORED)
+    with sqlite3.connect(tmp_path / "answers.db") as connection:
+        connection.execute("DROP TABLE claims")
+    with AnswerCache(tmp_path / "answers.db") as answers:
+        assert answers.get(REQUEST) == STORED and answers.claim(REQUEST)
 
 
 def newer(path: Path) -> None:

@@ -2,78 +2,19 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from aiohttp import web
+from llm_server import CHAT, PLAIN, Handler, complete, dropped, good, scripted, served
 
 from sotopia_sdpo.errors import UserError
 from sotopia_sdpo.llm import client as clients
-from sotopia_sdpo.llm.answers import Answer
 from sotopia_sdpo.llm.backends import Refused, Transient, Unreachable, kind_of, retry_after_s
-from sotopia_sdpo.llm.client import LLMClient, Sampling, _wait_s
+from sotopia_sdpo.llm.client import LLMClient, _wait_s
 from sotopia_sdpo.llm.limits import Limits
 from sotopia_sdpo.llm.spec import ModelSpec, parse_model
-
-
-CHAT = [{"role": "user", "content": "Hi"}]
-PLAIN = Sampling(0.5, seed=7, max_tokens=9, schema={"type": "object"})
-Handler = Callable[[web.Request, dict[str, Any]], Awaitable[web.StreamResponse]]
-
-
-def good(text: str = "Hello") -> web.Response:
-    """Answer well."""
-    usage = {"prompt_tokens": 3, "completion_tokens": 2}
-    return web.json_response({"choices": [{"message": {"content": text}}], "usage": usage})
-
-
-async def served(handlers: list[Handler], work: Callable[[list[str]], Awaitable[Any]]) -> Any:
-    """Run a server for each handler, and the work on their addresses."""
-    runners, urls = [], []
-    for handler in handlers:
-
-        async def handle(request: web.Request, handler: Handler = handler) -> web.StreamResponse:
-            return await handler(request, await request.json())
-
-        app = web.Application()
-        app.router.add_post("/v1/chat/completions", handle)
-        runners.append(web.AppRunner(app))
-        await runners[-1].setup()
-        await web.TCPSite(runners[-1], "127.0.0.1", 0).start()
-        urls.append(f"http://127.0.0.1:{runners[-1].addresses[0][1]}/v1")
-    try:
-        return await work(urls)
-    finally:
-        for runner in runners:
-            await runner.cleanup()
-
-
-def complete(handler: Handler, attempts: int = 5, timeout_s: float = 5.0) -> tuple[Answer, LLMClient]:
-    """Make one call to one server."""
-
-    async def work(urls: list[str]) -> tuple[Answer, LLMClient]:
-        async with LLMClient(Limits(attempts=attempts, timeout_s=timeout_s)) as client:
-            return await client.complete(parse_model(f"custom/m@{urls[0]}"), CHAT, PLAIN), client
-
-    return asyncio.run(served([handler], work))
-
-
-def scripted(*steps: Callable[[web.Request], web.StreamResponse]) -> tuple[Handler, list[dict[str, Any]]]:
-    """Answer by a script, its last step for ever, and keep the requests."""
-    bodies: list[dict[str, Any]] = []
-
-    async def handler(request: web.Request, body: dict[str, Any]) -> web.StreamResponse:
-        bodies.append(body)
-        return steps[min(len(bodies), len(steps)) - 1](request)
-
-    return handler, bodies
-
-
-def dropped(request: web.Request) -> web.StreamResponse:
-    """Drop the connection."""
-    request.transport.abort()
-    return web.Response()
 
 
 def test_settings_are_sent_and_usage_counted() -> None:
@@ -159,7 +100,7 @@ def test_what_will_not_pass_is_not_tried_again(monkeypatch: pytest.MonkeyPatch) 
 
 def test_a_refused_setting_is_left_out_from_then_on() -> None:
     def picky(request: web.Request) -> web.StreamResponse:
-        return web.json_response({"detail": "response_format: unknown field; seed: too"}, status=422)
+        return web.json_response({"detail": "unknown fields: response_format, seed"}, status=422)
 
     handler, bodies = scripted(picky, lambda _: good())
 
@@ -310,7 +251,7 @@ def test_every_attempt_takes_a_turn_of_its_model(pace: type[Pace], limit: int | 
         lambda _: good(),
         lambda _: web.Response(status=500),
         lambda _: good(),
-        lambda _: web.json_response({"detail": "seed"}, status=422),
+        lambda _: web.json_response({"detail": "seed: unknown field"}, status=422),
         lambda _: good(),
     )
 

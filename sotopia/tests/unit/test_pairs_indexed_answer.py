@@ -14,7 +14,9 @@ from sotopia_sdpo.play.actions import AnswerError
     "answer",
     [
         '{"reason": " it\\n went ", "index": 3}',
-        'Sure {not json} {"a": 1}:\n```json\n{"index": 3, "reason": "it went", "more": {}}\n``` {"index": 5}',
+        'Sure {not json} {"a": 1}:\n```json\n{"index": 3, "reason": "it went", "more": {}}\n``` {"seen": 5',
+        '{"index": 4, "reason": "a draft"} {"index": "3", "reason": "it went"',
+        '{"index": 3.0, "reason": "it went",',
         '{"reason": "it went", "index": 3',
     ],
 )
@@ -33,8 +35,9 @@ def test_half_a_character_in_a_reason_can_be_written() -> None:
         ("", "no JSON object with 'index' in ''"),
         ("[1]", "no JSON object with 'index' in '[1]'"),
         ('{"reason": "r"}', "no JSON object with 'index' in '{\"reason\": \"r\"}'"),
-        ('{"index": "3", "reason": "r"}', "index is '3', expected an integer"),
-        ('{"index": 3.0, "reason": "r"}', "index is 3.0, expected an integer"),
+        ('{"index": "third", "reason": "r"}', "index is 'third', expected an integer"),
+        ('{"index": 3.5, "reason": "r"}', "index is 3.5, expected an integer"),
+        ('{"index": 3, "reason": "r"} {"index": 5}', "reason is missing, expected a text"),
         ('{"index": true, "reason": "r"}', "index is True, expected an integer"),
         ('{"index": null, "reason": "r"}', "index is None, expected an integer"),
         ('{"index": 3}', "reason is missing, expected a text"),

@@ -36,6 +36,10 @@ def test_text_is_upstreams() -> None:
         ('Sure! {"action_type": "action", "argument": " waves "} Done.', Action("action", "waves")),
         ('{"note": {}} {"action_type": "leave", "argument": "bye"}', Action("leave")),
         ('{"action_type": "none", "argument": null}', Action("none")),
+        (
+            '<think>{"action_type": "leave", "argument": ""}?</think>{"action_type": "speak", "argument": "Hi",}',
+            Action("speak", "Hi"),
+        ),
         ('{"action_type": "speak", "argument": "a\\u0000b"}', Action("speak", "ab")),
     ],
 )

@@ -62,3 +62,36 @@ def test_signals_stop_then_cancel_then_are_anybodys(name: signal.Signals, waits:
     with pytest.raises(KeyboardInterrupt):
         run_loop(work())
     assert told == [*(["first"] if waits else []), "cancelled"] and signal.getsignal(name) == before
+
+
+def test_one_loop_for_the_probe_and_the_run() -> None:
+    """What a library keeps of the first loop, such as a queue that somebody waits at, serves the second run too."""
+    queue: asyncio.Queue[int] = asyncio.Queue()
+    got: list[int] = []
+
+    async def serve() -> None:
+        while True:
+            got.append(await queue.get())
+
+    async def first() -> asyncio.Task[None]:
+        task = asyncio.create_task(serve())
+        await asyncio.sleep(0)
+        return task
+
+    async def second() -> None:
+        queue.put_nowait(1)
+        await asyncio.sleep(0)
+        server.cancel()
+
+    server = run_loop(first())
+    run_loop(second())
+    assert got == [1]
+
+
+def test_signals_are_as_before_after_a_run() -> None:
+    async def work() -> None:
+        stop_on_signals()
+
+    before = [signal.getsignal(name) for name in SIGNALS]
+    run_loop(work())
+    assert [signal.getsignal(name) for name in SIGNALS] == before

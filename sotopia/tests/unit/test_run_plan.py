@@ -9,6 +9,7 @@ from small_world import SPLITS, finished, make_run, small_store
 from sotopia_sdpo.benchmark import _with_partner
 from sotopia_sdpo.errors import UserError
 from sotopia_sdpo.llm.spec import parse_model
+from sotopia_sdpo.play.actions import Action
 from sotopia_sdpo.play.replay import Origin
 from sotopia_sdpo.run.plan import items_of_combos, items_of_origins, plan
 from sotopia_sdpo.store.tag import tag_of, task_in
@@ -104,6 +105,33 @@ def test_positives_take_the_role_from_the_record_and_run_five_times() -> None:
     assert [item.key.trial for item in items] == [0, 1, 2, 3, 4] and len({item.seed for item in items}) == 5
     assert items[0].side(1)[1] == 1.0 and items[0].side(0)[1] == 0.7
     assert items[2].key.tag.endswith("_hpos_trial2") and items[0].key.combo == "e1/p0/p1/S/@3"
+
+
+def test_draws_do_not_depend_on_what_the_run_is_called() -> None:
+    """Nor on the name of the negative's episode, which holds the tag of its run."""
+    named = [make_run("hpos", tag=tag) for tag in ("", "mine", "yours")]
+    combos = [[item.seed for item in items_of_combos(run, [COMBO, Combo("e2", ("p0", "p1"))])] for run in named]
+    assert combos[0] == combos[1] == combos[2] and len(set(combos[0])) == 10
+    starts = [[Origin(COMBO, 1, f"{tag}{n}", 3) for n in range(2)] for tag in ("", "mine", "yours")]
+    found = [[item.seed for item in items_of_origins(*pair)] for pair in zip(named, starts, strict=True)]
+    assert found[0] == found[1] == found[2] and len(set(found[0])) == 10
+
+
+def test_draws_depend_on_what_is_played() -> None:
+    hi = (Action("speak", "Hi"),)
+    items = [
+        *items_of_combos(make_run(partner="p"), [COMBO, COMBO._replace(agents=("p1", "p0"))]),
+        *items_of_combos(make_run(partner="p", seed=1), [COMBO]),
+        *items_of_combos(make_run("hard", partner="p"), [COMBO]),
+        *items_of_origins(make_run("hpos"), [Origin(COMBO, 0, "S", 2), Origin(COMBO, 0, "S", 2, hi), Origin(COMBO, 0, "S", 4)]),
+    ]  # fmt: skip
+    assert len({item.seed for item in items}) == len(items) == 23
+    assert all(0 <= item.seed < 2**31 for item in items)
+
+
+def test_the_seed_of_an_episode() -> None:
+    """So that another version draws the same."""
+    assert items_of_combos(make_run(), [COMBO])[0].seed == 2051007626
 
 
 def test_tags() -> None:
