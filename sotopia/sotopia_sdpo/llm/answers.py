@@ -23,7 +23,7 @@ INTEGER = re.compile(r"\s*([+-]?\d{1,9})(?:\.0*)?\s*")
 STRAY_COMMA = re.compile(r",\s*[}\]]")
 MAX_STRAY_COMMAS = 32
 LONGEST_ANSWER = 50_000
-"""Characters from the end that are looked at, so that a server which repeats itself for a megabyte holds up nothing."""
+"""Characters from the end that are looked at, so that a megabyte of the same holds up nothing else."""
 DECODER = json.JSONDecoder()
 
 
