@@ -17,6 +17,7 @@ from sotopia_sdpo.llm.limits import DEFAULTS, Limits
 from sotopia_sdpo.llm.spec import name_of, parse_model, short_name, without_address
 from sotopia_sdpo.play.dialogue import load_template
 from sotopia_sdpo.play.replay import Origin, load_origins
+from sotopia_sdpo.play.sources import SAY_OTHER_WORDS
 from sotopia_sdpo.results.scores import results_of, scores_of
 from sotopia_sdpo.results.tables import results_table, simulation_note, upstream_row, write_jsonl
 from sotopia_sdpo.run.execute import probe, sample_all
@@ -169,6 +170,8 @@ def _plan(options: Options, runs: Sequence[Run], store: Store) -> Plan:
         origins, repeated = load_origins(path, task, store)
         if repeated:
             print(f"{path.name}: {repeated} duplicate records are skipped", file=sys.stderr)
+        if others := sum(origin.differs for origin in origins):
+            print(f"{path.name}: note: {others} records {SAY_OTHER_WORDS}", file=sys.stderr)
         by_run = [items_of_origins(run, _with_partner(path, run, origins)) for run in runs]
     else:
         choice = choose(store, task, _splits(options), options.combos_per_env, options.seed)

@@ -6,6 +6,7 @@ partner's first action if the agent speaks second; every other turn is one JSON 
 Invariant: the chat only grows at its end, so a server's prefix cache holds for all that was sent before.
 """
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -22,6 +23,7 @@ TEMPLATE_FILE = "agent.txt"
 PLACEHOLDERS = ("agent", "partner", "background", "max_turns", "first_action")
 ENVIRONMENT = "Environment"
 STARTS = "Conversation Starts:"
+ACTION_START = re.compile(r'\{\s*"action_type"')
 
 Message = dict[str, str]
 """A turn of a chat: `role` and `content`, or `from` and `value` in ShareGPT form."""
@@ -199,9 +201,24 @@ def first_action_of(text: str) -> Action:
     Raises:
         ValueError: if it does not end on one.
     """
+    return from_json(text[first_action_start(text) :].rstrip())
+
+
+def first_action_start(text: str) -> int:
+    """Return where the partner's first action begins at the end of the first human turn.
+
+    Raises:
+        ValueError: if it does not end on one.
+    """
     text = text.rstrip()
-    start = text.rfind("\n{") + 1 or text.rfind("{")
-    try:
-        return from_json(text[max(start, 0) :])
-    except ValueError as err:
-        raise ValueError(f"the first human turn does not end on the partner's first action ({err})") from err
+    # An action whose type comes last is only found as the object on the last line.
+    starts = [*(found.start() for found in ACTION_START.finditer(text))][-1:]
+    starts.append(max(text.rfind("\n{") + 1 or text.rfind("{"), 0))
+    for start in starts:
+        try:
+            from_json(text[start:])
+        except ValueError as err:
+            fault = err
+        else:
+            return start
+    raise ValueError(f"the first human turn does not end on the partner's first action ({fault})") from fault

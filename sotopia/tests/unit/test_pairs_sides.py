@@ -9,9 +9,10 @@ from small_world import small_store
 
 from sotopia_sdpo.errors import UserError
 from sotopia_sdpo.pairs.runs import stored_runs
-from sotopia_sdpo.pairs.sides import EpisodeSide, record_of, sides_of, target_positions
+from sotopia_sdpo.pairs.sides import EpisodeSide, record_of, sides_of
 from sotopia_sdpo.pairs.tally import Tally
 from sotopia_sdpo.play.dialogue import Template
+from sotopia_sdpo.play.sources import target_positions
 
 
 def rendered(

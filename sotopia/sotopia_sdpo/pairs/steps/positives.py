@@ -5,6 +5,7 @@
 """
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
@@ -13,8 +14,9 @@ import typer
 
 from sotopia_sdpo.pairs import options
 from sotopia_sdpo.pairs.matching import better_pairs, by_start, check_negatives, has_same_partner
+from sotopia_sdpo.pairs.negatives import read_negatives
 from sotopia_sdpo.pairs.published import PUBLISHED_PAIRS
-from sotopia_sdpo.pairs.records import LocatedSide, PairedSide, PlayedSide, read_sides
+from sotopia_sdpo.pairs.records import LocatedSide, PairedSide, PlayedSide
 from sotopia_sdpo.pairs.runs import choose_runs
 from sotopia_sdpo.pairs.sides import sides_of
 from sotopia_sdpo.pairs.tally import Tally, mean, write_kept
@@ -70,10 +72,11 @@ def main(
     task, source, model, target = SOURCES[pairs]
     wanted, template = options.wanted(models, partner_model, evaluator_model, tag), load_template(prompt_template)
     path = options.place(input, source, data_dir)
-    negatives = read_sides(path, model, source.writer)[:limit]
     sessions, tally = Tally("sessions"), Tally("negatives")
     with open_store(database_url(db, data_dir), create=False) as store:
-        check_negatives(path, negatives, store, template, source.writer)
+        found_in = nullcontext(store)
+        negatives = read_negatives(path, model, source.writer, lambda: found_in)[:limit]
+        negatives = check_negatives(path, negatives, store, template, source.writer)
         sides = sides_of(store, choose_runs(store, task, wanted), template, sessions)
         found = better_pairs(negatives, by_start(sides, negatives, sessions), tally)
     print(f"sessions: {sessions.line()}")
