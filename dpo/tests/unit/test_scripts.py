@@ -74,6 +74,8 @@ def test_pairs_and_their_check(located: Path, inside: Command, tmp_path: Path) -
     assert read(located, "positive_data.json") == rows[1::2]
     eto = inside("data_filtering_positive", "--pairs", "eto")
     assert "kept 2 of 8 negatives" in eto.out and "6 without a new session" in eto.out
+    assert "2 pairs (published: 1,019), mean gain in goal 2.00, in relationship 1.00" in done.out
+    assert "2 pairs, mean gain in goal" in eto.out and "published" not in eto.out
     exported = tiny_run.write_episodes(tmp_path / "episodes.jsonl", tiny_run.episodes())
     assert check(located, exported, eto_any_difference=True) == []
 

@@ -136,8 +136,8 @@ class PairedSide(PlayedSide):
     pair: str
     location: int | None = None
     location_reason: str | None = None
-    goal_gain: Score
-    relationship_gain: Score
+    goal_gain: Score | None = None
+    relationship_gain: Score | None = None
     segment: tuple[int, int] | None = None
     """Half-open, over conversations, the same on both sides."""
     reason: str | None = None

@@ -16,7 +16,7 @@ from sotopia_sdpo.pairs import options
 from sotopia_sdpo.pairs.matching import better_pairs, by_start, check_negatives, has_same_partner
 from sotopia_sdpo.pairs.negatives import read_negatives
 from sotopia_sdpo.pairs.published import PUBLISHED_PAIRS
-from sotopia_sdpo.pairs.records import LocatedSide, PairedSide, PlayedSide
+from sotopia_sdpo.pairs.records import SCORES, LocatedSide, PairedSide, PlayedSide, PreferencePair
 from sotopia_sdpo.pairs.runs import choose_runs
 from sotopia_sdpo.pairs.sides import sides_of
 from sotopia_sdpo.pairs.tally import Tally, mean, write_kept
@@ -39,11 +39,13 @@ class Source(NamedTuple):
     negatives: StepFile
     model: type[PlayedSide]
     pairs: StepFile
+    published: int | None
+    """How many pairs the paper's authors published."""
 
 
 SOURCES = {
-    Method.sdpo: Source("hpos", LOCATED, LocatedSide, PAIRS),
-    Method.eto: Source("pos", NEGATIVES, PlayedSide, ETO_PAIRS),
+    Method.sdpo: Source("hpos", LOCATED, LocatedSide, PAIRS, PUBLISHED_PAIRS),
+    Method.eto: Source("pos", NEGATIVES, PlayedSide, ETO_PAIRS, None),
 }
 
 WhichPairs = Annotated[
@@ -69,7 +71,7 @@ def main(
     data_dir: options.DataDir = None,
 ) -> None:
     """Match new sessions to the negatives they start from, and keep those that went better."""
-    task, source, model, target = SOURCES[pairs]
+    task, source, model, target, published = SOURCES[pairs]
     wanted, template = options.wanted(models, partner_model, evaluator_model, tag), load_template(prompt_template)
     path = options.place(input, source, data_dir)
     sessions, tally = Tally("sessions"), Tally("negatives")
@@ -87,14 +89,13 @@ def main(
     if pairs is Method.sdpo:
         files.append((options.place(positive_output, POSITIVES, data_dir), [side.dump() for side in positives]))
     write_kept(tally, "pair", files, f"; sample more trials (`sotopia benchmark --task {task}`)")
-    print(summary(positives))
+    print(summary(found, published))
     if others := sum(not has_same_partner(*pair) for pair in found):
         print(f"note: {others} of these pairs compare sessions with two different partners")
 
 
-def summary(positives: Sequence[PairedSide]) -> str:
-    """Describe the pairs."""
-    goal = mean([positive.goal_gain for positive in positives])
-    relationship = mean([positive.relationship_gain for positive in positives])
-    count = f"{len(positives):,} pairs (published: {PUBLISHED_PAIRS:,})"
-    return f"{count}, mean gain in goal {goal}, in relationship {relationship}"
+def summary(pairs: Sequence[PreferencePair[PairedSide]], published: int | None) -> str:
+    """Describe the pairs, beside the published number of them where there is one."""
+    gains = {name: [getattr(one.positive, name) - getattr(one.negative, name) for one in pairs] for name in SCORES}
+    count = f"{len(pairs):,} pairs" + (f" (published: {published:,})" if published else "")
+    return f"{count}, mean gain in " + ", in ".join(f"{name} {mean(found)}" for name, found in gains.items())
