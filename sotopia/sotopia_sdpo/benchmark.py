@@ -6,7 +6,7 @@ Invariant: whatever is wrong with the input is found before the first episode st
 
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -15,15 +15,17 @@ from sotopia_sdpo.errors import EXIT_DONE, EXIT_INCOMPLETE, UserError
 from sotopia_sdpo.judge.verdict import template_hash
 from sotopia_sdpo.llm.limits import DEFAULTS, Limits
 from sotopia_sdpo.llm.spec import name_of, parse_model, short_name, without_address
-from sotopia_sdpo.play.dialogue import load_template
+from sotopia_sdpo.play.dialogue import Template, load_template
 from sotopia_sdpo.play.replay import Origin, load_origins
 from sotopia_sdpo.play.sources import SAY_OTHER_WORDS
+from sotopia_sdpo.play.wording import disagreement
 from sotopia_sdpo.results.scores import results_of, scores_of
 from sotopia_sdpo.results.tables import results_table, simulation_note, upstream_row, write_jsonl
 from sotopia_sdpo.run.execute import probe, sample_all
 from sotopia_sdpo.run.forecast import forecast_lines
 from sotopia_sdpo.run.plan import Plan, Run, WorkItem, items_of_combos, items_of_origins, plan
 from sotopia_sdpo.run.runner import Outcome
+from sotopia_sdpo.step_files import SFT_DATA
 from sotopia_sdpo.store import data_home, database_url, open_store
 from sotopia_sdpo.store.base import Store
 from sotopia_sdpo.store.tag import tag_of
@@ -51,6 +53,7 @@ class Options:
     combos_per_env: int | None = None
     tag: str = ""
     prompt_template: Path | None = None
+    sft_data: Path | None = None
     temperature: float | None = None
     target_temperature: float | None = None
     demo: bool = False
@@ -132,6 +135,7 @@ def _runs(options: Options) -> list[Run]:
     if options.tag and len(options.models) > 1:
         raise UserError("--tag names one run, but there are several --models; leave --tag out, or run them one by one")
     template = load_template(options.prompt_template)
+    _check_wording(options, template)
     warm = TEMPERATURE if options.temperature is None else options.temperature
     target = options.target_temperature
     if target is None:
@@ -152,6 +156,23 @@ def _runs(options: Options) -> list[Run]:
         )
         for model in dict.fromkeys(options.models)
     ]
+
+
+def _check_wording(options: Options, template: Template) -> None:
+    """Compare the first turn with that of the training data: a file that is named must agree, another is mentioned.
+
+    Raises:
+        UserError: if they disagree.
+    """
+    if options.sft_data:
+        if found := disagreement(options.sft_data, template):
+            raise UserError(found)
+        return
+    path = data_home(options.data_dir) / SFT_DATA.name
+    if options.task != "sft" and path.is_file() and any(parse_model(model).is_custom for model in options.models):
+        with suppress(UserError):
+            if found := disagreement(path, template):
+                print(f"note: {found}", file=sys.stderr)
 
 
 def _splits(options: Options) -> Splits:

@@ -1,7 +1,7 @@
 """The command `sotopia`: ours, and upstream's others.
 
     sotopia benchmark --models M --partner-model P --evaluator-model E --batch-size 10 --task hard
-    sotopia evaluate | compare | simulate | db | install
+    sotopia evaluate | compare | template | simulate | db | install
 
 Exit codes: 0 done, 1 a bug, 2 wrong input, 3 some episodes failed or are unscored, 130 interrupted. Commands load
 what they need when they run, so that `--help` answers at once.
@@ -47,6 +47,7 @@ def benchmark(
     combos_per_env: options.CombosPerEnv = None,
     tag: options.TagOption = "",
     prompt_template: options.PromptTemplate = None,
+    sft_data: options.SftData = None,
     temperature: options.Temperature = None,
     target_temperature: options.TargetTemperature = None,
     demo: options.Demo = False,
@@ -78,6 +79,7 @@ def benchmark(
         combos_per_env=combos_per_env,
         tag=tag,
         prompt_template=prompt_template,
+        sft_data=sft_data,
         temperature=temperature,
         target_temperature=target_temperature,
         demo=demo,
@@ -119,6 +121,22 @@ def compare(
     from sotopia_sdpo.results.compare import compare_tags
 
     _at_edge(lambda: compare_tags(first, second, db, data_dir, splits))
+
+
+@app.command()
+def template(
+    source: Annotated[
+        Path,
+        typer.Option("--from", show_default=False, help="A file of dialogues in ShareGPT form, as sft_data.json."),
+    ],
+    output: Annotated[
+        Path | None, typer.Option(show_default=False, help="The file to write. (default: print)")
+    ] = None,
+) -> None:
+    """Derive the wording of the agents' first turn from a file, for --prompt-template."""
+    from sotopia_sdpo.play.wording import write_template
+
+    _at_edge(lambda: write_template(source, output))
 
 
 @app.command()

@@ -55,7 +55,18 @@ TagOption = Annotated[
     str, typer.Option(show_default=False, help="A name for the run instead of the one made of the models' names.")
 ]
 PromptTemplate = Annotated[
-    Path | None, typer.Option(show_default=False, help="A file with the wording of the agents' first turn.")
+    Path | None,
+    typer.Option(
+        show_default=False,
+        help="A file with the wording of the agents' first turn, or `published`, in the published data's structure.",
+    ),
+]
+SftData = Annotated[
+    Path | None,
+    typer.Option(
+        show_default=False,
+        help="What the agent was trained on: refuse to run where its first turns are worded in another way.",
+    ),
 ]
 Temperature = Annotated[float | None, typer.Option(show_default=False, min=0.0, help="Of both agents. (default: 0.7)")]
 TargetTemperature = Annotated[

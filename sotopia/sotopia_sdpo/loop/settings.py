@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from sotopia_sdpo.errors import UserError
+from sotopia_sdpo.play.dialogue import SHIPPED
 
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -67,6 +68,11 @@ def file_or_none(text: str) -> Path | None:
     return file(text) if text else None
 
 
+def wording(text: str) -> str:
+    """Read the path of a template of prompts, or the name of one of the package's."""
+    return text if text in ("", *SHIPPED) else str(file(text))
+
+
 def model(text: str) -> str | Path:
     """Read the path of a model's folder, or its name on the hub."""
     return folder(text) if text and Path(text).expanduser().is_dir() else text
@@ -96,6 +102,9 @@ class Settings:
     annotator: str = setting("simulated/gpt-4o", "The model that locates turns and chooses segments.")
     simulate: Words = setting("", "More options of the scripted server, such as its faults.", words)
     sft_data: Path | None = setting("", "SFT data in the place of the experts' sessions.", file_or_none)
+    prompt_template: str = setting(
+        "", "The wording of agents' first turn: a file, or `published`. (default: agent.txt)", wording
+    )
     sft_combos: int = setting("5", "Combos of a scenario that the experts play.", number)
     sft_trials: int = setting("3", "How often each is played.", number)
     neg_combos: int = setting("5", "Combos of a scenario that the agent plays.", number)

@@ -47,6 +47,8 @@ def sides_of(
                 tally.drop(f"{episode.status} episode", len(positions))
                 continue
             _check_template(episode, template)
+            if "prompt_template" not in episode.settings:
+                tally.note(f"episodes do not say how they were prompted; they are rendered with {template}")
             for position in positions:
                 try:
                     yield EpisodeSide(episode, record_of(episode, position, template))

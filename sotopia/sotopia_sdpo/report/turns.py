@@ -12,6 +12,7 @@ from sotopia_sdpo.pairs.blocks import SPEAKERS
 from sotopia_sdpo.pairs.records import starts_at
 from sotopia_sdpo.play.actions import from_json
 from sotopia_sdpo.play.dialogue import Message, first_action_start
+from sotopia_sdpo.play.wording import PARTICIPANTS
 
 
 PARTNER = SPEAKERS["human"]
@@ -19,7 +20,6 @@ PLAIN = "text"
 """The kind of a turn that is not in our form."""
 
 SCENARIO = re.compile(r"^[ \t]*Scenario:[ \t]*(\S.*?)\s*$", re.MULTILINE)
-PARTICIPANTS = re.compile(r"^[ \t]*Participants:[ \t]*(\S.*?) and (\S.*?)\s*$", re.MULTILINE)
 WORD = r"[A-ZÀ-ÖØ-Þ][\w'’-]*"
 YOU_ARE = re.compile(rf"\b[Yy]ou are ({WORD}(?: {WORD})*)")
 

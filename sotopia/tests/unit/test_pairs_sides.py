@@ -100,3 +100,10 @@ def test_another_template_is_refused(tmp_path: Path) -> None:
         rendered(tmp_path, {}, {"settings": settings})
     (tmp_path / "x").mkdir()
     assert len(rendered(tmp_path / "x", {}, {"settings": settings}, template=other)[0]) == 2
+
+
+def test_what_does_not_say_how_it_was_prompted_is_noted(tmp_path: Path) -> None:
+    """Imported episodes have no settings; the note names the template that they are rendered with."""
+    _, tally = rendered(tmp_path, {}, {}, {"settings": {"prompt_template": TEMPLATE.fingerprint}})
+    told = f"they are rendered with t.txt ({TEMPLATE.fingerprint})"
+    assert tally.note_lines() == [f"note: 2 episodes do not say how they were prompted; {told}"]

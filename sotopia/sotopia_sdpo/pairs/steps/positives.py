@@ -81,7 +81,7 @@ def main(
         negatives = check_negatives(path, negatives, store, template, source.writer)
         sides = sides_of(store, choose_runs(store, task, wanted), template, sessions)
         found = better_pairs(negatives, by_start(sides, negatives, sessions), tally)
-    print(f"sessions: {sessions.line()}")
+    print("\n".join([f"sessions: {sessions.line()}", *sessions.note_lines()]))
     positives = [pair.positive for pair in found]
     files: list[tuple[Path, list[Any]]] = [
         (options.place(output, target, data_dir), [side.dump() for pair in found for side in pair])
