@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import NamedTuple
 
 from sotopia_sdpo.errors import EXIT_DONE, EXIT_INCOMPLETE, UserError
 from sotopia_sdpo.judge.verdict import template_hash
@@ -35,6 +36,17 @@ from sotopia_sdpo.world.combos import Splits, check_profiles, choose, load_split
 from sotopia_sdpo.world.tasks import TEMPERATURE, task_of
 
 
+class Truncation(NamedTuple):
+    """Which of the most probable tokens are drawn from; None where the server decides."""
+
+    top_p: float | None = None
+    top_k: int | None = None
+
+
+# The authors' requests carried a temperature alone, so the defaults of the host's server held.
+PRESETS = {None: Truncation(), "published": Truncation(0.7, 50)}
+
+
 @dataclass(frozen=True)
 class Options:
     """What was typed; None where a task's own value holds."""
@@ -56,6 +68,9 @@ class Options:
     sft_data: Path | None = None
     temperature: float | None = None
     target_temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    preset: str | None = None
     demo: bool = False
     save_dir: Path = Path(".")
     output_to_jsonl: bool = False
@@ -140,6 +155,7 @@ def _runs(options: Options) -> list[Run]:
     target = options.target_temperature
     if target is None:
         target = task.target_temperature if options.temperature is None else options.temperature
+    cut = PRESETS[options.preset]
     return [
         Run(
             parse_model(model),
@@ -150,6 +166,8 @@ def _runs(options: Options) -> list[Run]:
             template_hash(),
             warm,
             target,
+            cut.top_p if options.top_p is None else options.top_p,
+            cut.top_k if options.top_k is None else options.top_k,
             options.trials or task.trials,
             options.seed,
             options.tag,

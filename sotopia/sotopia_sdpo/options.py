@@ -3,6 +3,7 @@
 What users type is fixed (README); what is given here goes unchanged into the typed functions behind the commands.
 """
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -72,6 +73,25 @@ Temperature = Annotated[float | None, typer.Option(show_default=False, min=0.0, 
 TargetTemperature = Annotated[
     float | None,
     typer.Option(show_default=False, min=0.0, help="Of the model under test alone. (default: 0.7; pos, hpos: 1.0)"),
+]
+TopP = Annotated[
+    float | None,
+    typer.Option(show_default=False, min=0.0, max=1.0, help="Of the model under test. (default: its server's)"),
+]
+TopK = Annotated[
+    int | None, typer.Option(show_default=False, min=1, help="Of the model under test. (default: its server's)")
+]
+
+
+class SamplingPreset(StrEnum):
+    """Whose way of drawing answers."""
+
+    published = "published"
+
+
+Preset = Annotated[
+    SamplingPreset | None,
+    typer.Option(show_default=False, help="`published`: --top-p 0.7 --top-k 50, as the paper's agents were sampled."),
 ]
 OnlyShow = Annotated[bool, typer.Option("--only-show-performance", help="Show results, run nothing.")]
 ToJsonl = Annotated[bool, typer.Option("--output-to-jsonl", help="Write the results as models_vs_PARTNER.jsonl too.")]

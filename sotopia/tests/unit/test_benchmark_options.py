@@ -54,3 +54,18 @@ def test_training_data_of_the_data_folder_that_disagrees_is_mentioned(
     benchmark._runs(options(data_dir=tmp_path, **changes))
     err = capsys.readouterr().err
     assert err.startswith("note: ") and "sotopia template --from" in err if is_told else err == ""
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({}, (None, None)),
+        ({"preset": "published"}, (0.7, 50)),
+        ({"preset": "published", "top_p": 1.0}, (1.0, 50)),
+        ({"top_k": 5}, (None, 5)),
+    ],
+)
+def test_what_is_drawn_from(changes: dict[str, Any], expected: tuple[float | None, int | None]) -> None:
+    """The published agents had the defaults of the host's server: 0.7 and 50."""
+    (run,) = benchmark._runs(options(**changes))
+    assert (run.top_p, run.top_k) == (run.settings()["top_p"], run.settings()["top_k"]) == expected

@@ -347,3 +347,8 @@ def test_nobody_there() -> None:
 
     with pytest.raises(Unreachable, match="no connection to http://127.0.0.1:9/v1"):
         asyncio.run(work())
+
+
+def test_truncation_is_sent_only_where_it_is_set() -> None:
+    assert Sampling(0.5).parameters() == {"temperature": 0.5}
+    assert Sampling(0.5, top_p=0.7, top_k=50).parameters() == {"temperature": 0.5, "top_p": 0.7, "top_k": 50}

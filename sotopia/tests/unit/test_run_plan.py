@@ -10,6 +10,7 @@ from sotopia_sdpo.benchmark import _with_partner
 from sotopia_sdpo.errors import UserError
 from sotopia_sdpo.llm.spec import parse_model
 from sotopia_sdpo.play.replay import Origin
+from sotopia_sdpo.play.script import Player
 from sotopia_sdpo.run.plan import items_of_combos, items_of_origins, plan
 from sotopia_sdpo.store.tag import tag_of, task_in
 from sotopia_sdpo.world.combos import Combo, check_profiles, choose, hard_environments, load_splits
@@ -88,10 +89,10 @@ def test_a_scenario_without_two_goals_is_refused(tmp_path: Path) -> None:
 def test_roles() -> None:
     """Self-chat runs a combo once, both sides the target; two models run it in both roles."""
     (item,) = items_of_combos(make_run(target_temperature=1.0), [COMBO])
-    assert item.agent_position is None and item.side(0) == item.side(1) == (item.run.model, 1.0)
+    assert item.agent_position is None and item.side(0) == item.side(1) == Player(item.run.model, 1.0)
     first, second = items_of_combos(make_run(partner="p", target_temperature=1.0), [COMBO])
-    assert first.side(0) == second.side(1) == (first.run.model, 1.0)
-    assert first.side(1) == second.side(0) == (first.run.partner, 0.7)
+    assert first.side(0) == second.side(1) == Player(first.run.model, 1.0)
+    assert first.side(1) == second.side(0) == Player(first.run.partner, 0.7)
     assert first.key.pk != second.key.pk
 
 
@@ -142,6 +143,18 @@ def test_other_settings_under_the_same_tag_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="temperature 0.7, this command 0.9"):
         plan(store, [warmer])
     assert plan(store, items_of_combos(make_run(seed=5), [COMBO])).scored == 1
+    (cut,) = items_of_combos(make_run(top_p=0.7), [COMBO])
+    with pytest.raises(UserError, match="top_p None, this command 0.7"):
+        plan(store, [cut])
+    assert cut.side(0) == Player(cut.run.model, 0.7, 0.7, None)
+
+
+def test_an_episode_from_before_a_setting_was_stored_is_done(tmp_path: Path) -> None:
+    store = small_store(tmp_path)
+    (item,) = items_of_combos(make_run(), [COMBO])
+    old = {name: value for name, value in item.run.settings().items() if name not in ("top_p", "top_k")}
+    store.put_episode(finished(item).model_copy(update={"settings": old}))
+    assert plan(store, items_of_combos(make_run(top_p=0.7), [COMBO])).scored == 1
 
 
 @pytest.mark.parametrize(("model", "partner"), [("other", "m"), ("m", "other"), ("other", "other")])
