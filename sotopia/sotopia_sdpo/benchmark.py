@@ -28,11 +28,11 @@ from sotopia_sdpo.run.plan import Plan, Run, WorkItem, items_of_combos, items_of
 from sotopia_sdpo.run.runner import Outcome
 from sotopia_sdpo.step_files import SFT_DATA
 from sotopia_sdpo.store import data_home, database_url, open_store
-from sotopia_sdpo.store.base import Store
+from sotopia_sdpo.store.base import PROFILE_KINDS, Store
 from sotopia_sdpo.store.tag import tag_of
 from sotopia_sdpo.store.urls import SQLITE_PREFIX
 from sotopia_sdpo.world.cast import demo_splits, hard_subset, require_world
-from sotopia_sdpo.world.combos import Splits, check_profiles, choose, load_splits
+from sotopia_sdpo.world.combos import Splits, check_profiles, choose, fetch_combos, load_splits
 from sotopia_sdpo.world.tasks import TEMPERATURE, task_of
 
 
@@ -62,6 +62,7 @@ class Options:
     db: str | None = None
     data_dir: Path | None = None
     splits: Path | None = None
+    url: str = ""
     combos_per_env: int | None = None
     tag: str = ""
     prompt_template: Path | None = None
@@ -74,6 +75,7 @@ class Options:
     demo: bool = False
     save_dir: Path = Path(".")
     output_to_jsonl: bool = False
+    push_to_db: bool = True
 
 
 def benchmark(options: Options) -> int:
@@ -84,6 +86,9 @@ def benchmark(options: Options) -> int:
         print(_plan_line(work, options), file=sys.stderr)
         if work.items:
             probe({model for item in work.items for model in item.models}, options.limits)
+        if not options.push_to_db:
+            with _copy(store, [tag for run in runs for tag in run.tags]) as copy:
+                return _carry_out(options, runs, work, copy)
         if not is_temporary:
             return _carry_out(options, runs, work, store)
     # The demo's database is made only now that nothing can be refused any more.
@@ -141,6 +146,16 @@ def _readable(options: Options) -> Iterator[tuple[Store, bool]]:
                 return
     with TemporaryDirectory() as folder, open_store(f"{SQLITE_PREFIX}{folder}/demo.db") as store:
         yield store, True
+
+
+@contextmanager
+def _copy(store: Store, tags: Sequence[str]) -> Iterator[Store]:
+    """Copy the profiles and the episodes of some tags, for a run that is not to change the database."""
+    with TemporaryDirectory() as folder, open_store(f"{SQLITE_PREFIX}{folder}/copy.db") as copy:
+        copy.put_entries((kind, profile) for kind in PROFILE_KINDS for profile in store.profiles(kind))
+        copy.put_entries(("episodes", episode) for tag in dict.fromkeys(tags) for episode in store.episodes(tag))
+        yield copy
+    print("note: the episodes of this run are not kept (--no-push-to-db)", file=sys.stderr)
 
 
 def _runs(options: Options) -> list[Run]:
@@ -205,6 +220,8 @@ def _plan(options: Options, runs: Sequence[Run], store: Store) -> Plan:
     require_world(store, options.demo)
     task = runs[0].task
     if task.file:
+        if options.url:
+            raise UserError(f"--url: task {task.name} takes its combos from {task.file.name}; leave it out")
         path = data_home(options.data_dir) / task.file.name
         origins, repeated = load_origins(path, task, store)
         if repeated:
@@ -213,7 +230,8 @@ def _plan(options: Options, runs: Sequence[Run], store: Store) -> Plan:
             print(f"{path.name}: note: {others} records {SAY_OTHER_WORDS}", file=sys.stderr)
         by_run = [items_of_origins(run, _with_partner(path, run, origins)) for run in runs]
     else:
-        choice = choose(store, task, _splits(options), options.combos_per_env, options.seed)
+        listed = fetch_combos(options.url) if options.url else None
+        choice = choose(store, task, _splits(options), options.combos_per_env, options.seed, listed)
         if choice.missing:
             print(f"{choice.missing} scenarios of the split are not in {store.url} and are left out", file=sys.stderr)
         by_run = [items_of_combos(run, choice.combos) for run in runs]

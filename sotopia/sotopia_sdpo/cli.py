@@ -44,6 +44,7 @@ def benchmark(
     db: options.Database = None,
     data_dir: options.DataDir = None,
     splits: options.Splits = None,
+    url: options.CombosUrl = "",
     combos_per_env: options.CombosPerEnv = None,
     tag: options.TagOption = "",
     prompt_template: options.PromptTemplate = None,
@@ -79,6 +80,7 @@ def benchmark(
         db=db,
         data_dir=data_dir,
         splits=splits,
+        url=url,
         combos_per_env=combos_per_env,
         tag=tag,
         prompt_template=prompt_template,
@@ -91,6 +93,7 @@ def benchmark(
         demo=demo,
         save_dir=save_dir,
         output_to_jsonl=output_to_jsonl,
+        push_to_db=push_to_db,
     )
     run = command.show if only_show_performance else command.dry_run if dry_run else command.benchmark
     _at_edge(lambda: run(chosen))

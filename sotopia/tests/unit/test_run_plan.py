@@ -1,6 +1,10 @@
 """What a task runs, under which keys, and what of it is left to do."""
 
 import dataclasses
+import json
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -13,7 +17,7 @@ from sotopia_sdpo.play.replay import Origin
 from sotopia_sdpo.play.script import Player
 from sotopia_sdpo.run.plan import items_of_combos, items_of_origins, plan
 from sotopia_sdpo.store.tag import tag_of, task_in
-from sotopia_sdpo.world.combos import Combo, check_profiles, choose, hard_environments, load_splits
+from sotopia_sdpo.world.combos import Combo, check_profiles, choose, fetch_combos, hard_environments, load_splits
 from sotopia_sdpo.world.tasks import TASKS, Task, task_of
 
 
@@ -207,3 +211,62 @@ def test_nothing_is_said_where_all_are_kept(capsys: pytest.CaptureFixture[str]) 
 def test_one_name_at_two_addresses_is_self_chat_in_records(capsys: pytest.CaptureFixture[str]) -> None:
     run = dataclasses.replace(make_run("pos"), partner=parse_model("custom/m@http://other/v1"))
     assert [origin.episode for origin in _with_partner(Path("n.json"), run, ORIGINS)] == ["S1", "S2"]
+
+
+# ---- combos of upstream's --url
+
+
+@pytest.fixture
+def at_address() -> Iterator[Callable[[bytes], str]]:
+    """Serve a text on loopback, and return its address."""
+    text = b""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200 if text else 404)
+            self.end_headers()
+            self.wfile.write(text)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+
+        def serve(found: bytes) -> str:
+            nonlocal text
+            text = found
+            return f"http://127.0.0.1:{server.server_port}/combos.json?key=secret"
+
+        yield serve
+        server.shutdown()
+
+
+def test_combos_of_an_address_stand_for_those_of_the_store(tmp_path: Path, at_address: Callable[[bytes], str]) -> None:
+    """Task `all` takes every one of them, `hard` those of its scenarios."""
+    rows = [{"env_id": env, "agent_ids": ["p0", "p3"], "pk": "x"} for env in ("e0", "e2", "e0")]
+    listed = fetch_combos(at_address(json.dumps(rows).encode()))
+    store = small_store(tmp_path)
+    every = choose(store, TASKS["all"], SPLITS, None, 0, listed)
+    assert every.combos == [Combo("e0", ("p0", "p3")), Combo("e2", ("p0", "p3"))] and every.missing == 0
+    assert choose(store, TASKS["hard"], SPLITS, None, 0, listed).combos == [Combo("e2", ("p0", "p3"))]
+    with pytest.raises(UserError, match="the list of --url has no combo of the 2 scenarios of SFT-round-1"):
+        choose(store, TASKS["sft"], SPLITS, None, 0, [Combo("e9", ("p0", "p3"))])
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("", "no list of combos can be read there (HTTP Error 404"),
+        ("x", "no list of combos can be read there (Expecting value"),
+        ("[]", "expected a list of combos, found none"),
+        ("{}", "expected a list of combos, found no list"),
+        ('[{"env_id": "e", "agent_ids": ["a"]}]', "record 0: expected an env_id and two agent_ids, found"),
+    ],
+)
+def test_an_address_without_combos_is_refused(at_address: Callable[[bytes], str], text: str, fault: str) -> None:
+    with pytest.raises(UserError) as caught:
+        fetch_combos(at_address(text.encode()))
+    assert fault in str(caught.value) and "secret" not in str(caught.value)
+    with pytest.raises(UserError, match="expected an address, http://"):
+        fetch_combos("file:///etc/passwd")
