@@ -68,6 +68,27 @@ def test_what_is_refused(word: str, fault: str) -> None:
         CompareSettings.read([word], {})
 
 
+def test_a_misspelt_variable_is_found() -> None:
+    """Other variables of a shell are not meant, however many there are."""
+    shell = (
+        "HOME",
+        "PATH",
+        "TERM",
+        "USER",
+        "LANG",
+        "SHELL",
+        "PWD",
+        "TMPDIR",
+        "EDITOR",
+        "LOGNAME",
+        "DISPLAY",
+        "TZ",
+        "_",
+    )
+    given = dict.fromkeys([*shell, "TRAILS", "SPLIT", "TRIALS", "CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS"], "1")
+    assert Settings.misspelt(given) == {"TRAILS": "TRIALS", "SPLIT": "SPLITS"}
+
+
 @pytest.mark.parametrize("script", [demo, compare])
 def test_help_fits_a_terminal(script: object, capsys: pytest.CaptureFixture[str]) -> None:
     assert script.main(["--help"]) == 0

@@ -37,6 +37,8 @@ def run(script: Script, arguments: Sequence[str] | None, machine: type[Machine])
 
 def _run(script: Script, words: Sequence[str], machine: type[Machine]) -> None:
     settings = script.settings.read(words, os.environ)
+    for name, meant in script.settings.misspelt(os.environ).items():
+        print(f"note: no setting is named {name}, so it changes nothing; did you mean {meant}?", file=sys.stderr)
     if settings.sft_data and (found := disagreement(settings.sft_data, load_template(settings.prompt_template))):
         raise UserError(f"SFT_DATA={settings.sft_data}: {found.replace('--prompt-template ', 'PROMPT_TEMPLATE=')}")
     if not settings.base:

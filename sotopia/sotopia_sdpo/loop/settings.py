@@ -22,6 +22,8 @@ EXAMPLES = ROOT / "LLaMA-Factory" / "examples"
 DEMO_SERVING = (EXAMPLES / "inference" / "demo_hf.yaml", EXAMPLES / "inference" / "demo_vllm.yaml")
 """The demo's model on the host's engine and on vLLM. Which of them it is changes how fast it answers, not what."""
 HELP_WIDTH = 80
+ALIKE = 0.8
+"""How much of a variable's name a setting shares where it may be meant."""
 
 Words = tuple[str, ...]
 
@@ -168,6 +170,13 @@ class Settings:
         wanted = f"did you mean {near[0]}={value}?" if mark and near else "--help lists the settings"
         found = f"no setting is named {name}" if mark else "expected NAME=VALUE"
         raise UserError(f"argument {word!r}: {found}; {wanted}")
+
+    @classmethod
+    def misspelt(cls, environ: Mapping[str, str]) -> dict[str, str]:
+        """Find variables that are nearly settings of ours, each with the setting that may be meant."""
+        names = [name_of(one) for one in fields(cls)]
+        near = {name: difflib.get_close_matches(name, names, 1, ALIKE) for name in environ if name not in names}
+        return {name: found[0] for name, found in near.items() if found}
 
     @classmethod
     def default(cls, name: str) -> str:
