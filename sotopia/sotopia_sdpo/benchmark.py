@@ -6,30 +6,45 @@ Invariant: whatever is wrong with the input is found before the first episode st
 
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import NamedTuple
 
 from sotopia_sdpo.errors import EXIT_DONE, EXIT_INCOMPLETE, UserError
 from sotopia_sdpo.judge.verdict import template_hash
 from sotopia_sdpo.llm.limits import DEFAULTS, Limits
 from sotopia_sdpo.llm.spec import name_of, parse_model, short_name, without_address
-from sotopia_sdpo.play.dialogue import load_template
+from sotopia_sdpo.play.dialogue import Template, load_template
 from sotopia_sdpo.play.replay import Origin, load_origins
+from sotopia_sdpo.play.sources import SAY_OTHER_WORDS
+from sotopia_sdpo.play.wording import disagreement
 from sotopia_sdpo.results.scores import results_of, scores_of
 from sotopia_sdpo.results.tables import results_table, simulation_note, upstream_row, write_jsonl
 from sotopia_sdpo.run.execute import probe, sample_all
 from sotopia_sdpo.run.forecast import forecast_lines
 from sotopia_sdpo.run.plan import Plan, Run, WorkItem, items_of_combos, items_of_origins, plan
 from sotopia_sdpo.run.runner import Outcome
+from sotopia_sdpo.step_files import SFT_DATA
 from sotopia_sdpo.store import data_home, database_url, open_store
-from sotopia_sdpo.store.base import Store
+from sotopia_sdpo.store.base import PROFILE_KINDS, Store
 from sotopia_sdpo.store.tag import tag_of
 from sotopia_sdpo.store.urls import SQLITE_PREFIX
 from sotopia_sdpo.world.cast import demo_splits, hard_subset, require_world
-from sotopia_sdpo.world.combos import Splits, check_profiles, choose, load_splits
+from sotopia_sdpo.world.combos import Splits, check_profiles, choose, fetch_combos, load_splits
 from sotopia_sdpo.world.tasks import TEMPERATURE, task_of
+
+
+class Truncation(NamedTuple):
+    """Which of the most probable tokens are drawn from; None where the server decides."""
+
+    top_p: float | None = None
+    top_k: int | None = None
+
+
+# The authors' requests carried a temperature alone, so the defaults of the host's server held.
+PRESETS = {None: Truncation(), "published": Truncation(0.7, 50)}
 
 
 @dataclass(frozen=True)
@@ -47,14 +62,20 @@ class Options:
     db: str | None = None
     data_dir: Path | None = None
     splits: Path | None = None
+    url: str = ""
     combos_per_env: int | None = None
     tag: str = ""
     prompt_template: Path | None = None
+    sft_data: Path | None = None
     temperature: float | None = None
     target_temperature: float | None = None
+    top_p: float | None = None
+    top_k: int | None = None
+    preset: str | None = None
     demo: bool = False
     save_dir: Path = Path(".")
     output_to_jsonl: bool = False
+    push_to_db: bool = True
 
 
 def benchmark(options: Options) -> int:
@@ -65,6 +86,9 @@ def benchmark(options: Options) -> int:
         print(_plan_line(work, options), file=sys.stderr)
         if work.items:
             probe({model for item in work.items for model in item.models}, options.limits)
+        if not options.push_to_db:
+            with _copy(store, [tag for run in runs for tag in run.tags]) as copy:
+                return _carry_out(options, runs, work, copy)
         if not is_temporary:
             return _carry_out(options, runs, work, store)
     # The demo's database is made only now that nothing can be refused any more.
@@ -124,6 +148,16 @@ def _readable(options: Options) -> Iterator[tuple[Store, bool]]:
         yield store, True
 
 
+@contextmanager
+def _copy(store: Store, tags: Sequence[str]) -> Iterator[Store]:
+    """Copy the profiles and the episodes of some tags, for a run that is not to change the database."""
+    with TemporaryDirectory() as folder, open_store(f"{SQLITE_PREFIX}{folder}/copy.db") as copy:
+        copy.put_entries((kind, profile) for kind in PROFILE_KINDS for profile in store.profiles(kind))
+        copy.put_entries(("episodes", episode) for tag in dict.fromkeys(tags) for episode in store.episodes(tag))
+        yield copy
+    print("note: the episodes of this run are not kept (--no-push-to-db)", file=sys.stderr)
+
+
 def _runs(options: Options) -> list[Run]:
     """Return one run for each model."""
     task = task_of(options.task)
@@ -131,10 +165,12 @@ def _runs(options: Options) -> list[Run]:
     if options.tag and len(options.models) > 1:
         raise UserError("--tag names one run, but there are several --models; leave --tag out, or run them one by one")
     template = load_template(options.prompt_template)
+    _check_wording(options, template)
     warm = TEMPERATURE if options.temperature is None else options.temperature
     target = options.target_temperature
     if target is None:
         target = task.target_temperature if options.temperature is None else options.temperature
+    cut = PRESETS[options.preset]
     return [
         Run(
             parse_model(model),
@@ -145,12 +181,31 @@ def _runs(options: Options) -> list[Run]:
             template_hash(),
             warm,
             target,
+            cut.top_p if options.top_p is None else options.top_p,
+            cut.top_k if options.top_k is None else options.top_k,
             options.trials or task.trials,
             options.seed,
             options.tag,
         )
         for model in dict.fromkeys(options.models)
     ]
+
+
+def _check_wording(options: Options, template: Template) -> None:
+    """Compare the first turn with that of the training data: a file that is named must agree, another is mentioned.
+
+    Raises:
+        UserError: if they disagree.
+    """
+    if options.sft_data:
+        if found := disagreement(options.sft_data, template):
+            raise UserError(found)
+        return
+    path = data_home(options.data_dir) / SFT_DATA.name
+    if options.task != "sft" and path.is_file() and any(parse_model(model).is_custom for model in options.models):
+        with suppress(UserError):
+            if found := disagreement(path, template):
+                print(f"note: {found}", file=sys.stderr)
 
 
 def _splits(options: Options) -> Splits:
@@ -165,13 +220,18 @@ def _plan(options: Options, runs: Sequence[Run], store: Store) -> Plan:
     require_world(store, options.demo)
     task = runs[0].task
     if task.file:
+        if options.url:
+            raise UserError(f"--url: task {task.name} takes its combos from {task.file.name}; leave it out")
         path = data_home(options.data_dir) / task.file.name
         origins, repeated = load_origins(path, task, store)
         if repeated:
             print(f"{path.name}: {repeated} duplicate records are skipped", file=sys.stderr)
+        if others := sum(origin.differs for origin in origins):
+            print(f"{path.name}: note: {others} records {SAY_OTHER_WORDS}", file=sys.stderr)
         by_run = [items_of_origins(run, _with_partner(path, run, origins)) for run in runs]
     else:
-        choice = choose(store, task, _splits(options), options.combos_per_env, options.seed)
+        listed = fetch_combos(options.url) if options.url else None
+        choice = choose(store, task, _splits(options), options.combos_per_env, options.seed, listed)
         if choice.missing:
             print(f"{choice.missing} scenarios of the split are not in {store.url} and are left out", file=sys.stderr)
         by_run = [items_of_combos(run, choice.combos) for run in runs]

@@ -1,7 +1,7 @@
 """The command `sotopia`: ours, and upstream's others.
 
     sotopia benchmark --models M --partner-model P --evaluator-model E --batch-size 10 --task hard
-    sotopia evaluate | compare | simulate | db | install
+    sotopia evaluate | compare | template | simulate | db | install
 
 Exit codes: 0 done, 1 a bug, 2 wrong input, 3 some episodes failed or are unscored, 130 interrupted. Commands load
 what they need when they run, so that `--help` answers at once.
@@ -45,11 +45,16 @@ def benchmark(
     db: options.Database = None,
     data_dir: options.DataDir = None,
     splits: options.Splits = None,
+    url: options.CombosUrl = "",
     combos_per_env: options.CombosPerEnv = None,
     tag: options.TagOption = "",
     prompt_template: options.PromptTemplate = None,
+    sft_data: options.SftData = None,
     temperature: options.Temperature = None,
     target_temperature: options.TargetTemperature = None,
+    top_p: options.TopP = None,
+    top_k: options.TopK = None,
+    preset: options.Preset = None,
     demo: options.Demo = False,
     dry_run: options.DryRun = False,
     only_show_performance: options.OnlyShow = False,
@@ -76,14 +81,20 @@ def benchmark(
         db=db,
         data_dir=data_dir,
         splits=splits,
+        url=url,
         combos_per_env=combos_per_env,
         tag=tag,
         prompt_template=prompt_template,
+        sft_data=sft_data,
         temperature=temperature,
         target_temperature=target_temperature,
+        top_p=top_p,
+        top_k=top_k,
+        preset=preset.value if preset else None,
         demo=demo,
         save_dir=save_dir,
         output_to_jsonl=output_to_jsonl,
+        push_to_db=push_to_db,
     )
     run = command.show if only_show_performance else command.dry_run if dry_run else command.benchmark
     _at_edge(lambda: run(chosen))
@@ -120,6 +131,22 @@ def compare(
     from sotopia_sdpo.results.compare import compare_tags
 
     _at_edge(lambda: compare_tags(first, second, db, data_dir, splits))
+
+
+@app.command()
+def template(
+    source: Annotated[
+        Path,
+        typer.Option("--from", show_default=False, help="A file of dialogues in ShareGPT form, as sft_data.json."),
+    ],
+    output: Annotated[
+        Path | None, typer.Option(show_default=False, help="The file to write. (default: print)")
+    ] = None,
+) -> None:
+    """Derive the wording of the agents' first turn from a file, for --prompt-template."""
+    from sotopia_sdpo.play.wording import write_template
+
+    _at_edge(lambda: write_template(source, output))
 
 
 @app.command()

@@ -46,6 +46,13 @@ class StatusChoice(StrEnum):
     failed = "failed"
 
 
+class FormatChoice(StrEnum):
+    """The shapes in which episodes are exported."""
+
+    full = "full"
+    published = "published"
+
+
 @app.command("import")
 def import_(
     sources: Annotated[list[str], typer.Argument(metavar="FILE...", help="Files, or URLs of other databases.")],
@@ -69,11 +76,17 @@ def export(
         StatusChoice | None,
         typer.Option("--status", help="Only these episodes; `scored` ones are all readable by sotopia itself."),
     ] = None,
+    format: Annotated[  # noqa: A002 (what users type)
+        FormatChoice,
+        typer.Option(
+            "--format", help="`published`: scored episodes in the published shape, for sotopia's jsonl_to_episodes."
+        ),
+    ] = FormatChoice.full,
     db: Database = None,
     data_dir: DataDir = None,
 ) -> None:
     """Export episodes (sotopia's EpisodeLog with our fields beside it) and profiles (the published four files)."""
-    _at_edge(lambda: _export(episodes, profiles, tag or [], status, db, data_dir))
+    _at_edge(lambda: _export(episodes, profiles, tag or [], status, format, db, data_dir))
 
 
 @app.command()
@@ -123,18 +136,24 @@ def _export(
     profiles: Path | None,
     tags: list[str],
     status: StatusChoice | None,
+    format: FormatChoice,  # noqa: A002
     db: str | None,
     data_dir: Path | None,
 ) -> None:
     """Export and print what was written."""
     from sotopia_sdpo.store import database_url, open_store
-    from sotopia_sdpo.store.transfer import export_episodes, export_profiles
+    from sotopia_sdpo.store.transfer import export_episodes, export_profiles, export_published
 
     if episodes is None and profiles is None:
         raise UserError("nothing to export; say --episodes FILE.jsonl, --profiles DIR or both")
     with open_store(database_url(db, data_dir), create=False) as store:
         _check_tags(tags, set(store.counts().episodes), store.url)
-        if episodes is not None:
+        if episodes is not None and format is FormatChoice.published:
+            if status not in (None, StatusChoice.scored):
+                raise UserError(f"--format published has no place for {status} episodes; leave --status out")
+            count, left_out = export_published(store, episodes, tags)
+            print(f"{count} episodes -> {episodes}" + (f" ({left_out} without scores left out)" if left_out else ""))
+        elif episodes is not None:
             count = export_episodes(store, episodes, tags, status.value if status else None)
             print(f"{count} episodes -> {episodes}")
         if profiles is not None:

@@ -4,6 +4,7 @@ What users type is fixed (README); what is given here goes unchanged into the ty
 """
 
 import re
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -74,15 +75,50 @@ TagOption = Annotated[
     str, typer.Option(show_default=False, help="A name for the run instead of the one made of the models' names.")
 ]
 PromptTemplate = Annotated[
-    Path | None, typer.Option(show_default=False, help="A file with the wording of the agents' first turn.")
+    Path | None,
+    typer.Option(
+        show_default=False,
+        help="A file with the wording of the agents' first turn, or `published`, in the published data's structure.",
+    ),
+]
+SftData = Annotated[
+    Path | None,
+    typer.Option(
+        show_default=False,
+        help="What the agent was trained on: refuse to run where its first turns are worded in another way.",
+    ),
 ]
 Temperature = Annotated[float | None, typer.Option(show_default=False, min=0.0, help="Of both agents. (default: 0.7)")]
 TargetTemperature = Annotated[
     float | None,
     typer.Option(show_default=False, min=0.0, help="Of the model under test alone. (default: 0.7; pos, hpos: 1.0)"),
 ]
-OnlyShow = Annotated[bool, typer.Option("--only-show-performance", help="Show results, run nothing.")]
-ToJsonl = Annotated[bool, typer.Option("--output-to-jsonl", help="Write the results as models_vs_PARTNER.jsonl too.")]
+TopP = Annotated[
+    float | None,
+    typer.Option(show_default=False, min=0.0, max=1.0, help="Of the model under test. (default: its server's)"),
+]
+TopK = Annotated[
+    int | None, typer.Option(show_default=False, min=1, help="Of the model under test. (default: its server's)")
+]
+
+
+class SamplingPreset(StrEnum):
+    """Whose way of drawing answers."""
+
+    published = "published"
+
+
+Preset = Annotated[
+    SamplingPreset | None,
+    typer.Option(show_default=False, help="`published`: --top-p 0.7 --top-k 50, as the paper's agents were sampled."),
+]
+OnlyShow = Annotated[
+    bool, typer.Option("--only-show-performance/--no-only-show-performance", help="Show results, run nothing.")
+]
+ToJsonl = Annotated[
+    bool,
+    typer.Option("--output-to-jsonl/--no-output-to-jsonl", help="Write the results as models_vs_PARTNER.jsonl too."),
+]
 SaveDir = Annotated[Path, typer.Option(help="Where --output-to-jsonl writes.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would run and what it takes; call nothing.")]
 Demo = Annotated[bool, typer.Option("--demo", help="Use the small world of the package; fills an empty database.")]
@@ -94,8 +130,21 @@ RequestsPerMinute = Annotated[
         show_default=False, min=1, help="At most this many requests a minute to each model. (default: no limit)"
     ),
 ]
-PushToDb = Annotated[bool, typer.Option("--push-to-db", hidden=True, help="Accepted for upstream's sake: always so.")]
-PrintLogs = Annotated[bool, typer.Option("--print-logs", hidden=True, help="Accepted for upstream's sake.")]
+PushToDb = Annotated[
+    bool,
+    typer.Option(
+        "--push-to-db/--no-push-to-db", help="Keep the episodes in the database; without it, only show the results."
+    ),
+]
+PrintLogs = Annotated[
+    bool, typer.Option("--print-logs/--no-print-logs", hidden=True, help="Accepted for upstream's sake.")
+]
+CombosUrl = Annotated[
+    str,
+    typer.Option(
+        "--url", show_default=False, help="Take the combos from the JSON list at this address, not from the database."
+    ),
+]
 
 ServerSeed = Annotated[int, typer.Option(help="Decides every answer, fault and latency.")]
 Port = Annotated[int, typer.Option(min=0, max=65535, help="The port; 0 takes a free one and says which.")]

@@ -277,3 +277,47 @@ def test_in_a_real_browser(call, tmp_path):
     assert by_gain.count("article", hidden="") == 40 - expected
     by_scenario = dom_of(page, tmp_path / "profile", scenario="ENV0003", text=found[2 * 11]["pair"])
     assert by_scenario.texts["output", "1 of 40 pairs shown"] == 1
+
+
+# ---- files of others
+
+
+def one_pair(**both):
+    """Write a pair in the published form, with fields on both records."""
+    first = human("You are Ann.")
+    return [{"conversations": [first, gpt("a"), human("b"), gpt(word)], **both} for word in ("c", "d")]
+
+
+def shown(tmp_path, found):
+    return shown_pairs(write(tmp_path / "pairs.json", found), "w.py")
+
+
+def test_gains_of_the_authors_stand_where_scores_would(tmp_path):
+    """They write the gain on both records, under the scores' names; sides of equal scores would be no pair."""
+    found = one_pair(goal=2.0, relationship=-1.0)
+    (view,) = report_of(shown(tmp_path, found))["pairs"]
+    assert view["gains"] == {"goal": 2, "relationship": -1}
+    assert view["scores"] == {"goal": [None, None], "relationship": [None, None]}
+    scored = one_pair(goal=2.0, relationship=1.0)
+    scored[1]["goal"] = 5.0
+    views = report_of(shown(tmp_path, [*found, *scored]))["pairs"]
+    assert [view["gains"]["goal"] for view in views] == [0, 3] and views[1]["scores"]["goal"] == [2, 5]
+
+
+def test_a_segment_on_one_record_is_marked_on_both(tmp_path):
+    """As training reads it: up to the end of the side that has none."""
+    found = one_pair()
+    found[1]["segment"] = [3, 4]
+    assert [side.segment for side in shown(tmp_path, found)[0]] == [(3, 4), (3, 4)]
+    found[0]["conversations"] += [human("e"), gpt("f")]
+    assert [side.segment for side in shown(tmp_path, found)[0]] == [(3, 6), (3, 4)]
+    assert [side.segment for side in shown(tmp_path, one_pair())[0]] == [None, None]
+
+
+def test_pairs_of_ours_without_gains_are_shown_by_their_scores(call):
+    """The shipped demo pairs name their sides and scores only."""
+    shipped = SCRIPT.parents[1] / "LLaMA-Factory" / "data" / "demo_pairs.json"
+    code, out, err = call(shipped, "--output", "page.html")
+    assert code == 0 and out.startswith("240 pairs"), err
+    first = report_of(shown_pairs(shipped, "w.py"))["pairs"][0]
+    assert first["gains"] == {"goal": 3, "relationship": 2}

@@ -11,6 +11,8 @@ import tiny_run
 from recheck import check
 from running import Command
 
+from sotopia_sdpo.store import open_store
+
 
 def read(home: Path, name: str) -> list[dict[str, Any]]:
     return json.loads((home / name).read_text("utf-8"))
@@ -72,6 +74,8 @@ def test_pairs_and_their_check(located: Path, inside: Command, tmp_path: Path) -
     assert read(located, "positive_data.json") == rows[1::2]
     eto = inside("data_filtering_positive", "--pairs", "eto")
     assert "kept 2 of 8 negatives" in eto.out and "6 without a new session" in eto.out
+    assert "2 pairs (published: 1,019), mean gain in goal 2.00, in relationship 1.00" in done.out
+    assert "2 pairs, mean gain in goal" in eto.out and "published" not in eto.out
     exported = tiny_run.write_episodes(tmp_path / "episodes.jsonl", tiny_run.episodes())
     assert check(located, exported, eto_any_difference=True) == []
 
@@ -86,6 +90,58 @@ def test_segments_of_a_fixed_length(tiny: Path, inside: Command, length: str, en
     assert [row["segment"] for row in rows] == [[3, ends[0]]] * 2 + [[1, ends[1]]] * 2
     assert [len(row["conversations"]) for row in rows] == [ends[0]] * 2 + [ends[1]] * 2
     assert not (tiny / "answers.db").exists()
+
+
+# ---- files in the shape of the authors' scripts
+
+
+def as_theirs(row: dict[str, Any]) -> dict[str, Any]:
+    """Write a record as the authors' scripts do: an index on every turn, the role as idx, no episode, no scores."""
+    turns = [{**turn, "index": index} for index, turn in enumerate(row["conversations"])]
+    found = {"conversations": turns, "env": row["env"], "agents": row["agents"], "idx": row["agent_position"]}
+    return found | ({"location": row["location"]} if "location" in row else {})
+
+
+@pytest.fixture
+def alone(located: Path) -> Path:
+    """The folder with one session of each scenario, since others with the same dialogue would fit as well."""
+    gone = {"N2", "C1", "C2", "C3"}
+    with open_store(f"sqlite:///{located / 'sotopia.db'}") as store:
+        store.delete_episodes(gone)
+    for name in (NEGATIVES, LOCATED):
+        edit(name, lambda rows: [row for row in rows if row["episode"] not in gone])(located)
+    return located
+
+
+def test_pairs_of_the_authors_shape_are_those_of_ours(alone: Path, inside: Command) -> None:
+    located = alone
+    assert inside("data_filtering_positive").code == 0
+    ours = [{**row, "location_reason": ""} for row in read(located, "preference_data.json")]
+    edit(LOCATED, lambda rows: list(map(as_theirs, rows)))(located)
+    done = inside("data_filtering_positive")
+    assert done.code == 0 and "kept 1 of 2 negatives" in done.out, done.err
+    assert read(located, "preference_data.json") == ours
+    quoted = '{"action_type": "speak", "argument": "He said: "no"."}'
+    edit(LOCATED, lambda rows: [_with_turn(rows[0], 1, quoted), *rows[1:]])(located)
+    assert inside("data_filtering_positive").code == 0
+    assert read(located, "preference_data.json") == ours
+
+
+def _with_turn(row: dict[str, Any], index: int, value: str) -> dict[str, Any]:
+    turns = [*row["conversations"]]
+    turns[index] = {**turns[index], "value": value}
+    return {**row, "conversations": turns}
+
+
+def test_locate_takes_the_authors_shape(alone: Path, inside: Command) -> None:
+    """The questions are the same; a record that fits no session is refused."""
+    located = alone
+    ours = inside("locate", "--dry-run").out
+    edit(NEGATIVES, lambda rows: list(map(as_theirs, rows)))(located)
+    assert inside("locate", "--dry-run").out == ours != ""
+    edit(NEGATIVES, having(env="e7"))(located)
+    refused = inside("locate", "--dry-run")
+    assert refused.code == 2 and "record 1: it names no episode, and sqlite:" in refused.err
 
 
 # ---- wrong input: one line, exit code 2, nothing written

@@ -1,5 +1,6 @@
 """The loop's settings: where they come from, what is refused, and what the steps depend on of them."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,11 @@ from sotopia_sdpo.loop.common_steps import CommonSteps
 from sotopia_sdpo.loop.compare import CompareSettings
 from sotopia_sdpo.loop.machine import Machine
 from sotopia_sdpo.loop.settings import DEMO_SERVING, Settings
+from sotopia_sdpo.play.actions import Action
+from sotopia_sdpo.play.dialogue import Session, load_template, sharegpt_of
+
+
+BACKGROUND = "It is:\nScenario: two meet\nParticipants: Ann and Bo\nAnn's goal: win\nBo's goal: Unknown"
 
 
 def test_the_command_line_wins_over_the_environment_and_this_over_the_default() -> None:
@@ -55,12 +61,34 @@ def test_files_may_be_patterns_and_seen_from_here(tmp_path: Path, monkeypatch: p
         ("fast", "expected NAME=VALUE"),
         ("TRIALS=many", "TRIALS=many: expected a whole number"),
         ("SFT_CONFIG=none.yaml", "SFT_CONFIG=none.yaml: .*none.yaml is not a file"),
+        ("PROMPT_TEMPLATE=none.txt", "PROMPT_TEMPLATE=none.txt: .*none.txt is not a file"),
         ("ARMS=kto", "no arm is named kto; there are preferred_sft dpo"),
     ],
 )
 def test_what_is_refused(word: str, fault: str) -> None:
     with pytest.raises(UserError, match=fault):
         CompareSettings.read([word], {})
+
+
+def test_a_misspelt_variable_is_found() -> None:
+    """Other variables of a shell are not meant, however many there are."""
+    shell = (
+        "HOME",
+        "PATH",
+        "TERM",
+        "USER",
+        "LANG",
+        "SHELL",
+        "PWD",
+        "TMPDIR",
+        "EDITOR",
+        "LOGNAME",
+        "DISPLAY",
+        "TZ",
+        "_",
+    )
+    given = dict.fromkeys([*shell, "TRAILS", "SPLIT", "TRIALS", "CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS"], "1")
+    assert Settings.misspelt(given) == {"TRAILS": "TRIALS", "SPLIT": "SPLITS"}
 
 
 @pytest.mark.parametrize("script", [demo, compare])
@@ -89,6 +117,10 @@ def steps_of(settings: Settings) -> dict[str, object]:
         ("NEG_OPTIONS=", {"filter"}),
         ("EVAL_TASK=hard", {"sft_eval"}),
         ("BASE=x", {"sft"}),
+        (
+            "PROMPT_TEMPLATE=published",
+            {"experts", "sft_data", "negatives", "filter", "positives", "pairs", "sft_eval"},
+        ),
         ("TEMPLATE=x", {"sft", "sdpo", "negatives", "positives", "sft_eval"}),
     ],
 )
@@ -119,3 +151,15 @@ def test_a_reader_that_goes_away_ends_it_without_a_traceback(tmp_path: Path) -> 
         assert process.stdout.readline() == "a line\n"
         process.stdout.close()
         assert process.wait(60) == 141 and process.stderr.read() == ""
+
+
+def test_data_that_is_worded_in_another_way_is_refused_before_the_first_step(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    session = Session(("Ann", "Bo"), (BACKGROUND, ""), (Action("leave"),))
+    given = tmp_path / "given.json"
+    given.write_text(json.dumps([{"conversations": sharegpt_of(session, 0, load_template("published"))}]))
+    assert demo.main([f"RUN={tmp_path}/run", f"SFT_DATA={given}"]) == 2
+    err = capsys.readouterr().err
+    assert "1 of 1 first turns are not what the prompt template agent.txt" in err and "PROMPT_TEMPLATE=FILE" in err
+    assert not (tmp_path / "run").exists()

@@ -53,10 +53,13 @@ class Sampling(NamedTuple):
     schema: dict[str, Any] | None = None
     """The JSON schema of the answer; asked for where the server can do it."""
     schema_name: str = "answer"
+    top_p: float | None = None
+    top_k: int | None = None
 
     def parameters(self) -> dict[str, Any]:
         """Return it as request fields, without what is not set."""
         fields: dict[str, Any] = {"temperature": self.temperature, "seed": self.seed, "max_tokens": self.max_tokens}
+        fields |= {"top_p": self.top_p, "top_k": self.top_k}
         if self.schema is not None:
             form = {"name": self.schema_name, "schema": self.schema, "strict": True}
             fields["response_format"] = {"type": "json_schema", "json_schema": form}

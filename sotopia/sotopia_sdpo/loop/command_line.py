@@ -5,13 +5,15 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from sotopia_sdpo.errors import EXIT_DONE, run_at_edge
+from sotopia_sdpo.errors import EXIT_DONE, UserError, run_at_edge
 from sotopia_sdpo.loop import arms
 from sotopia_sdpo.loop.machine import Machine
 from sotopia_sdpo.loop.processes import claimed, ended_by_signals
 from sotopia_sdpo.loop.runner import Runner, say
 from sotopia_sdpo.loop.settings import Settings
 from sotopia_sdpo.loop.steps import Step
+from sotopia_sdpo.play.dialogue import load_template
+from sotopia_sdpo.play.wording import disagreement
 from sotopia_sdpo.store import open_store
 
 
@@ -43,6 +45,10 @@ def run(script: Script, arguments: Sequence[str] | None, machine: type[Machine])
 
 def _run(script: Script, words: Sequence[str], machine: type[Machine]) -> None:
     settings = script.settings.read(words, os.environ)
+    for name, meant in script.settings.misspelt(os.environ).items():
+        print(f"note: no setting is named {name}, so it changes nothing; did you mean {meant}?", file=sys.stderr)
+    if settings.sft_data and (found := disagreement(settings.sft_data, load_template(settings.prompt_template))):
+        raise UserError(f"SFT_DATA={settings.sft_data}: {found.replace('--prompt-template ', 'PROMPT_TEMPLATE=')}")
     if not settings.base:
         # As train.sh does with the demo's configs: with a second thread so small a model waits for its core more than
         # it gains.

@@ -6,6 +6,7 @@ from sotopia_sdpo.loop import outcomes
 from sotopia_sdpo.loop.machine import Machine, with_named_files
 from sotopia_sdpo.loop.settings import ROOT, Settings
 from sotopia_sdpo.loop.steps import Command, Copy, Service, Step
+from sotopia_sdpo.play.dialogue import SHIPPED
 from sotopia_sdpo.step_files import LOCATED, NEGATIVE_COMBOS, NEGATIVES, PAIRS, POSITIVES, SEGMENT_PAIRS, SFT_DATA
 
 
@@ -24,6 +25,7 @@ class CommonSteps:
         self.run = settings.run
         self.datasets = self.run / DATASETS.name
         self.agent = self.run / "sft"
+        self.wording = ("--prompt-template", settings.prompt_template) if settings.prompt_template else ()
 
     def to_agent(self) -> list[Step]:
         """Return the steps to an SFT agent."""
@@ -69,7 +71,7 @@ class CommonSteps:
             for expert in experts
         ]
         services = self._scripted(*experts, self.settings.evaluator) if experts else ()
-        reads = self._splits() if experts else ()
+        reads = self._sampling_reads() if experts else ()
         what = "sample the experts"
         return Step("experts", what, tuple(sampled), reads=reads, tags=tuple(tags.values()), services=services)
 
@@ -79,7 +81,7 @@ class CommonSteps:
         return Step(
             "sft_data",
             "make SFT data of their sessions",
-            (Copy(given, target) if given else script("sft_data", *tags),),
+            (Copy(given, target) if given else script("sft_data", *tags, *self.wording),),
             reads=(given,) if given else (),
             writes=(target,),
             outcome=outcomes.records("dialogues", target),
@@ -98,7 +100,7 @@ class CommonSteps:
 
     def _filter(self) -> Step:
         negatives = self.run / NEGATIVES.name
-        options = ("--tag", "negatives-{negatives}", *self.settings.neg_options)
+        options = ("--tag", "negatives-{negatives}", *self.settings.neg_options, *self.wording)
         return Step(
             "filter",
             "keep those that went badly",
@@ -124,7 +126,7 @@ class CommonSteps:
         return Step(
             "pairs",
             "keep the sessions that went better",
-            (script("data_filtering_positive", "--tag", "positives-{positives}"),),
+            (script("data_filtering_positive", "--tag", "positives-{positives}", *self.wording),),
             reads=(self.run / LOCATED.name,),
             writes=(pairs, self.run / POSITIVES.name),
             outcome=outcomes.records("pairs", pairs, per_unit=2),
@@ -154,7 +156,7 @@ class CommonSteps:
             name,
             what,
             (self._benchmark(task, tag, self.model(SELF), self.model(partner), *options),),
-            reads=(*reads, *self._splits()),
+            reads=(*reads, *self._sampling_reads()),
             tags=(tag,),
             services=(self.machine.serve(agent or self.agent), *self._scripted(partner, self.settings.evaluator)),
         )
@@ -201,6 +203,11 @@ class CommonSteps:
     def _combos(self, count: int) -> tuple[str, ...]:
         return "--combos-per-env", str(count)
 
+    def _sampling_reads(self) -> tuple[Path, ...]:
+        """Return the files that sampling reads besides those of the steps."""
+        template = self.settings.prompt_template
+        return (*self._splits(), *((Path(template),) if template and template not in SHIPPED else ()))
+
     def _splits(self) -> tuple[Path, ...]:
         return (self.settings.splits,) if self.settings.import_ and self.settings.splits else ()
 
@@ -228,7 +235,7 @@ class CommonSteps:
         )
         bounds = ("--batch-size", "{batch}", "--limit", str(self.settings.limit))
         where = world if self.settings.import_ else ["--demo"]
-        argv = ("benchmark", *where, "--task", task, "--tag", tag, *names, *bounds, *options)
+        argv = ("benchmark", *where, "--task", task, "--tag", tag, *names, *bounds, *options, *self.wording)
         return sotopia(*argv, may_miss=True)
 
 

@@ -119,7 +119,7 @@ class Comparison(CommonSteps):
         keep = Step(
             "eto_pairs",
             "keep those that went better",
-            (script("data_filtering_positive", "--pairs", "eto", "--tag", "sessions-{sessions}"),),
+            (script("data_filtering_positive", "--pairs", "eto", "--tag", "sessions-{sessions}", *self.wording),),
             reads=(negatives,),
             writes=(pairs,),
             outcome=outcomes.records("pairs", pairs, per_unit=2),

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from sotopia_sdpo.errors import UserError
+from sotopia_sdpo.play.dialogue import SHIPPED
 
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -21,6 +22,8 @@ EXAMPLES = ROOT / "LLaMA-Factory" / "examples"
 DEMO_SERVING = (EXAMPLES / "inference" / "demo_hf.yaml", EXAMPLES / "inference" / "demo_vllm.yaml")
 """The demo's model on the host's engine and on vLLM. Which of them it is changes how fast it answers, not what."""
 HELP_WIDTH = 80
+ALIKE = 0.8
+"""How much of a variable's name a setting shares where it may be meant."""
 
 Words = tuple[str, ...]
 
@@ -67,6 +70,11 @@ def file_or_none(text: str) -> Path | None:
     return file(text) if text else None
 
 
+def wording(text: str) -> str:
+    """Read the path of a template of prompts, or the name of one of the package's."""
+    return text if text in ("", *SHIPPED) else str(file(text))
+
+
 def model(text: str) -> str | Path:
     """Read the path of a model's folder, or its name on the hub."""
     return folder(text) if text and Path(text).expanduser().is_dir() else text
@@ -96,6 +104,9 @@ class Settings:
     annotator: str = setting("simulated/gpt-4o", "The model that locates turns and chooses segments.")
     simulate: Words = setting("", "More options of the scripted server, such as its faults.", words)
     sft_data: Path | None = setting("", "SFT data in the place of the experts' sessions.", file_or_none)
+    prompt_template: str = setting(
+        "", "The wording of agents' first turn: a file, or `published`. (default: agent.txt)", wording
+    )
     sft_combos: int = setting("5", "Combos of a scenario that the experts play.", number)
     sft_trials: int = setting("3", "How often each is played.", number)
     neg_combos: int = setting("5", "Combos of a scenario that the agent plays.", number)
@@ -159,6 +170,13 @@ class Settings:
         wanted = f"did you mean {near[0]}={value}?" if mark and near else "--help lists the settings"
         found = f"no setting is named {name}" if mark else "expected NAME=VALUE"
         raise UserError(f"argument {word!r}: {found}; {wanted}")
+
+    @classmethod
+    def misspelt(cls, environ: Mapping[str, str]) -> dict[str, str]:
+        """Find variables that are nearly settings of ours, each with the setting that may be meant."""
+        names = [name_of(one) for one in fields(cls)]
+        near = {name: difflib.get_close_matches(name, names, 1, ALIKE) for name in environ if name not in names}
+        return {name: found[0] for name, found in near.items() if found}
 
     @classmethod
     def default(cls, name: str) -> str:

@@ -41,4 +41,5 @@ def location_question(negative: PlayedSide) -> Question[IndexedAnswer]:
 
 def located(negative: PlayedSide, answer: IndexedAnswer) -> LocatedSide:
     """Add the answer to a negative."""
-    return LocatedSide(**{**negative.dump(), "location": answer.indices[0], "reason": answer.reason})
+    found = {"location": answer.indices[0], "reason": answer.reason, "differs": negative.differs}
+    return LocatedSide(**{**negative.dump(), **found})

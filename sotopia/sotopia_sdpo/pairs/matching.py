@@ -7,19 +7,26 @@ role, located turn), and is compared with it turn by turn; places in a list mean
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
-from sotopia_sdpo.pairs.records import LocatedSide, PairedSide, PlayedSide, PreferencePair
+from sotopia_sdpo.pairs.records import LocatedSide, PairedSide, PlayedSide, PreferencePair, starts_at
 from sotopia_sdpo.pairs.segments import NoSegment, parting
 from sotopia_sdpo.pairs.sides import EpisodeSide, record_of
 from sotopia_sdpo.pairs.tally import Tally
-from sotopia_sdpo.play.dialogue import Template
+from sotopia_sdpo.play.actions import from_json
+from sotopia_sdpo.play.dialogue import Message, Template
+from sotopia_sdpo.play.sources import Place
 from sotopia_sdpo.step_files import wrong_record
 from sotopia_sdpo.store.base import Store
 from sotopia_sdpo.store.episode import Episode
+from sotopia_sdpo.world.combos import Combo
 
 
 StartingPoint = tuple[str, str, tuple[str, ...], int, int | None]
 """Where a session starts: the negative's episode, scenario, characters and role, and the located turn if any."""
+
+
+P = TypeVar("P", bound=PlayedSide)
 
 
 class NoPositive(ValueError):
@@ -140,23 +147,56 @@ def pair_of(negative: PlayedSide, positive: PlayedSide) -> PreferencePair[Paired
     )
 
 
-def check_negatives(
-    path: Path, negatives: Sequence[PlayedSide], store: Store, template: Template, writer: str
-) -> None:
-    """Check the negatives of a file against their stored episodes.
+def check_negatives(path: Path, negatives: Sequence[P], store: Store, template: Template, writer: str) -> list[P]:
+    """Check the negatives of a file against their stored episodes, and return them with the turns of these.
 
     Raises:
         UserError: the first one whose episode is not there, or is another dialogue.
     """
+    found = []
     for number, negative in enumerate(negatives):
-        episode = store.get_episode(negative.episode)
-        if episode is None:
-            reason = f"its episode {negative.episode} is not in {store.url}"
-            raise wrong_record(path, number, reason, writer)
         try:
-            stored = record_of(episode, negative.agent_position, template)
+            found.append(_checked(negative, store, template))
         except ValueError as err:
-            raise wrong_record(path, number, f"its episode {negative.episode} cannot be used ({err})", writer) from err
-        for name in ("conversations", "env", "agents", "goal", "relationship"):
-            if getattr(stored, name) != getattr(negative, name):
-                raise wrong_record(path, number, f"{name} differs from its episode {negative.episode}", writer)
+            raise wrong_record(path, number, err, writer) from err
+    return found
+
+
+def _checked(negative: P, store: Store, template: Template) -> P:
+    """Return a negative with the turns of its stored episode.
+
+    Raises:
+        ValueError: if that is not there, or another dialogue.
+    """
+    episode = store.get_episode(negative.episode)
+    if episode is None:
+        raise ValueError(f"its episode {negative.episode} is not in {store.url}")
+    try:
+        stored = record_of(episode, negative.agent_position, template)
+    except ValueError as err:
+        raise ValueError(f"its episode {negative.episode} cannot be used ({err})") from err
+    for name in ("env", "agents", "goal", "relationship"):
+        if getattr(stored, name) != getattr(negative, name):
+            raise ValueError(f"{name} differs from its episode {negative.episode}")
+    if negative.differs:
+        return negative.model_copy(update={"conversations": with_actions_in_our_form(negative.conversations)})
+    place = Place(Combo(negative.env, negative.agents), negative.agent_position)
+    if not place.has(episode, negative.conversations) or starts_at(negative.conversations):
+        raise ValueError(f"conversations differs from its episode {negative.episode}")
+    if negative.conversations[0] != stored.conversations[0]:
+        raise ValueError(
+            f"conversations differs from its episode {negative.episode} in the first turn, the wording of the prompt; "
+            "pass theirs with --prompt-template (`sotopia template --from FILE` makes one of a file's)"
+        )
+    return negative.model_copy(update={"conversations": stored.conversations})
+
+
+def with_actions_in_our_form(conversations: Sequence[Message]) -> list[Message]:
+    """Return a dialogue with every action written as a new session writes it; other turns stay as they are."""
+    found = []
+    for turn in conversations:
+        try:
+            found.append({**turn, "value": from_json(turn["value"]).to_json()})
+        except ValueError:
+            found.append(turn)
+    return found

@@ -10,7 +10,7 @@ from math import isfinite
 from pathlib import Path
 from typing import Annotated, Any, Generic, Literal, NamedTuple, Self, TypeVar
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from sotopia_sdpo.errors import first_reason
 from sotopia_sdpo.play.dialogue import Message, check_location
@@ -24,6 +24,7 @@ SIDES: tuple[SideName, SideName] = ("negative", "positive")
 SCORES = ("goal", "relationship")
 """What sessions are compared by: first the goal, then the relationship."""
 MOST_SHOWN_VALUE = 60
+TURN_FIELDS = {"from", "value"}
 
 
 def check_score(score: Any) -> Any:
@@ -49,7 +50,7 @@ def check_dialogue(conversations: list[Message]) -> list[Message]:
     """
     start = starts_at(conversations)
     for index, turn in enumerate(conversations):
-        if not {"from", "value"} <= turn.keys():
+        if not turn.keys() >= TURN_FIELDS:
             raise ValueError(f"turn {index} has the fields {', '.join(sorted(turn)) or 'none'}, expected from, value")
         expected = "system" if index < start else ("human", "gpt")[(index - start) % 2]
         if turn["from"] != expected:
@@ -64,7 +65,19 @@ def starts_at(conversations: Sequence[Message]) -> int:
     return int(bool(conversations) and conversations[0].get("from") == "system")
 
 
-Conversations = Annotated[list[Message], AfterValidator(check_dialogue)]
+def without_extras(conversations: Any) -> Any:
+    """Return a dialogue whose turns have nothing but `from` and `value`; the authors' also have an index."""
+    if not isinstance(conversations, list):
+        return conversations
+    return [
+        {"from": turn["from"], "value": turn["value"]}
+        if isinstance(turn, dict) and turn.keys() > TURN_FIELDS
+        else turn
+        for turn in conversations
+    ]
+
+
+Conversations = Annotated[list[Message], BeforeValidator(without_extras), AfterValidator(check_dialogue)]
 
 
 class DialogueRecord(BaseModel):
@@ -90,6 +103,8 @@ class PlayedSide(DialogueRecord):
     relationship: Score
     agent_model: str | None = None
     partner_model: str | None = None
+    differs: bool = Field(default=False, exclude=True)
+    """Whether the file names no episode, and has another dialogue than the one session that its place fits."""
 
     @property
     def name(self) -> str:
@@ -121,8 +136,8 @@ class PairedSide(PlayedSide):
     pair: str
     location: int | None = None
     location_reason: str | None = None
-    goal_gain: Score
-    relationship_gain: Score
+    goal_gain: Score | None = None
+    relationship_gain: Score | None = None
     segment: tuple[int, int] | None = None
     """Half-open, over conversations, the same on both sides."""
     reason: str | None = None
@@ -155,17 +170,6 @@ def read_records(path: Path, model: type[R], writer: str) -> list[R]:
         UserError: the first record that is wrong.
     """
     return [read_record(path, number, row, model, writer) for number, row in enumerate(read_list(path, writer))]
-
-
-def read_sides(path: Path, model: type[P], writer: str) -> list[P]:
-    """Read a step file whose records are sides of episodes.
-
-    Raises:
-        UserError: the first record that is wrong, or is a side again.
-    """
-    sides = read_records(path, model, writer)
-    check_unique(path, [side.name for side in sides], writer)
-    return sides
 
 
 def read_pairs(path: Path, writer: str) -> list[PreferencePair[DialogueRecord]]:

@@ -9,10 +9,9 @@ from typing import NamedTuple
 
 from sotopia_sdpo.errors import UserError
 from sotopia_sdpo.llm.spec import name_of, without_address
+from sotopia_sdpo.play.sources import task_of_episode
 from sotopia_sdpo.store.base import Store
 from sotopia_sdpo.store.episode import Episode
-from sotopia_sdpo.store.tag import task_in
-from sotopia_sdpo.world.tasks import TASKS
 
 
 UNKNOWN = "unknown"
@@ -38,12 +37,6 @@ class StoredRun(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.agent} with {self.partner}, judged by {self.evaluator}"
-
-
-def task_of_episode(episode: Episode) -> str:
-    """Return the task that an episode was sampled for: as recorded, else by its tag."""
-    in_tag = task_in(episode.tag)
-    return str(episode.settings.get("task") or (in_tag if in_tag in TASKS else ""))
 
 
 def stored_runs(store: Store) -> list[StoredRun]:

@@ -13,6 +13,7 @@ from sotopia_sdpo.pairs.records import PlayedSide, Position, Score, check_dialog
 from sotopia_sdpo.pairs.runs import StoredRun
 from sotopia_sdpo.pairs.tally import Tally
 from sotopia_sdpo.play.dialogue import Template, session_of, sharegpt_of
+from sotopia_sdpo.play.sources import target_positions
 from sotopia_sdpo.store.base import Store
 from sotopia_sdpo.store.episode import Episode
 
@@ -46,18 +47,13 @@ def sides_of(
                 tally.drop(f"{episode.status} episode", len(positions))
                 continue
             _check_template(episode, template)
+            if "prompt_template" not in episode.settings:
+                tally.note(f"episodes do not say how they were prompted; they are rendered with {template}")
             for position in positions:
                 try:
                     yield EpisodeSide(episode, record_of(episode, position, template))
                 except ValueError as err:
                     tally.drop(f"unusable: {err}")
-
-
-def target_positions(episode: Episode) -> tuple[Position, ...]:
-    """Return which sides are the target's: its own, or both in self-chat."""
-    if episode.is_self_chat:
-        return 0, 1
-    return (1,) if episode.position else (0,)
 
 
 def _check_template(episode: Episode, template: Template) -> None:

@@ -20,6 +20,8 @@ class Tally:
         self.unit = unit
         self.kept = 0
         self.dropped: Counter[str] = Counter()
+        self.notes: Counter[str] = Counter()
+        """What else is counted, by what is said of it."""
 
     def keep(self, count: int = 1) -> None:
         """Count what is kept."""
@@ -29,6 +31,14 @@ class Tally:
         """Count what is dropped."""
         if count:
             self.dropped[reason] += count
+
+    def note(self, text: str) -> None:
+        """Count something that users should know of, beside what is kept and dropped."""
+        self.notes[text] += 1
+
+    def note_lines(self) -> list[str]:
+        """Return a line for each of them."""
+        return [f"note: {count} {text}" for text, count in self.notes.items()]
 
     def only(self, items: Iterable[T], fits: Callable[[T], bool], reason: str) -> Iterator[T]:
         """Pass on the items that fit, and count the others as dropped."""
@@ -66,7 +76,7 @@ def write_kept(tally: Tally, what: str, files: Sequence[tuple[Path, list[Any]]],
     if not tally.kept:
         raise UserError(f"no {what} is left: {tally.line()}{remedy}")
     write_json(files)
-    print(tally.line([path for path, _ in files]))
+    print("\n".join([tally.line([path for path, _ in files]), *tally.note_lines()]))
 
 
 def mean(values: Sequence[float]) -> str:

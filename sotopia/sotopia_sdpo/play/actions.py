@@ -20,6 +20,8 @@ WORDLESS = ("leave", "none")
 SPEECH_PREFIX, SPEECH_SUFFIX = 'said: "', '"'
 LEAVE_TEXT, NONE_TEXT = "left the conversation", "did nothing"
 BRACKETED = re.compile(r"\[(action|non-verbal communication)\] (.*)", re.DOTALL)
+# The authors' scripts put the words between the quotes as they are, so their data holds turns that are no JSON.
+JOINED = re.compile(r'\{\s*"action_type":\s*"([^"]*)",\s*"argument":\s*"((?:(?!"action_type").)*)"\s*\}', re.DOTALL)
 
 # Upstream renders what is said as XML, which has no place for these characters and fails on them.
 UNPRINTABLE = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
@@ -44,6 +46,10 @@ class Action(NamedTuple):
     def to_json(self) -> str:
         """Return the JSON object that stands in a chat."""
         return json.dumps(self._asdict(), ensure_ascii=False)
+
+    def joined(self) -> str:
+        """Return that object with the words as they are between the quotes, which need not be JSON."""
+        return f'{{"action_type": "{self.action_type}", "argument": "{self.argument}"}}'
 
     def to_text(self) -> str:
         """Return the sentence that upstream stores, without the speaker's name."""
@@ -73,7 +79,7 @@ def from_text(text: str) -> Action:
 
 
 def from_json(text: str) -> Action:
-    """Read the JSON object of a chat back, whatever its action type.
+    """Read the JSON object of a chat back, whatever its action type, also one whose words were not escaped.
 
     Raises:
         ValueError: if it is not one JSON object with a string `action_type`.
@@ -81,8 +87,24 @@ def from_json(text: str) -> Action:
     try:
         found = json.loads(text)
     except (ValueError, RecursionError) as err:  # also a number or a nesting without end
+        if joined := JOINED.fullmatch(text.strip()):
+            return Action(joined[1], joined[2])
         raise ValueError(f"{text[:80]!r} is not JSON ({err})") from err
     return _checked(found)
+
+
+def reads_as(text: str, action: Action) -> bool:
+    """Return whether a turn of a chat is this action, in our form or as the authors' scripts write it."""
+    # They do not escape the words, and make an action of the sentence of whatever is not said.
+    told = (
+        action if action.action_type == "speak" else Action("action", action.to_text().replace("[action]", "").strip())
+    )
+    if text in (one.joined() for one in (action, told)):
+        return True
+    try:
+        return from_json(text) in (action, told)
+    except (ValueError, RecursionError):
+        return False
 
 
 def parse_answer(text: str, allowed: Collection[str] = ACTION_TYPES) -> Action:

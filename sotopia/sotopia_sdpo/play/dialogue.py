@@ -6,6 +6,7 @@ partner's first action if the agent speaks second; every other turn is one JSON 
 Invariant: the chat only grows at its end, so a server's prefix cache holds for all that was sent before.
 """
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -18,10 +19,14 @@ from sotopia_sdpo.play.actions import NONE_TEXT, Action, from_json, from_text
 MAX_TURNS = 20
 """Turns of both agents together, as in SOTOPIA."""
 
-TEMPLATE_FILE = "agent.txt"
+SHIPPED = ("agent", "published")
+"""The templates of the package: ours, and one in the structure of the published data."""
+PARTS = ("first", "second")
+"""Who sees a part, by position."""
 PLACEHOLDERS = ("agent", "partner", "background", "max_turns", "first_action")
 ENVIRONMENT = "Environment"
 STARTS = "Conversation Starts:"
+ACTION_START = re.compile(r'\{\s*"action_type"')
 
 Message = dict[str, str]
 """A turn of a chat: `role` and `content`, or `from` and `value` in ShareGPT form."""
@@ -38,7 +43,11 @@ class Session(NamedTuple):
 
 
 class Template:
-    """The wording around the background, from a file that users can replace."""
+    """The wording around the background, from a file that users can replace.
+
+    Parts of it may depend on who speaks first: `{{#first}}…{{/first}}` is shown to the agent that does,
+    `{{#second}}…{{/second}}` to the other one.
+    """
 
     def __init__(self, text: str, source: str) -> None:
         """Check the placeholders.
@@ -47,43 +56,54 @@ class Template:
             UserError: if one is unknown, or the background has no place.
         """
         self.text = text.strip()
+        self.source = source
         try:
-            prompts.check(self.text, PLACEHOLDERS)
+            self._texts = [
+                prompts.choose_parts(self.text, {part: place == position for place, part in enumerate(PARTS)})
+                for position in range(len(PARTS))
+            ]
+            for one in self._texts:
+                prompts.check(one, PLACEHOLDERS)
         except ValueError as err:
             raise UserError(f"{source}: {err}") from err
-        names = prompts.PLACEHOLDER.findall(self.text)
-        if "background" not in names:
+        if not all("background" in prompts.PLACEHOLDER.findall(one) for one in self._texts):
             known = prompts.listed(PLACEHOLDERS)
             raise UserError(f"{source}: expected the placeholder {{{{background}}}}, found none; known are {known}")
-        self.places_first_action = "first_action" in names
+        self.places_first_action = "first_action" in prompts.PLACEHOLDER.findall(self._texts[1])
+
+    def __str__(self) -> str:
+        return f"{self.source} ({self.fingerprint})"
 
     @property
     def fingerprint(self) -> str:
         """Name the wording in a few characters, as episodes store it."""
         return prompts.fingerprint(self.text)
 
-    def fill(self, agent: str, partner: str, background: str, first_action: str) -> str:
+    def fill(self, agent: str, partner: str, background: str, first_action: str, position: int) -> str:
         """Write the first human turn; the partner's first action goes to its placeholder, else to the end."""
         values = dict(agent=agent, partner=partner, background=background, first_action=first_action)
         values["max_turns"] = str(MAX_TURNS)
-        text = prompts.fill(self.text, values).rstrip()
+        text = prompts.fill(self._texts[position], values).rstrip()
         if not first_action or self.places_first_action:
             return text
         return f"{text}\n\n{first_action}"
 
 
 def load_template(path: str | Path | None = None) -> Template:
-    """Read a template file, by default the one of the package.
+    """Read a template file, or one of the package by its name, by default `agent`.
 
     Raises:
         UserError: if the file cannot be read, or is no template.
     """
-    if path is None:
-        return Template(prompts.read(TEMPLATE_FILE), TEMPLATE_FILE)
+    name = f"{path or SHIPPED[0]}"
+    if name in SHIPPED and not Path(name).is_file():
+        return Template(prompts.read(f"{name}.txt"), f"{name}.txt")
     try:
-        return Template(Path(path).read_text("utf-8"), str(path))
+        return Template(Path(name).read_text("utf-8"), name)
     except (OSError, UnicodeDecodeError) as err:
-        raise UserError(f"{path}: cannot be read as a prompt template ({err}); give a UTF-8 text file") from err
+        raise UserError(
+            f"{path}: cannot be read as a prompt template ({err}); give a UTF-8 text file, or {' or '.join(SHIPPED)}"
+        ) from err
 
 
 def chat_of(session: Session, position: int, template: Template) -> list[Message]:
@@ -94,7 +114,7 @@ def chat_of(session: Session, position: int, template: Template) -> list[Message
     shown = [action.to_json() for action in session.actions]
     agent, partner = session.names[position], session.names[1 - position]
     first = shown[0] if position == 1 and shown else ""
-    chat = [{"role": "user", "content": template.fill(agent, partner, session.backgrounds[position], first)}]
+    chat = [{"role": "user", "content": template.fill(agent, partner, session.backgrounds[position], first, position)}]
     for turn in range(position, len(shown)):
         chat.append({"role": "assistant" if turn % 2 == position else "user", "content": shown[turn]})
     return chat
@@ -199,9 +219,24 @@ def first_action_of(text: str) -> Action:
     Raises:
         ValueError: if it does not end on one.
     """
+    return from_json(text[first_action_start(text) :].rstrip())
+
+
+def first_action_start(text: str) -> int:
+    """Return where the partner's first action begins at the end of the first human turn.
+
+    Raises:
+        ValueError: if it does not end on one.
+    """
     text = text.rstrip()
-    start = text.rfind("\n{") + 1 or text.rfind("{")
-    try:
-        return from_json(text[max(start, 0) :])
-    except ValueError as err:
-        raise ValueError(f"the first human turn does not end on the partner's first action ({err})") from err
+    # An action whose type comes last is only found as the object on the last line.
+    starts = [*(found.start() for found in ACTION_START.finditer(text))][-1:]
+    starts.append(max(text.rfind("\n{") + 1 or text.rfind("{"), 0))
+    for start in starts:
+        try:
+            from_json(text[start:])
+        except ValueError as err:
+            fault = err
+        else:
+            return start
+    raise ValueError(f"the first human turn does not end on the partner's first action ({fault})") from fault

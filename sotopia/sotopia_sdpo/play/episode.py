@@ -72,12 +72,14 @@ async def next_action(client: LLMClient, script: Script, position: int, session:
     Raises:
         AnswerError: when the attempts are used up; a CallError of the client goes through.
     """
-    model, temperature = script.players[position]
+    player = script.players[position]
+    model = player.model
     limit = AGENT_MAX_TOKENS if model.is_custom else None
 
     async def send(chat: Chat, attempt: int) -> str:
         seed = (script.seed + SEED_STEP * (len(session.actions) * ANSWER_ATTEMPTS + attempt)) % SEED_LIMIT
-        sampling = Sampling(temperature, seed, limit, RESPONSE_SCHEMA, SCHEMA_NAME)
+        form = RESPONSE_SCHEMA, SCHEMA_NAME
+        sampling = Sampling(player.temperature, seed, limit, *form, player.top_p, player.top_k)
         answer = await client.complete(model, chat, sampling, affinity=f"{script.affinity}/{position}")
         meter.add(f"agent_{position}", answer.usage)
         return answer.text

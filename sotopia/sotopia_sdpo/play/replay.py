@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from sotopia_sdpo.llm.spec import without_address
-from sotopia_sdpo.play.actions import Action
-from sotopia_sdpo.play.dialogue import actions_before, check_location, session_of, turn_at
+from sotopia_sdpo.play.actions import Action, reads_as
+from sotopia_sdpo.play.dialogue import Message, actions_before, check_location, session_of, turn_at
+from sotopia_sdpo.play.sources import Place, Sources, field, place_of
 from sotopia_sdpo.step_files import read_list, wrong_record
 from sotopia_sdpo.store.base import Store
 from sotopia_sdpo.store.episode import Episode
@@ -33,6 +34,9 @@ class Origin(NamedTuple):
     models: tuple[str, str] | None = None
     """The agent's model and its partner's in the negative, without addresses; None where its episode is not stored."""
 
+    differs: bool = False
+    """Whether the dialogue of the file, which is replayed, is another one than that of the stored session."""
+
     def is_with(self, partner: str, is_self_chat: bool) -> bool:
         """Return whether the negative was played with this partner, or in self-chat as well."""
         if self.models is None:
@@ -48,70 +52,57 @@ def load_origins(path: Path, task: Task, store: Store) -> tuple[list[Origin], in
         The origins, and how many duplicate rows were skipped.
 
     Raises:
-        UserError: the first row that is wrong.
+        UserError: the first row that is wrong, or names no episode and does not fit exactly one of those stored.
     """
     assert task.file is not None, "only tasks that start from negatives have origins"
-    rows = read_list(path, task.file.writer)
+    rows, sources = read_list(path, task.file.writer), Sources(store)
     origins = []
     for number, row in enumerate(rows):
         try:
-            origins.append(_origin(row, store, task.replays))
+            origins.append(_origin(row, sources, task.replays))
         except ValueError as err:
             raise wrong_record(path, number, err, task.file.writer) from err
     unique = list(dict.fromkeys(origins))
     return unique, len(origins) - len(unique)
 
 
-def _origin(row: Any, store: Store, is_replayed: bool) -> Origin:
+def _origin(row: Any, sources: Sources, is_replayed: bool) -> Origin:
     """Read one row."""
     if not isinstance(row, dict):
         raise ValueError(f"expected an object, found {str(row)[:60]!r}")
-    environment = _field(row, str, "env_id", "env")
-    agents = _field(row, list, "agent_ids", "agents")
-    position = _field(row, int, "agent_position", "idx")
-    if len(agents) != 2 or not all(isinstance(agent, str) for agent in agents):
-        raise ValueError(f"the agents are {agents}, expected two ids")
-    if position not in (0, 1):
-        raise ValueError(f"agent_position is {position}, expected 0 or 1")
-    episode = row.get("episode")
-    if not isinstance(episode, str | None):
-        raise ValueError(f"episode is {episode!r}, expected an id")
-    stored = store.get_episode(episode) if episode else None
-    models = stored.players_from(position) if stored else None
-    origin = Origin(Combo(environment, (agents[0], agents[1])), position, episode or None, models=models)
-    if not is_replayed:
+    place = place_of(row)
+    conversations, location = _located(row) if is_replayed else (None, None)
+    name = row.get("episode") or None
+    if not isinstance(name, str | None):
+        raise ValueError(f"episode is {name!r}, expected an id")
+    stored = sources.store.get_episode(name) if name else sources.find(place, conversations)
+    models = stored.players_from(place.agent_position) if stored else None
+    origin = Origin(place.combo, place.agent_position, name or (stored.pk if stored else None), models=models)
+    if conversations is None or location is None:
         return origin
-    location = _field(row, int, "location")
-    history = _history(row, stored, origin.combo, position, location)
-    return origin._replace(location=location, history=history)
+    differs = not name and stored is not None and not place.has(stored, conversations)
+    history = _history(conversations, location, place, None if differs else stored)
+    return origin._replace(location=location, history=history, differs=differs)
 
 
-def _field(row: dict[str, Any], kind: type, *names: str) -> Any:
-    """Return a field by the first of its names that is there."""
-    for name in names:
-        if name in row:
-            value = row[name]
-            if kind is int and isinstance(value, str) and value.isdigit():
-                value = int(value)
-            if not isinstance(value, kind) or isinstance(value, bool):
-                raise ValueError(f"{name} is {value!r}, expected {kind.__name__}")
-            return value
-    raise ValueError(f"{names[0]} is missing")
-
-
-def _history(
-    row: dict[str, Any], stored: Episode | None, combo: Combo, position: int, location: int
-) -> tuple[Action, ...]:
-    """Read what both sides did before the located turn, and check the row against its stored episode."""
-    conversations = row.get("conversations")
+def _located(row: dict[str, Any]) -> tuple[list[Message], int]:
+    """Read the dialogue of a row and the located turn."""
+    location, conversations = field(row, int, "location"), row.get("conversations")
     if not isinstance(conversations, list) or not all(isinstance(turn, dict) for turn in conversations):
         raise ValueError("conversations is missing")
     check_location(conversations, location)
+    return conversations, location
+
+
+def _history(conversations: list[Message], location: int, place: Place, stored: Episode | None) -> tuple[Action, ...]:
+    """Read what both sides did before the located turn, and check the row against its stored episode."""
+    position = place.agent_position
     if stored is None:
         return tuple(actions_before(conversations, location, position))
-    played = _played(stored, combo, turn_at(location, position, conversations[0].get("from") == "system"))
-    first = played[0] if played else None
-    if tuple(actions_before(conversations, location, position, first)) != played:
+    start = int(conversations[0].get("from") == "system")
+    played = _played(stored, place.combo, turn_at(location, position, bool(start)))
+    said = [turn.get("value", "") for turn in conversations[start + 1 : location]]
+    if len(said) != len(played[position:]) or not all(map(reads_as, said, played[position:])):
         raise ValueError(f"the dialogue is not that of its episode {stored.pk}")
     return played
 

@@ -8,10 +8,12 @@ from sotopia_sdpo.play.dialogue import Template
 
 
 class Player(NamedTuple):
-    """Who plays at a position, and at which temperature."""
+    """Who plays at a position, and how its answers are drawn."""
 
     model: ModelSpec
     temperature: float
+    top_p: float | None = None
+    top_k: int | None = None
 
 
 class Script(NamedTuple):

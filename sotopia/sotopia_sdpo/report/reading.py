@@ -4,12 +4,13 @@ Comes in: the path of a file of pairs, ours or of others. Goes out: pairs whose 
 Invariant: scores are finite, a segment and the negative's located turn lie in the dialogue.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Self
 
 from pydantic import Field, StrictInt, model_validator
 
-from sotopia_sdpo.pairs.records import DialogueRecord, Position, PreferencePair, read_pairs, read_record
+from sotopia_sdpo.pairs.records import SCORES, DialogueRecord, Position, PreferencePair, read_pairs, read_record
 from sotopia_sdpo.play.dialogue import check_location
 from sotopia_sdpo.step_files import wrong_record
 
@@ -60,7 +61,37 @@ def shown_pairs(path: Path, writer: str) -> list[PreferencePair[ShownSide]]:
         sides = [read_record(path, first + place, side.dump(), ShownSide, writer) for place, side in enumerate(pair)]
         _check_located(path, first, sides[0], writer)
         found.append(PreferencePair(*sides))
-    return found
+    if holds_gains(found):
+        found = [PreferencePair(*map(with_scores_as_gains, pair)) for pair in found]
+    return [with_both_segments(pair) for pair in found]
+
+
+def holds_gains(pairs: Sequence[PreferencePair[ShownSide]]) -> bool:
+    """Return whether goal and relationship are the pairs' gains, which the authors' files have on both records.
+
+    Sides with the same two scores would be no pair, so a file in which all are the same holds no scores.
+    """
+    scores = [[getattr(side, name) for side in pair for name in SCORES] for pair in pairs]
+    return all(found[:2] == found[2:] for found in scores) and any(found != [None] * 4 for found in scores)
+
+
+def with_scores_as_gains(side: ShownSide) -> ShownSide:
+    """Return a side whose scores are unknown, and the gains what stood for them."""
+    gains = {f"{name}_gain": getattr(side, name) for name in SCORES if getattr(side, f"{name}_gain") is None}
+    return side.model_copy(update=gains | dict.fromkeys(SCORES))
+
+
+def with_both_segments(pair: PreferencePair[ShownSide]) -> PreferencePair[ShownSide]:
+    """Return a pair whose segment is marked on both sides: one that has none has it to its end, as in training."""
+    start = next((side.segment[0] for side in pair if side.segment), None)
+    if start is None:
+        return pair
+    return PreferencePair(*(_with_segment_from(start, side) for side in pair))
+
+
+def _with_segment_from(start: int, side: ShownSide) -> ShownSide:
+    length = len(side.conversations)
+    return side if side.segment or start >= length else side.model_copy(update={"segment": (start, length)})
 
 
 def _check_located(path: Path, number: int, negative: ShownSide, writer: str) -> None:

@@ -10,8 +10,9 @@ from typing import NamedTuple
 
 from sotopia_sdpo.pairs.blocks import SPEAKERS
 from sotopia_sdpo.pairs.records import starts_at
-from sotopia_sdpo.play.actions import Action, from_json
-from sotopia_sdpo.play.dialogue import Message, first_action_of
+from sotopia_sdpo.play.actions import from_json
+from sotopia_sdpo.play.dialogue import Message, first_action_start
+from sotopia_sdpo.play.wording import PARTICIPANTS
 
 
 PARTNER = SPEAKERS["human"]
@@ -19,7 +20,6 @@ PLAIN = "text"
 """The kind of a turn that is not in our form."""
 
 SCENARIO = re.compile(r"^[ \t]*Scenario:[ \t]*(\S.*?)\s*$", re.MULTILINE)
-PARTICIPANTS = re.compile(r"^[ \t]*Participants:[ \t]*(\S.*?) and (\S.*?)\s*$", re.MULTILINE)
 WORD = r"[A-ZÀ-ÖØ-Þ][\w'’-]*"
 YOU_ARE = re.compile(rf"\b[Yy]ou are ({WORD}(?: {WORD})*)")
 
@@ -77,10 +77,10 @@ def opening_of(conversations: Sequence[Message], position: int | None) -> Openin
     """
     at = starts_at(conversations)
     text = conversations[at]["value"]
-    first = _first_action(text) if position != 0 else None
-    if first is None:
+    start = _first_action_start(text, position) if position != 0 else None
+    if start is None:
         return Opening(at, text.strip(), None)
-    return Opening(at, text[: text.rstrip().rfind("\n{") + 1].strip(), ShownTurn(PARTNER, *first))
+    return Opening(at, text[:start].strip(), ShownTurn(PARTNER, *from_json(text[start:].rstrip())))
 
 
 def lines_of(conversations: Sequence[Message], position: int | None, with_background: bool) -> list[Line]:
@@ -104,14 +104,13 @@ def lines_of(conversations: Sequence[Message], position: int | None, with_backgr
     return lines
 
 
-def _first_action(text: str) -> Action | None:
-    """Read the partner's first action; None unless it has a line of its own, as in what we write."""
-    if "\n{" not in text.rstrip():
-        return None
+def _first_action_start(text: str, position: int | None) -> int | None:
+    """Find the partner's first action; where the position is not known, it must have a line of its own, as in ours."""
     try:
-        return first_action_of(text)
+        start = first_action_start(text)
     except (ValueError, RecursionError):
         return None
+    return start if position == 1 or text[:start].endswith("\n") else None
 
 
 def scenario_of(background: str) -> str:

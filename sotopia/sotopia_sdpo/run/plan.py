@@ -26,7 +26,10 @@ from sotopia_sdpo.world.combos import Combo
 from sotopia_sdpo.world.tasks import Task
 
 
-COMPARED_SETTINGS = ("temperature", "target_temperature", "prompt_template", "evaluator_template", "max_turns")
+COMPARED_SETTINGS = (
+    *("temperature", "target_temperature", "top_p", "top_k"),
+    *("prompt_template", "evaluator_template", "max_turns"),
+)
 """Episodes of one tag agree in these; a seed or a limit may differ, since it only chooses among episodes."""
 SIMULATED = "simulated"
 """The setting that lists which of an episode's models were scripted."""
@@ -47,6 +50,9 @@ class Run:
     """A hash of the evaluator's wording."""
     temperature: float = 0.7
     target_temperature: float = 0.7
+    top_p: float | None = None
+    """Of the model under test alone, as top_k; None: not sent, so the server's own value holds."""
+    top_k: int | None = None
     trials: int = 1
     seed: int = 0
     tag: str = ""
@@ -73,6 +79,8 @@ class Run:
             "task": self.task.name,
             "temperature": self.temperature,
             "target_temperature": self.target_temperature,
+            "top_p": self.top_p,
+            "top_k": self.top_k,
             "prompt_template": self.template.fingerprint,
             "evaluator_template": self.evaluator_template,
             "max_turns": MAX_TURNS,
@@ -100,9 +108,9 @@ class WorkItem(NamedTuple):
     """The episode that an earlier run left without a score."""
 
     def side(self, position: int) -> Player:
-        """Return who plays at a position, and at which temperature."""
+        """Return who plays at a position, and how its answers are drawn."""
         if self.agent_position in (None, position):
-            return Player(self.run.model, self.run.target_temperature)
+            return Player(self.run.model, self.run.target_temperature, self.run.top_p, self.run.top_k)
         return Player(self.run.partner, self.run.temperature)
 
     @property

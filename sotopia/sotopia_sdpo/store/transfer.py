@@ -11,16 +11,20 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple, TextIO
+from typing import Any, NamedTuple, TextIO
 
 from sotopia_sdpo.errors import UserError
-from sotopia_sdpo.store.base import PROFILE_KINDS, Entry, LostTexts, Store
-from sotopia_sdpo.store.episode import Status
+from sotopia_sdpo.store.base import PROFILE_KINDS, Entry, LostTexts, Profile, Store
+from sotopia_sdpo.store.documents import PUBLISHED_EPISODE
+from sotopia_sdpo.store.episode import Episode, Status
 from sotopia_sdpo.store.profiles import PUBLISHED_FILES, to_published
 from sotopia_sdpo.store.reading import read_source
 from sotopia_sdpo.store.urls import is_url, without_password
 
 
+ENVIRONMENT, DID_NOTHING = "Environment", "did nothing"
+"""In the messages of an episode."""
+BACKGROUND_FIELDS = ("public_info", "personality_and_values", "secret")
 KINDS: tuple[str, ...] = (*PROFILE_KINDS, "episodes")
 
 
@@ -86,6 +90,54 @@ def export_episodes(store: Store, path: Path, tags: Sequence[str] = (), status: 
     if lost:
         raise LostTexts(f"{path} has the {count} episodes whose text is there; {lost[0]}")
     return count
+
+
+def export_published(store: Store, path: Path, tags: Sequence[str] = ()) -> tuple[int, int]:
+    """Write the scored episodes in the shape of the published files, which upstream's jsonl_to_episodes reads.
+
+    Returns:
+        How many were written, and how many were left out, since the shape has no place for one without scores.
+    """
+    count = left_out = 0
+    with replaced_file(path) as file:
+        for tag in dict.fromkeys(tags) or (None,):
+            for episode in store.episodes(tag):
+                if episode.status != "scored":
+                    left_out += 1
+                    continue
+                file.write(json.dumps(published_episode(store, episode), ensure_ascii=False) + "\n")
+                count += 1
+    return count, left_out
+
+
+def published_episode(store: Store, episode: Episode) -> dict[str, Any]:
+    """Return an episode in the published shape; what its profiles tell is left empty where they are not there."""
+    found = episode.model_dump(mode="json")
+    scenario = store.get_profile("environments", episode.environment) or {}
+    agents = [store.get_profile("agents", pk) or {} for pk in episode.agents]
+    names = [" ".join(filter(None, (agent.get("first_name"), agent.get("last_name")))) for agent in agents]
+    return {
+        **{published: found[name] for published, name in PUBLISHED_EPISODE.items()},
+        "reasoning": episode.reasoning,
+        "rewards": found["rewards"],
+        "scenario": scenario.get("scenario") or "",
+        "codename": scenario.get("codename") or "",
+        "agents_background": {name: _background(agent) for name, agent in zip(names, agents, strict=True) if name},
+        "social_goals": dict(zip(filter(None, names), scenario.get("agent_goals") or (), strict=False)),
+        "social_interactions": "\n\n".join(
+            f"{sender} {text}"
+            for turn in episode.messages
+            for sender, receiver, text in turn
+            if receiver == ENVIRONMENT != sender and text != DID_NOTHING
+        ),
+    }
+
+
+def _background(agent: Profile) -> str:
+    """Describe a character in a few sentences."""
+    known = [agent.get(name) for name in ("age", "gender_pronoun", "occupation")]
+    facts = [*map(str, filter(None, known))], *([agent[name]] for name in BACKGROUND_FIELDS if agent.get(name))
+    return " ".join(f"{', '.join(fact).rstrip('.')}." for fact in facts if fact)
 
 
 def export_profiles(store: Store, folder: Path) -> dict[str, int]:

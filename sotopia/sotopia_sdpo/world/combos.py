@@ -7,19 +7,22 @@ Invariant: the choice depends on the seed, the split file and the stored combos,
 
 import json
 import random
+import urllib.request
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
 
 from sotopia_sdpo.errors import UserError
 from sotopia_sdpo.store.base import Store
-from sotopia_sdpo.world.tasks import HARD_SPLIT, Task
+from sotopia_sdpo.world.tasks import ALL_SPLIT, HARD_SPLIT, Task
 
 
 SPLITS_FILE = "published.json"
 ABOUT = "about"
+FETCH_TIMEOUT_S = 60.0
 
 Splits = dict[str, list[str]]
 
@@ -63,7 +66,9 @@ def load_splits(path: str | Path | None = None) -> Splits:
     return found
 
 
-def choose(store: Store, task: Task, splits: Splits, per_env: int | None, seed: int) -> Choice:
+def choose(
+    store: Store, task: Task, splits: Splits, per_env: int | None, seed: int, listed: Sequence[Combo] | None = None
+) -> Choice:
     """Choose the combos of a task that takes its scenarios from splits.
 
     Args:
@@ -72,6 +77,7 @@ def choose(store: Store, task: Task, splits: Splits, per_env: int | None, seed: 
         splits: scenario ids by stage.
         per_env: combos of a scenario instead of the task's own number.
         seed: decides which combos of a scenario are taken where it has more.
+        listed: take them from this list instead of the store; task `all` then has all of its scenarios.
 
     Raises:
         UserError: if the split file lacks a stage, or the store has none of the scenarios.
@@ -81,10 +87,13 @@ def choose(store: Store, task: Task, splits: Splits, per_env: int | None, seed: 
             f"task {task.name}: the split file has no {missing[0]!r}; it has {', '.join(splits) or 'none'}"
         )
     wanted = list(dict.fromkeys(env for split in task.splits for env in splits[split]))
-    by_env = _combos_by_env(store, set(wanted))
+    if listed is not None and ALL_SPLIT in task.splits:
+        wanted = list(dict.fromkeys(combo.environment for combo in listed))
+    by_env = _by_env(_stored(store) if listed is None else listed, set(wanted))
     if not by_env:
+        where = store.url if listed is None else "the list of --url"
         raise UserError(
-            f"task {task.name}: {store.url} has no combo of the {len(wanted)} scenarios of {', '.join(task.splits)}; "
+            f"task {task.name}: {where} has no combo of the {len(wanted)} scenarios of {', '.join(task.splits)}; "
             "import them (`sotopia db import FILE…`), give other ids (--splits FILE), or try the demo world (--demo)"
         )
     count = per_env or task.combos_per_env
@@ -106,14 +115,50 @@ def shuffled(items: Iterable[Any], seed: str) -> list[Any]:
     return ordered
 
 
-def _combos_by_env(store: Store, wanted: set[str]) -> dict[str, list[Combo]]:
-    """Read the stored combos of these scenarios, each once, although it may be stored under several names."""
-    found: dict[str, set[Combo]] = defaultdict(set)
+def _stored(store: Store) -> Iterator[Combo]:
+    """Read the combos of a store."""
     for record in store.profiles("combos"):
-        if record["env_id"] in wanted and len(record["agent_ids"]) == 2:
+        if len(record["agent_ids"]) == 2:
             first, second = record["agent_ids"]
-            found[record["env_id"]].add(Combo(record["env_id"], (first, second)))
+            yield Combo(record["env_id"], (first, second))
+
+
+def _by_env(combos: Iterable[Combo], wanted: set[str]) -> dict[str, list[Combo]]:
+    """Group the combos of these scenarios, each once, although it may be stored under several names."""
+    found: dict[str, set[Combo]] = defaultdict(set)
+    for combo in combos:
+        if combo.environment in wanted:
+            found[combo.environment].add(combo)
     return {env: sorted(combos) for env, combos in found.items()}
+
+
+def fetch_combos(url: str) -> list[Combo]:
+    """Read the list of combos at an address, as upstream's `--url` names it.
+
+    Raises:
+        UserError: if it cannot be had, or is no list of scenarios with two characters.
+    """
+    parts = urlsplit(url)
+    # Whatever may hold a key is not shown.
+    shown = f"{parts.scheme}://{parts.hostname}{parts.path}"
+    if not url.startswith(("http://", "https://")):
+        raise UserError(f"--url {shown}: expected an address, http://… or https://…")
+    try:
+        with urllib.request.urlopen(url, timeout=FETCH_TIMEOUT_S) as answer:  # noqa: S310 (checked above)
+            rows = json.loads(answer.read())
+    except (OSError, ValueError, RecursionError) as err:
+        raise UserError(f"--url {shown}: no list of combos can be read there ({str(err)[:80]}); correct it") from err
+    if not isinstance(rows, list) or not rows:
+        raise UserError(f"--url {shown}: expected a list of combos, found {'none' if rows == [] else 'no list'}")
+    return [_fetched(shown, number, row) for number, row in enumerate(rows)]
+
+
+def _fetched(url: str, number: int, row: Any) -> Combo:
+    env, agents = (row.get("env_id"), row.get("agent_ids")) if isinstance(row, dict) else (None, None)
+    is_two = isinstance(agents, list) and len(agents) == 2 and all(isinstance(one, str) for one in agents)
+    if not isinstance(env, str) or not isinstance(agents, list) or not is_two:
+        raise UserError(f"--url {url} record {number}: expected an env_id and two agent_ids, found {str(row)[:60]!r}")
+    return Combo(env, (agents[0], agents[1]))
 
 
 def check_profiles(store: Store, combos: Sequence[Combo]) -> None:

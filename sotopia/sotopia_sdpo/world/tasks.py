@@ -12,6 +12,7 @@ from sotopia_sdpo.step_files import LOCATED, NEGATIVE_COMBOS, StepFile
 TEMPERATURE = 0.7
 POSITIVE_TEMPERATURE = 1.0
 POSITIVE_TRIALS = 5
+ALL_SPLIT = "sotopia_env"
 HARD_SPLIT = "sotopia_hard_env"
 
 
@@ -38,7 +39,7 @@ TASKS: dict[str, Task] = {
         Task("neg", ("dev-round-1", "selftrain-round-2", "selftrain-round-3", "selftrain-round-4"), 8),
         Task("pos", target_temperature=POSITIVE_TEMPERATURE, trials=POSITIVE_TRIALS, file=NEGATIVE_COMBOS),
         Task("hpos", target_temperature=POSITIVE_TEMPERATURE, trials=POSITIVE_TRIALS, file=LOCATED, replays=True),
-        Task("all", ("sotopia_env",)),
+        Task("all", (ALL_SPLIT,)),
         Task("hard", (HARD_SPLIT,)),
     )
 }

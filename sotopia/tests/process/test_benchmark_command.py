@@ -203,3 +203,11 @@ def test_openai_names_go_to_the_base_url(inside: Command, server: Server, tmp_pa
     found = inside("benchmark", *models, "--demo", "--limit", "4", **base)
     assert found.code == 0 and "4 of 4 episodes scored" in found.err, found.err
     assert "sk-not" not in found.err + found.out + (tmp_path / "home" / "sotopia.db").read_bytes().decode("latin-1")
+
+
+def test_what_is_not_pushed_to_the_database(inside: Command, server: Server, tmp_path: Path) -> None:
+    """Upstream's option: the results are shown, with those of before, and nothing is kept."""
+    assert inside(*asked(server, "--limit", "2")).code == 0
+    found = inside(*asked(server, "--limit", "3", "--no-push-to-db", "--no-output-to-jsonl"))
+    assert found.code == 0 and "1 of 1 episodes scored" in found.err and "are not kept" in found.err, found.err
+    assert "episodes                               3" in found.out and episodes(tmp_path) == {"scored": 2}

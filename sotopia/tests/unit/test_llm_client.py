@@ -12,7 +12,7 @@ from llm_server import CHAT, PLAIN, Handler, complete, dropped, good, scripted, 
 from sotopia_sdpo.errors import UserError
 from sotopia_sdpo.llm import client as clients
 from sotopia_sdpo.llm.backends import Refused, Transient, Unreachable, kind_of, retry_after_s
-from sotopia_sdpo.llm.client import LLMClient, _wait_s
+from sotopia_sdpo.llm.client import LLMClient, Sampling, _wait_s
 from sotopia_sdpo.llm.limits import Limits
 from sotopia_sdpo.llm.spec import ModelSpec, parse_model
 
@@ -288,3 +288,8 @@ def test_nobody_there() -> None:
 
     with pytest.raises(Unreachable, match="no connection to http://127.0.0.1:9/v1"):
         asyncio.run(work())
+
+
+def test_truncation_is_sent_only_where_it_is_set() -> None:
+    assert Sampling(0.5).parameters() == {"temperature": 0.5}
+    assert Sampling(0.5, top_p=0.7, top_k=50).parameters() == {"temperature": 0.5, "top_p": 0.7, "top_k": 50}

@@ -9,7 +9,8 @@ from pairs_world import episode
 from small_world import small_store
 
 from sotopia_sdpo.errors import UserError
-from sotopia_sdpo.pairs.runs import UNKNOWN, Wanted, choose_runs, run_of, stored_runs, task_of_episode
+from sotopia_sdpo.pairs.runs import UNKNOWN, Wanted, choose_runs, run_of, stored_runs
+from sotopia_sdpo.play.sources import task_of_episode
 from sotopia_sdpo.store.base import Store
 
 

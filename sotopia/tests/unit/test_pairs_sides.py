@@ -9,9 +9,10 @@ from small_world import small_store
 
 from sotopia_sdpo.errors import UserError
 from sotopia_sdpo.pairs.runs import stored_runs
-from sotopia_sdpo.pairs.sides import EpisodeSide, record_of, sides_of, target_positions
+from sotopia_sdpo.pairs.sides import EpisodeSide, record_of, sides_of
 from sotopia_sdpo.pairs.tally import Tally
 from sotopia_sdpo.play.dialogue import Template
+from sotopia_sdpo.play.sources import target_positions
 
 
 def rendered(
@@ -99,3 +100,10 @@ def test_another_template_is_refused(tmp_path: Path) -> None:
         rendered(tmp_path, {}, {"settings": settings})
     (tmp_path / "x").mkdir()
     assert len(rendered(tmp_path / "x", {}, {"settings": settings}, template=other)[0]) == 2
+
+
+def test_what_does_not_say_how_it_was_prompted_is_noted(tmp_path: Path) -> None:
+    """Imported episodes have no settings; the note names the template that they are rendered with."""
+    _, tally = rendered(tmp_path, {}, {}, {"settings": {"prompt_template": TEMPLATE.fingerprint}})
+    told = f"they are rendered with t.txt ({TEMPLATE.fingerprint})"
+    assert tally.note_lines() == [f"note: 2 episodes do not say how they were prompted; {told}"]

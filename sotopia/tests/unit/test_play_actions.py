@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sotopia_sdpo.llm.answers import AnswerError
-from sotopia_sdpo.play.actions import Action, from_json, from_text, parse_answer
+from sotopia_sdpo.play.actions import Action, from_json, from_text, parse_answer, reads_as
 
 
 WORDS = st.text(min_size=1).filter(str.strip)
@@ -19,6 +19,42 @@ ACTIONS = st.one_of(
 def test_json_and_text_are_read_back(action: Action) -> None:
     assert from_json(action.to_json()) == action
     assert from_text(action.to_text()) == action
+
+
+@given(ACTIONS)
+def test_a_turn_is_its_action_in_every_form(action: Action) -> None:
+    assert reads_as(action.to_json(), action) and reads_as(action.joined(), action)
+    assert not reads_as(action.to_json(), Action("speak", action.argument + "x"))
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('{"action_type": "speak", "argument": "You said "no".\nTwice."}', Action("speak", 'You said "no".\nTwice.')),
+        ('{"action_type": "speak", "argument": "a"} {"action_type": "speak", "argument": "b"}', None),
+        ('{"action_type": "speak", "argument": "cut o', None),
+    ],
+)
+def test_words_that_were_not_escaped_are_read(text: str, expected: Action | None) -> None:
+    """As the authors' scripts write turns; two objects, or half of one, are no turn."""
+    if expected:
+        assert from_json(text) == expected
+        return
+    with pytest.raises(ValueError, match="is not JSON"):
+        from_json(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "action"),
+    [
+        ("waves", Action("action", "waves")),
+        ("did nothing", Action("none")),
+        ("left the conversation", Action("leave")),
+        ("[non-verbal communication] nods", Action("non-verbal communication", "nods")),
+    ],
+)
+def test_the_authors_make_an_action_of_what_is_not_said(text: str, action: Action) -> None:
+    assert reads_as(Action("action", text).to_json(), action)
 
 
 def test_text_is_upstreams() -> None:

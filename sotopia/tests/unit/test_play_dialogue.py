@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from sotopia_sdpo.errors import UserError
 from sotopia_sdpo.play.actions import Action
 from sotopia_sdpo.play.dialogue import (
+    SHIPPED,
     Session,
     Template,
     actions_before,
@@ -50,6 +51,14 @@ def test_a_template_may_place_the_first_action_itself() -> None:
     assert chat_of(SESSION, 1, template)[0]["content"] == HELLO.to_json() + "\nwhat Bo knows"
 
 
+def test_parts_of_a_template_depend_on_who_speaks_first() -> None:
+    template = Template(
+        "{{background}}{{#first}} You start.{{/first}}{{#second}}\nThey: {{first_action}}{{/second}}", "t"
+    )
+    assert chat_of(SESSION, 0, template)[0]["content"] == "what Ann knows You start."
+    assert chat_of(SESSION, 1, template)[0]["content"] == f"what Bo knows\nThey: {HELLO.to_json()}"
+
+
 def test_braces_in_a_background_are_left_alone() -> None:
     session = SESSION._replace(backgrounds=("{{agent}} {x}", ""))
     assert "{{agent}} {x}" in chat_of(session, 0, TEMPLATE)[0]["content"]
@@ -60,6 +69,14 @@ def test_braces_in_a_background_are_left_alone() -> None:
     [
         ("no place", "expected the placeholder {{background}}"),
         ("{{background}}{{goal}}", "unknown placeholder {{goal}}"),
+        (
+            "{{background}}{{#third}}x{{/third}}",
+            "unknown part {{#third}}; known are {{#first}}…{{/first}}, {{#second}}",
+        ),
+        ("{{background}}{{#first}}x", "{{#first}} has no partner; a part is {{#name}}…{{/name}}"),
+        ("{{background}}{{#first}}{{#second}}x{{/second}}{{/first}}", "{{#second}} has no partner"),
+        ("{{#first}}{{background}}{{/first}}", "expected the placeholder {{background}}"),
+        ("{{background}}{{#second}}{{goal}}{{/second}}", "unknown placeholder {{goal}}"),
     ],
 )
 def test_a_template_that_cannot_work_is_refused(tmp_path: Path, text: str, fault: str) -> None:
@@ -75,9 +92,10 @@ def test_a_missing_template_is_one_line(tmp_path: Path) -> None:
         load_template(tmp_path / "none.txt")
 
 
+@pytest.mark.parametrize("name", SHIPPED)
 @given(ACTIONS, st.integers(0, 1))
-def test_the_chat_only_grows_at_its_end(actions: list[Action], position: int) -> None:
-    template = load_template()
+def test_the_chat_only_grows_at_its_end(name: str, actions: list[Action], position: int) -> None:
+    template = load_template(name)
     whole = chat_of(SESSION._replace(actions=tuple(actions)), position, template)
     assert [m["role"] for m in whole] == ["user", "assistant"][: 1 + len(whole)] * (len(whole) // 2) + ["user"] * (
         len(whole) % 2
@@ -88,9 +106,10 @@ def test_the_chat_only_grows_at_its_end(actions: list[Action], position: int) ->
             assert part == whole[: len(part)]
 
 
+@pytest.mark.parametrize("name", SHIPPED)
 @given(ACTIONS.filter(len), st.integers(0, 1))
-def test_what_was_before_a_location_is_read_back(actions: list[Action], position: int) -> None:
-    dialogue = sharegpt_of(SESSION._replace(actions=tuple(actions)), position, load_template())
+def test_what_was_before_a_location_is_read_back(name: str, actions: list[Action], position: int) -> None:
+    dialogue = sharegpt_of(SESSION._replace(actions=tuple(actions)), position, load_template(name))
     for location in range(1, len(dialogue), 2):
         assert actions_before(dialogue, location, position) == actions[: location - 1 + position]
         shifted = [{"from": "system", "value": "be good"}, *dialogue]

@@ -1,6 +1,7 @@
 """The rows that `pos` and `hpos` read: taken exactly, or refused with their number."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,24 +29,37 @@ def row(position: int = 0, location: int = 3, template: Template = TEMPLATE, **c
     return {**found, "agent_position": position, "goal": 3, "reason": "r", **changes}
 
 
-def stored(**changes: Any) -> Episode:
-    """Make the episode that the rows come from."""
+def messages_of(actions: Sequence[Action]) -> list[list[tuple[str, str, str]]]:
+    """Write a session as the messages of a stored episode."""
     told = [("Environment", name, f"\n{text}\nConversation Starts:\n") for name, text in (("Ann", "a"), ("Bo", "b"))]
     messages: list[list[tuple[str, str, str]]] = [told]
-    for turn, action in enumerate(ACTIONS):
+    for turn, action in enumerate(actions):
         done = [("Ann", "Environment", "did nothing"), ("Bo", "Environment", "did nothing")]
         done[turn % 2] = (("Ann", "Bo")[turn % 2], "Environment", action.to_text())
         messages[-1] = messages[-1] + done
         messages.append([("Environment", name, "seen") for name in ("Ann", "Bo")])
-    fields = {"environment": "e0", "agents": ["p0", "p1"], "messages": messages, "pk": "S", "status": "unscored"}
+    return messages
+
+
+def stored(**changes: Any) -> Episode:
+    """Make the episode that the rows come from."""
+    fields = {"environment": "e0", "agents": ["p0", "p1"], "messages": messages_of(ACTIONS), "pk": "S"}
+    fields["status"] = "unscored"
     return Episode(**{**fields, **changes})
 
 
-def load(tmp_path: Path, rows: Any, task: str = "hpos", episode: Episode | None = None) -> tuple[list[Origin], int]:
+def negative_episode(**changes: Any) -> Episode:
+    """Make the same with scores: of self-chat, sampled for negatives."""
+    rewards = [(1.0, {"goal": 3.0, "relationship": 1.0})] * 2
+    scored = {"status": "scored", "rewards": rewards, "models": ["judge", "a", "a"], "tag": "t_neg_trial0"}
+    return stored(**{**scored, **changes})
+
+
+def load(tmp_path: Path, rows: Any, task: str = "hpos", episode: Any = None) -> tuple[list[Origin], int]:
     """Write a file and read it."""
     store = small_store(tmp_path)
-    if episode is not None:
-        store.put_episode(episode)
+    for one in [episode] if isinstance(episode, Episode) else episode or ():
+        store.put_episode(one)
     path = tmp_path / TASKS[task].file.name
     path.write_text(rows if isinstance(rows, str) else json.dumps(rows))
     return load_origins(path, TASKS[task], store)
@@ -113,8 +127,8 @@ def test_rows_of_pos_and_their_published_form(tmp_path: Path) -> None:
         {"env_id": "e0", "agent_ids": ["p0", "p1"], "idx": 1, "episode": "S"},
         {"env_id": "e0", "agent_ids": ["p0", "p1"], "idx": "0"},
     ]
-    origins, repeated = load(tmp_path, rows, "pos")
-    assert repeated == 1 and [(o.agent_position, o.episode) for o in origins] == [(1, "S"), (0, None)]
+    origins, repeated = load(tmp_path, rows, "pos", negative_episode())
+    assert repeated == 1 and [(o.agent_position, o.episode) for o in origins] == [(1, "S"), (0, "S")]
     assert all(origin.location is None and origin.history == () for origin in origins)
 
 
@@ -154,3 +168,69 @@ def test_who_played_the_negative(
 def test_a_negative_is_with_a_partner(models: Any, partner: str, is_self_chat: bool, expected: bool) -> None:
     """The agent may be a newer one, the partner not; in self-chat both are."""
     assert Origin(Combo("e0", ("p0", "p1")), 0, "S", models=models).is_with(partner, is_self_chat) is expected
+
+
+# ---- files of the authors' scripts, which name no episode
+
+
+def theirs(said: Sequence[Action] = ACTIONS, position: int = 0, location: int = 3) -> dict[str, Any]:
+    """Make a row as the authors' locate.py writes it: an index on every turn, words that are not escaped."""
+    dialogue = sharegpt_of(SESSION._replace(actions=tuple(said)), position, TEMPLATE)
+    for turn, action in zip(dialogue[1:], said[position:], strict=False):
+        turn["value"] = action.joined()
+    turns = [{**turn, "index": index} for index, turn in enumerate(dialogue)]
+    return {"conversations": turns, "env": "e0", "agents": ["p0", "p1"], "idx": position, "location": location}
+
+
+@pytest.mark.parametrize(("position", "location", "turns"), [(0, 1, 0), (0, 5, 4), (1, 1, 1), (1, 3, 3)])
+def test_a_row_without_episode_gets_the_one_that_fits(
+    tmp_path: Path, position: int, location: int, turns: int
+) -> None:
+    other = negative_episode(pk="P", tag="t_hpos_trial0", source_episode="S", agent_position=0)
+    (origin,), _ = load(tmp_path, [theirs(ACTIONS, position, location)], episode=[negative_episode(), other])
+    assert (origin.episode, origin.models, origin.differs) == ("S", ("a", "a"), False)
+    assert origin.history == ACTIONS[:turns] and origin.location == location
+
+
+QUOTED = (Action("speak", 'You said "no".\nTwice.'), Action("action", "waves"), Action("none"), *ACTIONS[3:])
+
+
+def test_of_several_sessions_the_dialogue_decides(tmp_path: Path) -> None:
+    """The authors write what is not said as an action of that text, and escape nothing."""
+    shown = [action if action.action_type != "none" else Action("action", "did nothing") for action in QUOTED]
+    both = [negative_episode(), negative_episode(pk="Q", messages=messages_of(QUOTED), tag="u_neg_trial0")]
+    (origin,), _ = load(tmp_path, [theirs(shown)], episode=both)
+    assert (origin.episode, origin.history) == ("Q", QUOTED[:2])
+
+
+def test_one_session_that_says_something_else_is_replayed_as_the_file_has_it(tmp_path: Path) -> None:
+    (origin,), _ = load(tmp_path, [theirs(QUOTED)], episode=negative_episode())
+    assert (origin.episode, origin.history, origin.differs) == ("S", QUOTED[:2], True)
+
+
+TWO = [negative_episode(), negative_episode(pk="Q", tag="u_neg_trial0")]
+
+
+@pytest.mark.parametrize(
+    ("task", "episodes", "fault"),
+    [
+        ("pos", [], "it names no episode, and .* has no scored session of task neg with its scenario, characters"),
+        ("hpos", [], "has no scored session of task neg"),
+        ("pos", [stored()], "has no scored session"),
+        ("pos", [negative_episode(tag="t_all_trial0")], "has no scored session"),
+        ("pos", [negative_episode(models=["j", "b", "a"], tag="benchmark_a_b_j_neg_trial0")], "has no scored session"),
+        ("pos", [negative_episode(agents=["p1", "p0"])], "has no scored session"),
+        ("pos", TWO, r"2 sessions have its .* \(Q, S\): it may be that of 2; add .episode.: ID; fix it or rerun"),
+        ("hpos", TWO, "it may be that of 2"),
+        ("hpos", [TWO[0].model_copy(update={"messages": messages_of(ACTIONS[:4])}), TWO[1]], None),
+        ("hpos", [one.model_copy(update={"messages": messages_of(QUOTED)}) for one in TWO], "is that of none"),
+    ],
+)
+def test_a_row_that_fits_none_or_several_is_refused(
+    tmp_path: Path, task: str, episodes: list[Episode], fault: str | None
+) -> None:
+    if fault is None:
+        assert load(tmp_path, [theirs()], task, episodes)[0][0].episode == "Q"
+        return
+    with pytest.raises(UserError, match=f"record 0: .*{fault}"):
+        load(tmp_path, [theirs()], task, episodes)

@@ -1,6 +1,10 @@
 """What a task runs, under which keys, and what of it is left to do."""
 
 import dataclasses
+import json
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
@@ -11,9 +15,10 @@ from sotopia_sdpo.errors import UserError
 from sotopia_sdpo.llm.spec import parse_model
 from sotopia_sdpo.play.actions import Action
 from sotopia_sdpo.play.replay import Origin
+from sotopia_sdpo.play.script import Player
 from sotopia_sdpo.run.plan import items_of_combos, items_of_origins, plan
 from sotopia_sdpo.store.tag import tag_of, task_in
-from sotopia_sdpo.world.combos import Combo, check_profiles, choose, hard_environments, load_splits
+from sotopia_sdpo.world.combos import Combo, check_profiles, choose, fetch_combos, hard_environments, load_splits
 from sotopia_sdpo.world.tasks import TASKS, Task, task_of
 
 
@@ -93,10 +98,10 @@ def test_a_scenario_without_two_goals_is_refused(tmp_path: Path) -> None:
 def test_roles() -> None:
     """Self-chat runs a combo once, both sides the target; two models run it in both roles."""
     (item,) = items_of_combos(make_run(target_temperature=1.0), [COMBO])
-    assert item.agent_position is None and item.side(0) == item.side(1) == (item.run.model, 1.0)
+    assert item.agent_position is None and item.side(0) == item.side(1) == Player(item.run.model, 1.0)
     first, second = items_of_combos(make_run(partner="p", target_temperature=1.0), [COMBO])
-    assert first.side(0) == second.side(1) == (first.run.model, 1.0)
-    assert first.side(1) == second.side(0) == (first.run.partner, 0.7)
+    assert first.side(0) == second.side(1) == Player(first.run.model, 1.0)
+    assert first.side(1) == second.side(0) == Player(first.run.partner, 0.7)
     assert first.key.pk != second.key.pk
 
 
@@ -174,6 +179,18 @@ def test_other_settings_under_the_same_tag_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="temperature 0.7, this command 0.9"):
         plan(store, [warmer])
     assert plan(store, items_of_combos(make_run(seed=5), [COMBO])).scored == 1
+    (cut,) = items_of_combos(make_run(top_p=0.7), [COMBO])
+    with pytest.raises(UserError, match="top_p None, this command 0.7"):
+        plan(store, [cut])
+    assert cut.side(0) == Player(cut.run.model, 0.7, 0.7, None)
+
+
+def test_an_episode_from_before_a_setting_was_stored_is_done(tmp_path: Path) -> None:
+    store = small_store(tmp_path)
+    (item,) = items_of_combos(make_run(), [COMBO])
+    old = {name: value for name, value in item.run.settings().items() if name not in ("top_p", "top_k")}
+    store.put_episode(finished(item).model_copy(update={"settings": old}))
+    assert plan(store, items_of_combos(make_run(top_p=0.7), [COMBO])).scored == 1
 
 
 @pytest.mark.parametrize(("model", "partner"), [("other", "m"), ("m", "other"), ("other", "other")])
@@ -226,3 +243,62 @@ def test_nothing_is_said_where_all_are_kept(capsys: pytest.CaptureFixture[str]) 
 def test_one_name_at_two_addresses_is_self_chat_in_records(capsys: pytest.CaptureFixture[str]) -> None:
     run = dataclasses.replace(make_run("pos"), partner=parse_model("custom/m@http://other/v1"))
     assert [origin.episode for origin in _with_partner(Path("n.json"), run, ORIGINS)] == ["S1", "S2"]
+
+
+# ---- combos of upstream's --url
+
+
+@pytest.fixture
+def at_address() -> Iterator[Callable[[bytes], str]]:
+    """Serve a text on loopback, and return its address."""
+    text = b""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200 if text else 404)
+            self.end_headers()
+            self.wfile.write(text)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+
+        def serve(found: bytes) -> str:
+            nonlocal text
+            text = found
+            return f"http://127.0.0.1:{server.server_port}/combos.json?key=secret"
+
+        yield serve
+        server.shutdown()
+
+
+def test_combos_of_an_address_stand_for_those_of_the_store(tmp_path: Path, at_address: Callable[[bytes], str]) -> None:
+    """Task `all` takes every one of them, `hard` those of its scenarios."""
+    rows = [{"env_id": env, "agent_ids": ["p0", "p3"], "pk": "x"} for env in ("e0", "e2", "e0")]
+    listed = fetch_combos(at_address(json.dumps(rows).encode()))
+    store = small_store(tmp_path)
+    every = choose(store, TASKS["all"], SPLITS, None, 0, listed)
+    assert every.combos == [Combo("e0", ("p0", "p3")), Combo("e2", ("p0", "p3"))] and every.missing == 0
+    assert choose(store, TASKS["hard"], SPLITS, None, 0, listed).combos == [Combo("e2", ("p0", "p3"))]
+    with pytest.raises(UserError, match="the list of --url has no combo of the 2 scenarios of SFT-round-1"):
+        choose(store, TASKS["sft"], SPLITS, None, 0, [Combo("e9", ("p0", "p3"))])
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("", "no list of combos can be read there (HTTP Error 404"),
+        ("x", "no list of combos can be read there (Expecting value"),
+        ("[]", "expected a list of combos, found none"),
+        ("{}", "expected a list of combos, found no list"),
+        ('[{"env_id": "e", "agent_ids": ["a"]}]', "record 0: expected an env_id and two agent_ids, found"),
+    ],
+)
+def test_an_address_without_combos_is_refused(at_address: Callable[[bytes], str], text: str, fault: str) -> None:
+    with pytest.raises(UserError) as caught:
+        fetch_combos(at_address(text.encode()))
+    assert fault in str(caught.value) and "secret" not in str(caught.value)
+    with pytest.raises(UserError, match="expected an address, http://"):
+        fetch_combos("file:///etc/passwd")

@@ -3,6 +3,7 @@
 Not covered: a redis-stack server with its JSON commands, which no package brings; test_store_redis plays it.
 """
 
+import importlib
 import json
 import shutil
 import sqlite3
@@ -17,7 +18,7 @@ from sotopia_sdpo.store import open_store
 from sotopia_sdpo.store.documents import NotAnEntry, to_entry
 from sotopia_sdpo.store.episode import Episode
 from sotopia_sdpo.store.profiles import PUBLISHED_FILES, to_profile, to_published
-from sotopia_sdpo.store.transfer import export_episodes, export_profiles, import_sources
+from sotopia_sdpo.store.transfer import export_episodes, export_profiles, export_published, import_sources
 
 
 SHARED = Path(__file__).resolve().parents[3].parent / "shared" / "data"
@@ -341,6 +342,20 @@ def test_own_export_round_trip(store, tmp_path):
     assert (tmp_path / "out" / "first.jsonl").read_text() == (tmp_path / "second.jsonl").read_text()
 
 
+def test_an_export_in_the_published_shape(store, tmp_path):
+    """Scored ones only; what the profiles tell is there where they are, and an import gives the same episode again."""
+    talk = [["Ann B", "Environment", 'said: "Hi"'], ["Bo", "Environment", "did nothing"]]
+    log = LOG | {"messages": [[*LOG["messages"][0], *talk], [["Environment", "Ann B", "Turn 1"]]]}
+    unscored = LOG | {"pk": "U", "rewards": [0.0, 0.0]}
+    store.put_entries(map(to_entry, [ENVIRONMENT, AGENT, log, unscored]))
+    assert export_published(store, tmp_path / "p.jsonl") == (1, 1)
+    (line,) = map(json.loads, (tmp_path / "p.jsonl").read_text().splitlines())
+    assert line.keys() == PUBLISHED.keys()
+    assert (line["scenario"], line["codename"], line["social_interactions"]) == ("two meet", "c", 'Ann B said: "Hi"')
+    assert line["agents_background"] == {"Ann B": "30."} and line["social_goals"] == {"Ann B": "g1"}
+    assert to_entry(line)[1].model_dump() == to_entry(log)[1].model_dump()
+
+
 def test_export_chooses_by_tag_and_status(store, tmp_path):
     put_all(store, [make_episode(1), make_episode(2, status="failed"), make_episode(3, tag="other")])
     assert export_episodes(store, tmp_path / "f", [TAG, TAG], "scored") == 1
@@ -438,6 +453,13 @@ def test_upstream_reads_what_we_export(store, tmp_path, monkeypatch):
     assert database.jsonl_to_agentprofiles(names[1]) == [agent(store, "a1"), agent(store, "a2")]
     assert database.jsonl_to_relationshipprofiles(names[2])[0].relationship == 0
     assert database.jsonl_to_envagnetcombostorage(names[3]) == [combo]
+
+    assert export_published(store, tmp_path / "p.jsonl") == (1, 0)
+    (read,) = database.jsonl_to_episodes(str(tmp_path / "p.jsonl"))
+    assert to_entry(read.model_dump())[1].model_dump() == next(store.episodes()).model_dump()
+    line = json.loads((tmp_path / "p.jsonl").read_text())
+    shape = {**line, "agents_background": {"Ann B": "x"}, "social_goals": {"Ann B": "y"}}
+    importlib.import_module("sotopia.database.serialization").TwoAgentEpisodeWithScenarioBackgroundGoals(**shape)
 
     export_episodes(store, tmp_path / "e.jsonl", status="scored")
     log = database.EpisodeLog(**json.loads((tmp_path / "e.jsonl").read_text()))

@@ -5,6 +5,7 @@
 """
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple
@@ -13,8 +14,9 @@ import typer
 
 from sotopia_sdpo.pairs import options
 from sotopia_sdpo.pairs.matching import better_pairs, by_start, check_negatives, has_same_partner
+from sotopia_sdpo.pairs.negatives import read_negatives
 from sotopia_sdpo.pairs.published import PUBLISHED_PAIRS
-from sotopia_sdpo.pairs.records import LocatedSide, PairedSide, PlayedSide, read_sides
+from sotopia_sdpo.pairs.records import SCORES, LocatedSide, PairedSide, PlayedSide, PreferencePair
 from sotopia_sdpo.pairs.runs import choose_runs
 from sotopia_sdpo.pairs.sides import sides_of
 from sotopia_sdpo.pairs.tally import Tally, mean, write_kept
@@ -37,11 +39,13 @@ class Source(NamedTuple):
     negatives: StepFile
     model: type[PlayedSide]
     pairs: StepFile
+    published: int | None
+    """How many pairs the paper's authors published."""
 
 
 SOURCES = {
-    Method.sdpo: Source("hpos", LOCATED, LocatedSide, PAIRS),
-    Method.eto: Source("pos", NEGATIVES, PlayedSide, ETO_PAIRS),
+    Method.sdpo: Source("hpos", LOCATED, LocatedSide, PAIRS, PUBLISHED_PAIRS),
+    Method.eto: Source("pos", NEGATIVES, PlayedSide, ETO_PAIRS, None),
 }
 
 WhichPairs = Annotated[
@@ -67,16 +71,17 @@ def main(
     data_dir: options.DataDir = None,
 ) -> None:
     """Match new sessions to the negatives they start from, and keep those that went better."""
-    task, source, model, target = SOURCES[pairs]
+    task, source, model, target, published = SOURCES[pairs]
     wanted, template = options.wanted(models, partner_model, evaluator_model, tag), load_template(prompt_template)
     path = options.place(input, source, data_dir)
-    negatives = read_sides(path, model, source.writer)[:limit]
     sessions, tally = Tally("sessions"), Tally("negatives")
     with open_store(database_url(db, data_dir), create=False) as store:
-        check_negatives(path, negatives, store, template, source.writer)
+        found_in = nullcontext(store)
+        negatives = read_negatives(path, model, source.writer, lambda: found_in)[:limit]
+        negatives = check_negatives(path, negatives, store, template, source.writer)
         sides = sides_of(store, choose_runs(store, task, wanted), template, sessions)
         found = better_pairs(negatives, by_start(sides, negatives, sessions), tally)
-    print(f"sessions: {sessions.line()}")
+    print("\n".join([f"sessions: {sessions.line()}", *sessions.note_lines()]))
     positives = [pair.positive for pair in found]
     files: list[tuple[Path, list[Any]]] = [
         (options.place(output, target, data_dir), [side.dump() for pair in found for side in pair])
@@ -84,14 +89,13 @@ def main(
     if pairs is Method.sdpo:
         files.append((options.place(positive_output, POSITIVES, data_dir), [side.dump() for side in positives]))
     write_kept(tally, "pair", files, f"; sample more trials (`sotopia benchmark --task {task}`)")
-    print(summary(positives))
+    print(summary(found, published))
     if others := sum(not has_same_partner(*pair) for pair in found):
         print(f"note: {others} of these pairs compare sessions with two different partners")
 
 
-def summary(positives: Sequence[PairedSide]) -> str:
-    """Describe the pairs."""
-    goal = mean([positive.goal_gain for positive in positives])
-    relationship = mean([positive.relationship_gain for positive in positives])
-    count = f"{len(positives):,} pairs (published: {PUBLISHED_PAIRS:,})"
-    return f"{count}, mean gain in goal {goal}, in relationship {relationship}"
+def summary(pairs: Sequence[PreferencePair[PairedSide]], published: int | None) -> str:
+    """Describe the pairs, beside the published number of them where there is one."""
+    gains = {name: [getattr(one.positive, name) - getattr(one.negative, name) for one in pairs] for name in SCORES}
+    count = f"{len(pairs):,} pairs" + (f" (published: {published:,})" if published else "")
+    return f"{count}, mean gain in " + ", in ".join(f"{name} {mean(found)}" for name, found in gains.items())
