@@ -99,6 +99,23 @@ def test_the_formula_away_from_the_reference(stage, kind, loss):
     assert loss_of(stage, kind, pref_loss=loss) == pytest.approx(AWAY_FROM_IT[loss], rel=1e-9)
 
 
+@pytest.mark.parametrize("loss", PREFERENCE_LOSSES)
+@pytest.mark.parametrize("stage", ["sdpo", "dpo"])
+def test_a_step_with_sft_on_top(stage, loss):
+    """`pref_ftx` is added in place by the host; a backward pass must bear that, and the sum is f times -a_w more."""
+    rows = encode(pair(["u"], ["no, never"], ["yes"]), Rules("sdpo"))
+    batch = shared_trainer("sdpo").data_collator(rows)
+    if stage == "dpo":
+        batch = {name: value for name, value in batch.items() if name not in ("loss_weights", "pair_keys")}
+    kind = CustomDPOTrainer if stage == "dpo" else SegmentTrainer
+    trainer = trainer_for(stage, kind, uniform(), uniform(), pref_loss=loss, pref_beta=BETA, pref_ftx=0.2)
+    found, _ = trainer.get_batch_loss_metrics(trainer.model, dict(batch))
+    assert found.item() == pytest.approx(AT_REFERENCE[loss] + 0.2 * math.log(VOCABULARY), rel=1e-5)
+    found.backward()
+    gradient = trainer.model.lm_head.weight.grad
+    assert gradient.isfinite().all() and gradient.abs().max() > 0
+
+
 @pytest.mark.parametrize(("stage", "kind"), [("sdpo", SegmentTrainer), ("dpo", CustomDPOTrainer)])
 def test_label_smoothing(stage, kind):
     """cDPO: a share e of the labels is taken to be wrong; (1 - e) · loss + e · loss of the pair turned round."""

@@ -39,8 +39,9 @@ def dpo_loss(trainer: Any, *logps: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
     The host keeps the name in `loss_type`, where TRL 0.24 no longer looks: left out, the loss is the sigmoid one.
     """
-    result: tuple[Tensor, Tensor, Tensor] = _trl_dpo_loss(trainer, *logps, loss_type=trainer.loss_type)
-    return result
+    losses, chosen, rejected = _trl_dpo_loss(trainer, *logps, loss_type=trainer.loss_type)
+    # The host adds `pref_ftx` in place, which the gradient of the hinge loss does not bear.
+    return losses.clone(), chosen, rejected
 
 
 _HostWorker: Any = seam(host_tuner, "Worker")
