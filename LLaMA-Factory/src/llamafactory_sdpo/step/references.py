@@ -44,7 +44,7 @@ ELSEWHERE = (
 PIECE = 1 << 24
 """Bytes of a file that are hashed at a time."""
 
-CODE = ("../stages.py", "masks.py", "loss.py", "logps.py", "sharing.py", "trainer.py")
+CODE = ("../stages.py", "masks.py", "loss.py", "logps.py", "sharing.py", "finite.py", "trainer.py")
 """Our files that make the masks and the values, seen from this one."""
 
 TUNING = ("pair_stage", "dmpo_gamma", "pref_loss", "finetuning_type", "pure_bf16", "ref_model_quantization_bit")
