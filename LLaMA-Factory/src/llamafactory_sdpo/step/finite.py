@@ -1,7 +1,7 @@
 """Stop a training of numbers that are none: at that step, with the pairs of its batches, and before a model is saved.
 
-A model is saved only if its loss on the last batch is still a number, so no checkpoint of weights that have run away
-takes the place of a good one.
+A model is saved only if its log-probabilities of the last batch are still numbers, so no checkpoint of weights that
+have run away takes the place of a good one.
 """
 
 from itertools import islice
@@ -45,17 +45,19 @@ class FiniteChecks(TrainerCallback):
             raise self._failed(self._trainer.state.global_step, "its update made weights that are not numbers")
 
     def check_model(self) -> None:
-        """Stop before a model is saved whose loss on the last batch is not a number, on any rank."""
+        """Stop before a model is saved whose log-probabilities of the last batch are not numbers, on any rank."""
         if not self._batches:
             return
         trainer = self._trainer
         model = trainer.model_wrapped
         was_training = model.training
         model.eval()
-        losses = trainer.prediction_step(model, self._batches[-1], True)[1][:, 0]
+        with torch.no_grad(), trainer.accelerator.autocast():
+            found = trainer.concatenated_forward(model, trainer._prepare_inputs(self._batches[-1]))
         model.train(was_training)
-        if not torch.isfinite(trainer.accelerator.gather(losses.contiguous())).all():
-            raise self._failed(trainer.state.global_step, "after its update the loss is not a number")
+        sums = (found["chosen_logps"] + found["rejected_logps"]).float()
+        if not torch.isfinite(trainer.accelerator.gather(sums)).all():
+            raise self._failed(trainer.state.global_step, "after its update the log-probabilities are not numbers")
 
     def _failed(self, step: int, what: str, batches: list[dict[str, Tensor]] | None = None) -> TrainingFailed:
         keys = {key for batch in batches or self._batches for key in batch["pair_keys"].tolist()}
