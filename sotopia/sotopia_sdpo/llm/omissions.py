@@ -59,7 +59,7 @@ class Omissions:
                 self._instead[setting] = new[name]
         left = [name if name in NAMED_ALONE else f"{name} {fields[name]}" for name, other in new.items() if not other]
         if left:
-            self.notes.append(f"{model}: the server refuses {', '.join(left)} for {question}; going on without")
+            self.notes.append(f"{model}, {question}: the server refuses {', '.join(left)}; going on without")
             self.by_model[model].setdefault(question, []).extend(left)
 
     def may_be_form(self, model: str, question: str, fields: dict[str, Any]) -> bool:

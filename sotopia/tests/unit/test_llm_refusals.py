@@ -129,7 +129,7 @@ def test_a_refused_value_is_left_out_for_this_question_alone() -> None:
     assert found == ["Hello"] * 4
     assert [body.get("temperature") for body in bodies] == [0.5, 0, None, None, 0.5]
     (note,) = client.notes
-    assert note.endswith("/v1: the server refuses temperature 0.0 for evaluation; going on without")
+    assert note.endswith("/v1, evaluation: the server refuses temperature 0.0; going on without")
     assert list(client.left_out.values()) == [{"evaluation": ["temperature 0.0"]}]
 
 
@@ -170,7 +170,7 @@ def test_a_form_that_fails_without_a_word_is_tried_without(status: int, expected
 
     found, client = run(picky(refuse, bodies), (ACTION, CHAT), (ACTION, CHAT))
     assert found == ["Hello"] * 2 and ["response_format" in body for body in bodies] == expected
-    assert len(client.notes) == 1 and "the server refuses response_format for action" in client.notes[0]
+    assert len(client.notes) == 1 and "action: the server refuses response_format; going on without" in client.notes[0]
 
 
 def test_a_form_that_works_is_not_given_up() -> None:
