@@ -153,6 +153,13 @@ def test_a_reader_that_goes_away_ends_it_without_a_traceback(tmp_path: Path) -> 
         assert process.wait(60) == 141 and process.stderr.read() == ""
 
 
+def test_help_that_nobody_reads_is_no_bug() -> None:
+    command = [sys.executable, "-c", "from sotopia_sdpo.loop import demo; raise SystemExit(demo.main(['--help']))"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        process.stdout.close()
+        assert process.wait(60) == 141 and process.stderr.read() == ""
+
+
 def test_data_that_is_worded_in_another_way_is_refused_before_the_first_step(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

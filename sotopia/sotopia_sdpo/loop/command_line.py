@@ -33,10 +33,10 @@ class Script(NamedTuple):
 def run(script: Script, arguments: Sequence[str] | None, machine: type[Machine]) -> int:
     """Run a script with a command line (None: this process's), and return the exit code."""
     words = sys.argv[1:] if arguments is None else arguments
-    if {"-h", "--help"} & set(words):
-        say(f"{script.command} [NAME=VALUE ...]\n\n{script.about}\nSettings:\n{script.settings.help()}")
-        return EXIT_DONE
     try:
+        if {"-h", "--help"} & set(words):
+            say(f"{script.command} [NAME=VALUE ...]\n\n{script.about}\nSettings:\n{script.settings.help()}")
+            return EXIT_DONE
         return run_at_edge(lambda: _run(script, words, machine))
     except BrokenPipeError:  # nobody reads on; and nothing is left to say at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
