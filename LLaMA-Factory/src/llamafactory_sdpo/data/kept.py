@@ -41,12 +41,10 @@ class Checked:
             if filename not in self._seen:
                 _check(Path(filename))
             table = self._opens(filename)
-        except (FileNotFoundError, PermissionError):
+        except (FileNotFoundError, PermissionError, Damaged):
             raise
-        except Damaged:
-            raise
-        except Exception:
-            # OSError, SystemError, OverflowError and others, by where the damage is.
+        except (OSError, SystemError, OverflowError, ValueError, EOFError, NotImplementedError, RuntimeError):
+            # Which of them depends on where the damage is.
             raise Damaged(str(filename)) from None
         self._seen.add(filename)
         return table
