@@ -165,7 +165,7 @@ class RdbSource:
         """Unpack a compressed string; whatever the package makes of broken bytes, they are refused in one line."""
         try:
             text = self._codecs.unpack_lzf(packed, length)
-        except (ValueError, MemoryError, OverflowError):
+        except Exception:  # of another package, about bytes of a stranger's
             text = None
         if text is None or len(text) != length:
             raise self.error(f"a compressed string does not unpack to {length} bytes; the file is corrupt", start)
