@@ -80,17 +80,21 @@ class SegmentArguments:
             raise ValueError(f"`segment_scope: turn` belongs to stage {' or '.join(stages_scoring('segment'))}.")
 
 
+class MissingModel(OptionError):
+    """A model's folder that is not there."""
+
+
 def check_model(option: str, model: str) -> None:
     """Refuse a model that is neither a folder nor can be a name of the hub.
 
     A name of the hub has one slash or none; a path below a folder that exists is meant to be one.
 
     Raises:
-        OptionError: naming the option.
+        MissingModel: naming the option.
     """
     path = Path(model)
     is_path = model.count("/") > 1 or model[0] in "./~" or ("/" in model and Path(path.parts[0]).is_dir())
     if is_path and not path.exists():
-        raise OptionError(
+        raise MissingModel(
             option, f"{option} {model} does not exist; expected a model's folder, or its name on the hub"
         )

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+from .arguments import MissingModel
 from .config_file import read_config
 from .data.encoding import DialogueEncoder
 from .errors import UserError, place_of, run_at_edge
@@ -106,7 +107,7 @@ def naming(config: Path, overrides: Sequence[str] = ()) -> Iterator[None]:
     try:
         yield
     except UserError as err:
-        is_untrained = config == DEFAULT_CONFIG and "does not exist" in str(err)
+        is_untrained = config == DEFAULT_CONFIG and isinstance(err, MissingModel)
         hint = f"; the demo: bash inference.sh {DEMO_SERVING}" if is_untrained else ""
         raise UserError(f"{place_of(err, config, overrides)}: {err}{hint}") from None
 

@@ -43,11 +43,20 @@ def test_what_may_pass_is_tried_again(bad: Callable[[web.Request], web.StreamRes
     assert reply.text == "Hello" and len(bodies) == 3 and client.repeated == 2
 
 
-def test_retry_after_is_obeyed() -> None:
+def test_retry_after_is_obeyed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It waits as long as the server asks, and at most the first random wait more."""
     handler, bodies = scripted(lambda _: web.Response(status=429, headers={"Retry-After": "0.6"}), lambda _: good())
+    waits: list[float] = []
+
+    def kept(error: Transient, attempt: int) -> float:
+        waits.append(_wait_s(error, attempt))
+        return waits[-1]
+
+    monkeypatch.setattr(clients, "_wait_s", kept)
     started = time.monotonic()
     complete(handler)
-    assert 0.6 <= time.monotonic() - started < 2 and len(bodies) == 2
+    assert time.monotonic() - started >= 0.6 and len(bodies) == 2
+    assert len(waits) == 1 and 0.6 <= waits[0] <= 0.6 + clients.FIRST_WAIT_S
 
 
 @pytest.mark.parametrize(
