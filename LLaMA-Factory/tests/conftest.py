@@ -39,6 +39,14 @@ def _state() -> Iterator[None]:
     shutil.rmtree(_STATE, ignore_errors=True)
 
 
+@pytest.fixture(autouse=True)
+def _without_deepspeed() -> Iterator[None]:
+    """Transformers remembers the last config of DeepSpeed for the whole process, also one that was refused."""
+    yield
+    if found := sys.modules.get("transformers.integrations.deepspeed"):
+        found.unset_hf_deepspeed_config()
+
+
 @pytest.fixture
 def write(tmp_path: Path) -> Callable[..., Path]:
     """Write records to a file of a data folder that knows them as the dataset `pairs`."""
