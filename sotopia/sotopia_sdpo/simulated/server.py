@@ -89,13 +89,15 @@ class SimulatedServer:
         """ScriptedAnswer a chat request, or fail as drawn."""
         started = time.monotonic()
         self.counts["requests"] += 1
+        if not self._lets_in(http):
+            return _error(401, "Incorrect API key provided")
         try:
             body = await http.json()
             request = request_of(body)
             job = job_of(request)
         except (ValueError, TypeError, AttributeError) as err:
             return _error(400, str(err))
-        if (refusal := self._refusal(http, request, body)) is not None:
+        if (refusal := self._refusal(request, body)) is not None:
             return refusal
         draw = self.occasions.draw_for(self.seed, request.content)
         fault = self.faults.fault(draw)
@@ -114,10 +116,8 @@ class SimulatedServer:
     def _lets_in(self, http: web.Request) -> bool:
         return not self.api_key or http.headers.get("Authorization") == f"Bearer {self.api_key}"
 
-    def _refusal(self, http: web.Request, request: ChatRequest, body: dict[str, Any]) -> web.Response | None:
+    def _refusal(self, request: ChatRequest, body: dict[str, Any]) -> web.Response | None:
         """Refuse what the settings do not accept."""
-        if not self._lets_in(http):
-            return _error(401, "Incorrect API key provided")
         if self.only_models and request.model not in self.only_models:
             return _error(404, f"The model {request.model!r} does not exist")
         if self.refuse_response_format and "response_format" in body:

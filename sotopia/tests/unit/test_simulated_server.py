@@ -126,3 +126,22 @@ def test_the_command_has_the_rate(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server, "serve", serve)
     done = CliRunner().invoke(cli.app, ["simulate", "--rate-annotation", "0.25"])
     assert done.exit_code == 0 and started[0].faults == Faults(rate_annotation=0.25)
+
+
+def test_the_key_is_checked_before_the_body_is_read() -> None:
+    """Who has no key learns nothing of what the server takes: 401 for a body that is no JSON, too."""
+
+    async def ask() -> list[int]:
+        runner = web.AppRunner(SimulatedServer(api_key="secret").app())
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        url = f"http://127.0.0.1:{runner.addresses[0][1]}/v1/chat/completions"
+        statuses = []
+        async with ClientSession() as client:
+            for key in ("wrong", "secret"):
+                async with client.post(url, data=b"{", headers={"Authorization": f"Bearer {key}"}) as response:
+                    statuses.append(response.status)
+        await runner.cleanup()
+        return statuses
+
+    assert asyncio.run(ask()) == [401, 400]
