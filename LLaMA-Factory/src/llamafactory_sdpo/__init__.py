@@ -9,7 +9,7 @@ A pair passes through the rooms in this order:
 
 Imports point up in this list, never down:
 
-    errors, stages, config_file
+    errors, stages, config_file, entries
     data
     arguments
     host.seams, host.names

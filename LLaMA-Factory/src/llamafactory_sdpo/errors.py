@@ -62,7 +62,8 @@ def run_at_edge(command: Callable[[], int | None], prefix: str = "") -> int:
         print(f"error: {prefix}{err}", file=sys.stderr)
         return EXIT_INPUT
     except TrainingFailed as err:
-        print(f"error: {err}", file=sys.stderr)
+        # A progress bar has left its line open.
+        print(f"\nerror: {err}", file=sys.stderr)
         return EXIT_FAILED
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

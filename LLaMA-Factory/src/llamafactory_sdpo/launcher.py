@@ -14,7 +14,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from .data.entries import files_named_otherwise
+from .entries import files_named_otherwise
 from .errors import EXIT_FAILED, EXIT_FILE, EXIT_INTERRUPTED, OptionError, TrainingFailed, UserError
 from .host.arguments import read_args
 from .host.data import prepare_pairs

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from .config_file import read_config
-from .data.entries import HOME_VARIABLE, file_of
+from .entries import HOME_VARIABLE, file_of
 from .errors import UserError, place_of, run_at_edge
 from .stages import STAGES
 

@@ -141,14 +141,9 @@ def test_a_changed_byte_is_read_again(write, tmp_path):
 
 
 def test_changed_code_reads_again(tmp_path, monkeypatch):
-    """Every module that decides what a file becomes is in the key of the cached rows.
-
-    Not `encoding`, which comes after them, nor `entries` and `kept`, which find files and check them.
-    """
+    """Every module that decides what a file becomes is in the key of the cached rows."""
     names = {Path(module.__file__).name for module in dataset.CODE} | {"dataset.py"}
-    reading = {path.name for path in Path(dataset.__file__).parent.glob("*.py")} - {
-        *("__init__.py", "encoding.py", "entries.py", "kept.py")
-    }
+    reading = {path.name for path in Path(dataset.__file__).parent.glob("*.py")} - {"__init__.py", "encoding.py"}
     assert names == reading | {"stages.py"}
     copies = [Path(shutil.copy(module.__file__, tmp_path)) for module in dataset.CODE]
     monkeypatch.setattr(dataset, "CODE", tuple(SimpleNamespace(__file__=str(path)) for path in copies))
@@ -237,7 +232,7 @@ def test_overlong_pairs_are_counted(write, tmp_path, caplog, stage):
         ({"columns": {**COLUMNS, "images": "pictures"}}, {}, "has a column of images; pairs are text only"),
         ({"script_url": "x.py"}, {}, "cannot be read from 'script'"),
         ({"split": "train[:50%]"}, {}, "split is .*, but a file is read whole"),
-        ({}, {"dataset": "other"}, "dataset 'other' is not in .*dataset_info.json; it has pairs"),
+        ({}, {"dataset": "other"}, "Undefined dataset other"),
         ({}, {"dataset_dir": "nowhere"}, "nowhere"),
         ({}, {"eval_dataset": "pairs", "val_size": 0.5}, "val_size"),
     ],

@@ -5,7 +5,7 @@ import json
 import pytest
 from conftest import ROOT
 
-from llamafactory_sdpo.data import entries
+from llamafactory_sdpo import entries
 from llamafactory_sdpo.errors import OptionError, UserError
 from llamafactory_sdpo.host.data import dataset_list
 from llamafactory_sdpo.launcher import announce_files
@@ -69,10 +69,10 @@ def test_the_file_of_a_name_that_does_not_tell_it_is_printed(monkeypatch, capsys
 def test_names_that_are_not_there(tmp_path):
     (tmp_path / entries.INFO).write_text(json.dumps({"pairs": {}, "ranked": {}}), encoding="utf-8")
     with pytest.raises(
-        OptionError, match="dataset 'pars' is not in .*info.json; did you mean pairs. It has pairs, ra"
+        OptionError, match="Undefined dataset pars in .*info.json; did you mean pairs. It has pairs, ra"
     ):
         entries.check_names("dataset", ["pairs", "pars"], str(tmp_path))
-    with pytest.raises(OptionError, match="eval_dataset 'x' .*info.json; it has pairs, ranked"):
+    with pytest.raises(OptionError, match="Undefined dataset x in .*info.json; it has pairs, ranked"):
         entries.check_names("eval_dataset", ["x"], str(tmp_path))
     entries.check_names("dataset", ["org/name"], "ONLINE")
     (tmp_path / entries.INFO).write_text("{", encoding="utf-8")

@@ -8,8 +8,8 @@ import pytest
 import small
 from datasets import load_from_disk
 
-from llamafactory_sdpo.data import kept
 from llamafactory_sdpo.errors import UserError
+from llamafactory_sdpo.host import kept
 from llamafactory_sdpo.host.data import prepare_pairs
 from llamafactory_sdpo.host.install import install
 

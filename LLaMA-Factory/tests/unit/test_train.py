@@ -178,7 +178,7 @@ def test_exit_codes(capsys):
     assert run_at_edge(lambda: raises(UserError("x.json record 1: y; do z")), prefix="c.yaml: ") == 2
     assert capsys.readouterr().err == "error: c.yaml: x.json record 1: y; do z\n"
     assert run_at_edge(lambda: raises(TrainingFailed("step 2: x"))) == 1
-    assert capsys.readouterr().err == "error: step 2: x\n"
+    assert capsys.readouterr().err == "\nerror: step 2: x\n"
     assert run_at_edge(lambda: raises(KeyboardInterrupt())) == 130
     with pytest.raises(RuntimeError):
         run_at_edge(lambda: raises(RuntimeError("a bug keeps its traceback")))

@@ -5,6 +5,7 @@
     arguments  its arguments with our options, and their checks
     values     the types of a config's values
     checkpoints  the last whole one, to go on from
+    kept       the files of encoded pairs in the cache, checked
     running    any training: a NaN, a full disk or a missing package ends it in one line
     data       its `get_dataset`, with pairs in the place of records
     stages     its DPO workflow, with our data, collator and trainer

@@ -13,7 +13,7 @@ from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 
 from ..arguments import SegmentArguments, check_model
 from ..config_file import READ_ERRORS
-from ..data.entries import check_names
+from ..entries import check_names
 from ..errors import OptionError, UserError, one_line
 from ..stages import STAGES
 from . import checkpoints

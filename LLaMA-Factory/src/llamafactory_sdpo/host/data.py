@@ -6,13 +6,14 @@ from typing import Any
 
 from datasets import table as datasets_table
 
-from ..data import entries, kept
+from .. import entries
 from ..data.dataset import accept_pairs, check_calls, keep_fitting, load_pairs
 from ..data.encoding import DialogueEncoder, PairProcessor
 from ..data.formats import check_entry
 from ..data.pairing import Rules
 from ..errors import UserError, one_line
 from ..stages import STAGES
+from . import kept
 from .arguments import parse_args_without_launch
 from .names import get_dataset_list, get_template_and_fix_tokenizer, host_loader, load_tokenizer, merge_dataset
 from .seams import seam, substituted

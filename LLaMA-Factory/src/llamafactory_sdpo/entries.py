@@ -10,7 +10,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from ..errors import OptionError, UserError
+from .errors import OptionError, UserError
 
 
 HOME_VARIABLE = "SDPO_HOME"
@@ -53,9 +53,8 @@ def check_names(option: str, names: list[str] | None, dataset_dir: Any) -> None:
         if entries is not None and name not in entries:
             close = difflib.get_close_matches(name, entries, n=1)
             meant = f"did you mean {close[0]}? It" if close else "it"
-            raise OptionError(
-                option, f"{option} '{name}' is not in {Path(dataset_dir) / INFO}; {meant} has {', '.join(entries)}"
-            )
+            where = Path(dataset_dir) / INFO
+            raise OptionError(option, f"Undefined dataset {name} in {where}; {meant} has {', '.join(entries)}")
 
 
 def moved(file_name: str) -> str:
