@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 from sotopia_sdpo.llm.limits import Limits
 from sotopia_sdpo.llm.spec import parse_model
-from sotopia_sdpo.loop.servers import scripted_server
+from sotopia_sdpo.make.servers import scripted_server
 from sotopia_sdpo.play import stage as host
 from sotopia_sdpo.play.dialogue import load_template
 from sotopia_sdpo.run.execute import sample_all

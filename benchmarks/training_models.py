@@ -33,7 +33,8 @@ def make_rows(sizes: SimpleNamespace, count: int) -> list[Row]:
             labels = [token if mine else -100 for token, mine in zip(side, is_agent, strict=True)]
             row[f"{name}_input_ids"] = history + side
             row[f"{name}_labels"] = [-100] * len(history) + labels
-            row[f"{name}_turn_lengths"] = [b - a for a, b in zip(bounds[::2], bounds[1::2], strict=True)]
+            lengths = [b - a for a, b in zip(bounds[::2], bounds[1::2], strict=True)]
+            row |= {f"{name}_turn_lengths": lengths, f"{name}_turn_weights": [1.0] * len(lengths)}
         rows.append(row)
     return rows
 

@@ -2,6 +2,7 @@
 
     python tools/run_tests.py            all of them: quick ones first, then commands as processes, then real servers
     python tools/run_tests.py --fast     what needs no server and no environment of vLLM's
+    python tools/run_tests.py --faults   processes and servers killed, stopped and cut off, in the long form: a table
     python tools/run_tests.py -k masks   other arguments go to pytest
 
 A suite that fails does not stop the others. Exit codes: 0 all passed, 1 something failed, 2 nothing was run.
@@ -21,7 +22,7 @@ from xml.etree import ElementTree
 ROOT = Path(__file__).resolve().parents[1]
 PYTEST = ("-m", "pytest", "-q", "-p", "no:cacheprovider", "--disable-warnings", "--durations=5", "--durations-min=5")
 NOTHING_COLLECTED = 5
-SHELL_SCRIPTS = ("*.sh", "*/*.sh", ".ci/run")
+SHELL_SCRIPTS = ("*.sh", "*/*.sh", "docs/cluster/*.sbatch", ".ci/run")
 
 
 class Suite(NamedTuple):
@@ -57,6 +58,10 @@ SLOW = (
         Suite("scripts: chains and the loop", ("dpo/tests/process",)),
     ),
 )
+FAULTS = (
+    (Suite("faults of sampling, the long form", commands=(("benchmarks/faults/__main__.py",),)),),
+    (Suite("faults of training, the long form", commands=(("benchmarks/training_faults.py",),)),),
+)
 
 
 class Result(NamedTuple):
@@ -85,7 +90,7 @@ def run_suite(suite: Suite, arguments: list[str]) -> Result:
 def _run_commands(suite: Suite) -> tuple[str, int, int, int]:
     output, failed = "", 0
     for command in suite.commands:
-        argv = [sys.executable, *command] if command[0] == "-m" else list(command)
+        argv = [sys.executable, *command] if command[0] == "-m" or command[0].endswith(".py") else list(command)
         done = subprocess.run(argv, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         failed += done.returncode != 0
         output += f"{' '.join(command)[:60]}: {'failed' if done.returncode else 'ok'}\n{done.stdout}"
@@ -111,8 +116,10 @@ def main() -> int:
     """Run the suites and print the summary."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--fast", action="store_true", help="only what needs no server and no environment of vLLM's")
+    parser.add_argument("--faults", action="store_true", help="only the long form of the faults, at most 20 minutes")
     options, arguments = parser.parse_known_args()
-    lanes = QUICK if options.fast else tuple(quick + slow for quick, slow in zip(QUICK, reversed(SLOW), strict=True))
+    everything = tuple(quick + slow for quick, slow in zip(QUICK, reversed(SLOW), strict=True))
+    lanes = FAULTS if options.faults else QUICK if options.fast else everything
     if arguments:
         lanes = tuple(tuple(suite for suite in lane if suite.paths) for lane in lanes)
     started = time.monotonic()

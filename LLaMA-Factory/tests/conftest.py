@@ -1,7 +1,7 @@
 """Fixtures of the training tests. All state (caches, outputs) goes to temporary folders; nothing needs a network.
 
-GPUs are hidden, unless SDPO_TEST_GPU names those that may be used. Not covered: NCCL, FSDP, real checkpoints such as
-Llama-3.1-8B, the hubs themselves.
+GPUs are hidden, unless SDPO_TEST_GPU names those that may be used. Not covered: NCCL, FSDP, checkpoints of 7B and
+more, the hubs themselves.
 """
 
 import os

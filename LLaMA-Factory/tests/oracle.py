@@ -21,6 +21,7 @@ HUGE_CUTOFF = 1_000_000_000
 AGENT_ROLES = ("assistant", "function")
 Message = dict[str, str]
 Span = tuple[int, int]
+Given = dict[int, float]  # the weights that the data gives, by agent turn
 
 TOY_VOCAB_SIZE = 400
 TOY_NAMES = {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>"}
@@ -125,19 +126,67 @@ def token_logps(model: PreTrainedModel, side: Side) -> list[torch.Tensor]:
     return result
 
 
+def side_weights(stage: str, span: Span, gamma: float, given: Given) -> dict[int, float]:
+    """Return the weight of each agent turn of a span: the given one, else that of the stage.
+
+    The dialogue is taken to end with its last turn whose weight is not given as 0, so T and t know nothing of the rest.
+    """
+    first, last = span
+    while given.get(last) == 0:
+        last -= 1
+    total = last - first + 1
+    return {t: given.get(t, turn_weight(stage, t - first + 1, total, gamma)) for t in range(first, last + 1)}
+
+
+def weighted_mean(model: PreTrainedModel, side: Side, weights: dict[int, float]) -> torch.Tensor:
+    """Return Σ w · log p / Σ w over the tokens of the turns that have a weight."""
+    logps = token_logps(model, side)
+    total, length = torch.zeros((), dtype=torch.float64), 0.0
+    for p, turn in enumerate(side.turns):
+        if turn in weights and p > 0:
+            total = total + weights[turn] * logps[p]
+            length += weights[turn]
+    return total / length
+
+
+def averaged_loss(
+    name: Literal["ipo", "orpo", "simpo"],
+    policy: tuple[torch.Tensor, ...],
+    reference: tuple[torch.Tensor, ...],
+    beta: float,
+    simpo_gamma: float,
+) -> torch.Tensor:
+    """Return the loss of one pair from the means of its chosen and its rejected side; formulas as published.
+
+    IPO, arXiv 2310.12036, equation 17; ORPO, 2403.07691, equations 6 and 7; SimPO, 2405.14734, equation 6.
+    """
+    log_sigmoid = torch.nn.functional.logsigmoid
+    if name == "ipo":
+        return (policy[0] - reference[0] - policy[1] + reference[1] - 1 / (2 * beta)) ** 2
+    if name == "simpo":
+        return -log_sigmoid(beta * (policy[0] - policy[1]) - simpo_gamma)
+    odds = [mean.exp() / (1 - mean.exp()) for mean in policy]
+    return -policy[0] - beta * log_sigmoid((odds[0] / odds[1]).log())
+
+
 def weighted_log_ratio(
-    policy: PreTrainedModel, reference: PreTrainedModel, side: Side, span: Span, stage: str, gamma: float
+    policy: PreTrainedModel,
+    reference: PreTrainedModel,
+    side: Side,
+    span: Span,
+    stage: str,
+    gamma: float,
+    given: Given | None = None,
 ) -> torch.Tensor:
     """Sum weight(t, T) * (log policy - log reference) over the tokens of a span's T agent turns, t from 1 in it."""
-    first, last = span
+    weights = side_weights(stage, span, gamma, given or {})
     policy_logps = token_logps(policy, side)
     with torch.no_grad():
         reference_logps = token_logps(reference, side)
     result = torch.zeros((), dtype=torch.float64)
     for p, turn in enumerate(scored(side, *span)):
-        if turn > 0:
-            weight = turn_weight(stage, turn - first + 1, last - first + 1, gamma)
-            result = result + weight * (policy_logps[p] - reference_logps[p])
+        if turn in weights:
+            result = result + weights[turn] * (policy_logps[p] - reference_logps[p])
     return result
 
 
@@ -151,6 +200,8 @@ def pair_loss(
     stage: Literal["sdpo", "eto", "dmpo"],
     beta: float,
     gamma: float = 0.7,
+    chosen_given: Given | None = None,
+    rejected_given: Given | None = None,
 ) -> torch.Tensor:
     """Return the loss of one pair, a float64 scalar that is differentiable in the policy.
 
@@ -158,9 +209,10 @@ def pair_loss(
                 - sum over tokens of the rejected span of beta * weight(t, T_l) * (log policy - log reference) )
 
     T_w and T_l are the numbers of agent turns of the chosen and of the rejected span, and t counts from its first.
+    A weight that is given for a turn takes the place of weight(t, T).
     """
-    chosen_sum = weighted_log_ratio(policy, reference, chosen, chosen_span, stage, gamma)
-    rejected_sum = weighted_log_ratio(policy, reference, rejected, rejected_span, stage, gamma)
+    chosen_sum = weighted_log_ratio(policy, reference, chosen, chosen_span, stage, gamma, chosen_given)
+    rejected_sum = weighted_log_ratio(policy, reference, rejected, rejected_span, stage, gamma, rejected_given)
     return -torch.nn.functional.logsigmoid(beta * (chosen_sum - rejected_sum))
 
 

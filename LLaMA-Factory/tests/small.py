@@ -7,6 +7,8 @@ import oracle
 import torch
 from dialogues import pair, ranking
 
+from llamafactory_sdpo.step.loss import weights_of
+
 
 PAIRS = [([f"You are Ann, situation {n}.", f'{{"say": "hello {n}"}}', "Hm."][: 1 + 2 * (n % 2)], n) for n in range(12)]
 
@@ -37,10 +39,10 @@ def n_goal(parts: tuple[list[str], list[str], list[str]]) -> int:
     return len(parts[0])
 
 
-def write_model(folder: Path, seed: int = 1) -> None:
+def write_model(folder: Path, seed: int = 1, hidden: int = 32) -> None:
     """A tiny random Llama in float32 with the toy tokenizer."""
     tokenizer = oracle.toy_tokenizer()
-    model = oracle.random_llama(len(tokenizer), seed, dtype=torch.float32)
+    model = oracle.random_llama(len(tokenizer), seed, dtype=torch.float32, hidden=hidden)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 
@@ -73,6 +75,11 @@ def config(folder: Path, **options: object) -> dict[str, object]:
 def history(output: str | Path) -> list[dict[str, float]]:
     """What the trainer logged: training steps, evaluations and the summary at the end."""
     return json.loads((Path(output) / "trainer_state.json").read_text(encoding="utf-8"))["log_history"]
+
+
+def token_weights(batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    """The weight of each label of a batch: (2B, T), 0 where nothing is scored."""
+    return weights_of(batch).gather(1, batch["turns"]) * (batch["labels"] != oracle.IGNORE)
 
 
 def losses(output: str | Path) -> list[float]:

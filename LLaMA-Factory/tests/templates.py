@@ -7,6 +7,7 @@ from llamafactory.data.template import TEMPLATES, get_template_and_fix_tokenizer
 from llamafactory.hparams import DataArguments
 
 from llamafactory_sdpo.data.encoding import DialogueEncoder
+from llamafactory_sdpo.host.templates import dialogue_encoder
 
 
 EXTRA_TOKENS = ["[gMASK]", "sop", "<|user|>", "<|assistant|>", "<|system|>", "<|observation|>", "<sep>"]
@@ -26,7 +27,7 @@ def encoder_of(name: str, cutoff_len: int = 100_000, **options: object) -> Dialo
         template = get_template_and_fix_tokenizer(tokenizer, DataArguments(template=name, **options))
     finally:
         TEMPLATES[name] = before
-    return DialogueEncoder(template, tokenizer, None, cutoff_len)
+    return dialogue_encoder(template, tokenizer, None, cutoff_len, name)
 
 
 def messages_of(turns: list[str], system: str = "") -> list[dict[str, str]]:

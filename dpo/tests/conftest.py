@@ -8,13 +8,14 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib import import_module
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
+from sotopia_sdpo.make.servers import free_ports
 from sotopia_sdpo.store import open_store
 from sotopia_sdpo.store.documents import to_entry
 
@@ -25,9 +26,10 @@ ROOT = DPO.parent
 settings.register_profile("no deadline", deadline=None)
 settings.load_profile("no deadline")
 sys.path[:0] = [str(DPO), str(DPO / "tests"), str(ROOT / "sotopia" / "tests" / "process")]
+sys.path.append(str(ROOT / "sotopia" / "tests" / "unit"))
 
 import tiny_run  # noqa: E402
-from running import CLEARED, TIMEOUT_S, Command, Result, environment  # noqa: E402
+from running import CLEARED, TIMEOUT_S, Command, Result, Server, environment, redis_at, serving  # noqa: E402
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -117,3 +119,21 @@ def located(tiny: Path, inside: Command) -> Path:
     ]
     (tiny / "negative_data_error.json").write_text(json.dumps(rows, ensure_ascii=False, indent=1))
     return tiny
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    """The scripted server, of a module of tests."""
+    with serving() as found:
+        yield found
+
+
+@pytest.fixture(params=["sqlite", "redis"])
+def db(request: pytest.FixtureRequest, tmp_path: Path, home: Path) -> Iterator[str]:
+    """A database of either kind."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{home}/sotopia.db"
+        return
+    (port,) = free_ports()
+    with redis_at(tmp_path, port):
+        yield f"redis://127.0.0.1:{port}/0"

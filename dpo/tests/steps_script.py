@@ -5,14 +5,17 @@ import sys
 from pathlib import Path
 
 from sotopia_sdpo.errors import run_at_edge
-from sotopia_sdpo.loop.processes import claimed, ended_by_signals
-from sotopia_sdpo.loop.runner import Runner
-from sotopia_sdpo.loop.steps import Command, Service, Step
+from sotopia_sdpo.make.processes import claimed, ended_by_signals
+from sotopia_sdpo.make.runner import Runner
+from sotopia_sdpo.make.steps import Command, Service, Step
 
 
 RUN = Path(os.environ["RUN"])
 CONFIG, MADE, MODEL = RUN / "config.yaml", RUN / "made.json", RUN / "model"
-SERVER = '[ "$0" = none ] && exit 5; echo $$ >"$SDPO_HOME/pid"; exec python -um http.server --bind 127.0.0.1 -d "$SDPO_HOME" $1'
+SERVER = (
+    '[ "$0" = none ] && exit 5; echo $$ >"$SDPO_HOME/pid"; '
+    f'exec "{sys.executable}" -um http.server --bind 127.0.0.1 -d "$SDPO_HOME" $1'
+)
 EPISODE = """
 import sys
 from sotopia_sdpo.store import open_store
@@ -40,7 +43,7 @@ ONE = Step(
     "the first thing",
     (shell('echo one >>"$SDPO_HOME/ran"; echo "$0" >"$SDPO_HOME/made.json"', setting("FIRST")),),
     writes=(MADE,),
-    outcome=lambda: f"kept {MADE.read_text().strip()} of 9 things",
+    remark=lambda: f"kept {MADE.read_text().strip()} of 9 things",
 )
 TWO = Step(
     "two",

@@ -13,24 +13,28 @@ from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 from sotopia_sdpo.errors import EXIT_DONE, EXIT_INCOMPLETE, UserError
+from sotopia_sdpo.judge.panel import Evaluator, Rule, parse_evaluator
 from sotopia_sdpo.judge.verdict import template_hash
 from sotopia_sdpo.llm.limits import DEFAULTS, Limits
-from sotopia_sdpo.llm.spec import name_of, parse_model, short_name, without_address
+from sotopia_sdpo.llm.spec import ModelSpec, name_of, parse_model, short_name, without_address
 from sotopia_sdpo.play.dialogue import Template, load_template
 from sotopia_sdpo.play.replay import Origin, load_origins
 from sotopia_sdpo.play.sources import SAY_OTHER_WORDS
 from sotopia_sdpo.play.wording import disagreement
+from sotopia_sdpo.results.calibration import calibration_table
+from sotopia_sdpo.results.people import People
 from sotopia_sdpo.results.scores import results_of, scores_of
-from sotopia_sdpo.results.tables import results_table, simulation_note, upstream_row, write_jsonl
+from sotopia_sdpo.results.tables import panel_table, results_table, simulation_note, upstream_row, write_jsonl
 from sotopia_sdpo.run.execute import probe, sample_all
 from sotopia_sdpo.run.forecast import forecast_lines
 from sotopia_sdpo.run.plan import Plan, Run, WorkItem, items_of_combos, items_of_origins, plan
-from sotopia_sdpo.run.runner import Outcome
+from sotopia_sdpo.run.runner import Counts
 from sotopia_sdpo.step_files import SFT_DATA
 from sotopia_sdpo.store import data_home, database_url, open_store
 from sotopia_sdpo.store.base import PROFILE_KINDS, Store
+from sotopia_sdpo.store.run_names import find_run
 from sotopia_sdpo.store.tag import tag_of
-from sotopia_sdpo.store.urls import SQLITE_PREFIX
+from sotopia_sdpo.store.urls import SQLITE_PREFIX, without_password
 from sotopia_sdpo.world.cast import demo_splits, hard_subset, require_world
 from sotopia_sdpo.world.combos import Splits, check_profiles, choose, fetch_combos, load_splits
 from sotopia_sdpo.world.tasks import TEMPERATURE, task_of
@@ -65,6 +69,9 @@ class Options:
     url: str = ""
     combos_per_env: int | None = None
     tag: str = ""
+    panel: Rule = "mean"
+    judge_repeats: int = 1
+    calibrate: Path | None = None
     prompt_template: Path | None = None
     sft_data: Path | None = None
     temperature: float | None = None
@@ -97,12 +104,12 @@ def benchmark(options: Options) -> int:
         return _carry_out(options, runs, work, store)
 
 
-def _carry_out(options: Options, runs: Sequence[Run], work: Plan, store: Store) -> int:
+def _carry_out(options: Options, runs: Sequence[Run], work: Plan[WorkItem], store: Store) -> int:
     """Run the items and show the results; return the exit code."""
-    outcome = sample_all(store, work.items, options.limits) if work.items else Outcome(0)
-    if not outcome.stopped_because:
+    counts = sample_all(store, work.items, options.limits) if work.items else Counts(0)
+    if not counts.stopped_because:
         _show(options, [(run.model.name, run.tags) for run in runs], store)
-    return EXIT_DONE if outcome.is_complete else EXIT_INCOMPLETE
+    return EXIT_DONE if counts.is_complete else EXIT_INCOMPLETE
 
 
 def dry_run(options: Options) -> int:
@@ -122,12 +129,15 @@ def show(options: Options) -> int:
     """Show the results of what is stored; models need not be reachable for that."""
     task = task_of(options.task)
     trials = range(options.trials or task.trials)
-    partner, evaluator = name_of(options.partner_model), name_of(options.evaluator_model)
+    partner, evaluator = name_of(options.partner_model), _evaluator(options, is_called=False).name
     runs = []
     for model in map(name_of, options.models):
         tags = [options.tag or tag_of(model, partner, evaluator, task.name, trial) for trial in trials]
         runs.append((model, list(dict.fromkeys(tags))))
     with open_store(database_url(options.db, options.data_dir), create=False) as store:
+        if options.tag:
+            meant = find_run(options.tag, store.counts().episodes)
+            runs = [(model, meant or tags) for model, tags in runs]
         found = _show(options, runs, store)
     if not found:
         raise UserError(f"no scored episodes of {runs[0][1][0]}; `sotopia db info` shows which tags are there")
@@ -145,6 +155,7 @@ def _readable(options: Options) -> Iterator[tuple[Store, bool]]:
                 yield store, False
                 return
     with TemporaryDirectory() as folder, open_store(f"{SQLITE_PREFIX}{folder}/demo.db") as store:
+        store.url = without_password(url)  # what messages are to name
         yield store, True
 
 
@@ -161,9 +172,11 @@ def _copy(store: Store, tags: Sequence[str]) -> Iterator[Store]:
 def _runs(options: Options) -> list[Run]:
     """Return one run for each model."""
     task = task_of(options.task)
-    partner, evaluator = parse_model(options.partner_model), parse_model(options.evaluator_model)
+    partner, evaluator = parse_model(options.partner_model), _evaluator(options)
     if options.tag and len(options.models) > 1:
         raise UserError("--tag names one run, but there are several --models; leave --tag out, or run them one by one")
+    if options.calibrate:
+        People([options.calibrate])  # a wrong file is told before anything runs
     template = load_template(options.prompt_template)
     _check_wording(options, template)
     warm = TEMPERATURE if options.temperature is None else options.temperature
@@ -191,6 +204,10 @@ def _runs(options: Options) -> list[Run]:
     ]
 
 
+def _evaluator(options: Options, is_called: bool = True) -> Evaluator:
+    return parse_evaluator(options.evaluator_model, options.panel, options.judge_repeats, is_called)
+
+
 def _check_wording(options: Options, template: Template) -> None:
     """Compare the first turn with that of the training data: a file that is named must agree, another is mentioned.
 
@@ -215,7 +232,7 @@ def _splits(options: Options) -> Splits:
     return load_splits(options.splits)
 
 
-def _plan(options: Options, runs: Sequence[Run], store: Store) -> Plan:
+def _plan(options: Options, runs: Sequence[Run], store: Store) -> Plan[WorkItem]:
     """Work out what is to be run."""
     require_world(store, options.demo)
     task = runs[0].task
@@ -255,7 +272,7 @@ def _with_partner(path: Path, run: Run, origins: Sequence[Origin]) -> list[Origi
     return kept
 
 
-def _plan_line(work: Plan, options: Options) -> str:
+def _plan_line(work: Plan[WorkItem], options: Options) -> str:
     """Describe the work in one line."""
     total = len(work.items) + work.scored
     parts = [f"task {options.task}, seed {options.seed}: {total} episodes, {work.scored} done before"]
@@ -269,17 +286,20 @@ def _plan_line(work: Plan, options: Options) -> str:
 def _show(options: Options, runs: Sequence[tuple[str, list[str]]], store: Store) -> bool:
     """Print the tables, and write them if asked for; return whether there was anything."""
     hard = hard_subset(_splits(options))
-    partner, evaluator = name_of(options.partner_model), name_of(options.evaluator_model)
+    partner, evaluator = name_of(options.partner_model), _evaluator(options, is_called=False)
+    judged_by = short_name(evaluator.name) if isinstance(evaluator, ModelSpec) else evaluator.name
+    people = People([options.calibrate]) if options.calibrate else None
     rows: dict[str, list[dict[str, object]]] = {}
     for model, tags in runs:
         scores = scores_of(store, tags)
         if not scores:
             continue
         results = results_of(scores, hard)
-        title = (
-            f"{short_name(model)} with {short_name(partner)}, task {options.task}, judged by {short_name(evaluator)}"
-        )
-        print("\n".join([results_table(title, results), *simulation_note(scores)]))
+        title = f"{short_name(model)} with {short_name(partner)}, task {options.task}, judged by {judged_by}"
+        print("\n".join([results_table(title, results), *panel_table(scores)]))
+        if people:
+            print(calibration_table(store, tags, people))
+        print("".join(f"{line}\n" for line in simulation_note(scores)), end="")
         for result in results:
             rows.setdefault(result.subset, []).append(upstream_row(model, result))
     if options.output_to_jsonl and rows:

@@ -1,7 +1,7 @@
 """The command `sotopia`: ours, and upstream's others.
 
     sotopia benchmark --models M --partner-model P --evaluator-model E --batch-size 10 --task hard
-    sotopia evaluate | compare | template | simulate | db | install
+    sotopia runs | show | compare | evaluate | judges | template | simulate | db | install
 
 Exit codes: 0 done, 1 a bug, 2 wrong input, 3 some episodes failed or are unscored, 130 interrupted. Commands load
 what they need when they run, so that `--help` answers at once.
@@ -26,10 +26,18 @@ app = typer.Typer(
     help="Sample and evaluate social agents on SOTOPIA.",
     cls=options.Commands,
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 app.add_typer(db_cli.app, name="db")
+
+
+@app.callback()
+def main_options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=options.print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Sample and evaluate social agents on SOTOPIA."""
 
 
 @app.command()
@@ -37,6 +45,8 @@ def benchmark(
     models: options.Models = DEFAULT_MODELS,  # noqa: B006 (typer copies it)
     partner_model: options.Partner = DEFAULT_PARTNER,
     evaluator_model: options.Evaluator = DEFAULT_EVALUATOR,
+    panel: options.PanelOption = options.PanelRule.mean,
+    judge_repeats: options.JudgeRepeats = 1,
     batch_size: options.BatchSize = limits.EPISODES_IN_FLIGHT,
     task: options.TaskOption = "hard",
     trials: options.Trials = None,
@@ -48,6 +58,7 @@ def benchmark(
     url: options.CombosUrl = "",
     combos_per_env: options.CombosPerEnv = None,
     tag: options.TagOption = "",
+    calibrate: options.Calibrate = None,
     prompt_template: options.PromptTemplate = None,
     sft_data: options.SftData = None,
     temperature: options.Temperature = None,
@@ -84,6 +95,9 @@ def benchmark(
         url=url,
         combos_per_env=combos_per_env,
         tag=tag,
+        panel=panel.value,
+        judge_repeats=judge_repeats,
+        calibrate=calibrate,
         prompt_template=prompt_template,
         sft_data=sft_data,
         temperature=temperature,
@@ -102,8 +116,13 @@ def benchmark(
 
 @app.command()
 def evaluate(
-    tag: Annotated[list[str], typer.Option(help="The run whose sessions are judged; may be repeated.")],
+    tag: Annotated[
+        list[str], typer.Option(show_default=False, help="The run whose sessions are judged; may be repeated.")
+    ],
     evaluator_model: options.Evaluator = DEFAULT_EVALUATOR,
+    panel: options.PanelOption = options.PanelRule.mean,
+    judge_repeats: options.JudgeRepeats = 1,
+    calibrate: options.Calibrate = None,
     output_tag: Annotated[
         str, typer.Option(show_default=False, help="Where the new scores go. (default: the tag with E in it)")
     ] = "",
@@ -116,21 +135,82 @@ def evaluate(
     from sotopia_sdpo import evaluate as command
 
     chosen = limits.Limits(batch_size, requests_per_minute=requests_per_minute)
-    _at_edge(lambda: command.evaluate(tag, evaluator_model, db, data_dir, output_tag, chosen))
+    place = db, data_dir, output_tag, chosen
+    _at_edge(lambda: command.evaluate(tag, evaluator_model, *place, panel.value, judge_repeats, calibrate))
+
+
+@app.command()
+def runs(db: options.Database = None, data_dir: options.DataDir = None) -> None:
+    """List the runs of a database, with short names that every command takes for a tag."""
+    from sotopia_sdpo.show.runs import runs as command
+
+    _at_edge(lambda: command(db, data_dir))
+
+
+@app.command()
+def show(
+    run: options.RunName,
+    number: Annotated[
+        int | None, typer.Argument(metavar="[N]", min=1, show_default=False, help="Which episode. (default: 1)")
+    ] = None,
+    worst: Annotated[bool, typer.Option("--worst", help="Count from the episode with the lowest goal.")] = False,
+    best: Annotated[bool, typer.Option("--best", help="Count from the episode with the highest goal.")] = False,
+    db: options.Database = None,
+    data_dir: options.DataDir = None,
+) -> None:
+    """Show an episode: what each agent knows, the turns, and the scores with the judge's reasons."""
+    from sotopia_sdpo.show.episode import show as command
+
+    _at_edge(lambda: command(run, number, worst, best, db, data_dir))
 
 
 @app.command()
 def compare(
-    first: Annotated[str, typer.Argument(metavar="TAG", show_default=False, help="A run.")],
-    second: Annotated[str, typer.Argument(metavar="TAG", show_default=False, help="Another run on the same combos.")],
+    first: options.RunName,
+    second: Annotated[str, typer.Argument(metavar="RUN", show_default=False, help="Another run on the same combos.")],
+    pass_at: options.PassAt = None,
+    html: Annotated[
+        Path | None,
+        typer.Option(show_default=False, help="Write the episodes of both beside each other to this page."),
+    ] = None,
     db: options.Database = None,
     data_dir: options.DataDir = None,
     splits: options.Splits = None,
 ) -> None:
-    """Show the paired difference between two runs, with its interval."""
-    from sotopia_sdpo.results.compare import compare_tags
+    """Show the paired difference between two runs, how often the second one wins, and how surely both pass."""
+    from sotopia_sdpo.results.compare import compare_runs
+    from sotopia_sdpo.show.side_by_side import write_comparison
 
-    _at_edge(lambda: compare_tags(first, second, db, data_dir, splits))
+    def both() -> int:
+        code = compare_runs(first, second, db, data_dir, splits, pass_at)
+        return write_comparison(first, second, html, db, data_dir) if html else code
+
+    _at_edge(both)
+
+
+@app.command()
+def judges(
+    human: options.Human,
+    scores: options.Scores = None,
+    more: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[FILE]...", show_default=False, help="More files: CSV of people, others of judges."),
+    ] = None,
+    tag: Annotated[
+        list[str] | None, typer.Option(show_default=False, help="A run with a judge's scores; may be repeated.")
+    ] = None,
+    figure: Annotated[
+        Path | None, typer.Option(show_default=False, help="Draw agreement and bias (.png, .pdf or .svg).")
+    ] = None,
+    db: options.Database = None,
+    data_dir: options.DataDir = None,
+) -> None:
+    """Hold judges against people: agreement, bias with its interval, repeatability, and what they lean to."""
+    from sotopia_sdpo.results.judges import judges as command
+
+    rated = [file for file in more or () if file.endswith(".csv")]
+    judged = [file for file in more or () if file not in rated]
+    _at_edge(lambda: command([*human, *rated], [*(scores or ()), *judged], tag or (), db, data_dir, figure))
 
 
 @app.command()
@@ -172,7 +252,7 @@ def simulate(
         list[str] | None, typer.Option(show_default=False, help="Serve only this model; may be repeated.")
     ] = None,
     refuse_response_format: Annotated[
-        bool, typer.Option("--refuse-response-format", help="As old servers do.")
+        bool, typer.Option("--refuse-response-format", help="Refuse response_format, as old servers do.")
     ] = False,
 ) -> None:
     """Serve SIMULATED models (scripted, no model behind them) for tests and trials, on loopback."""

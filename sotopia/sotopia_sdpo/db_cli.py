@@ -21,7 +21,7 @@ from sotopia_sdpo.options import Commands, Database, DataDir
 
 
 if TYPE_CHECKING:
-    from sotopia_sdpo.store.base import StoreCounts
+    from sotopia_sdpo.store.base import Store, StoreCounts
     from sotopia_sdpo.store.episode import Status
 
 
@@ -55,26 +55,38 @@ class FormatChoice(StrEnum):
 
 @app.command("import")
 def import_(
-    sources: Annotated[list[str], typer.Argument(metavar="FILE...", help="Files, or URLs of other databases.")],
+    sources: Annotated[
+        list[str], typer.Argument(metavar="FILE...", show_default=False, help="Files, or URLs of other databases.")
+    ],
     db: Database = None,
     data_dir: DataDir = None,
 ) -> None:
     """Import episodes and profiles, all of them or none.
 
     FILE is a Redis snapshot (.rdb), JSON lines or JSON in the published shapes, an export of ours or of sotopia's, or
-    a database; which one is found out by itself. Importing the same file again changes nothing.
+    a database; which of these it is, the command finds out. Importing the same file again changes nothing.
     """
     _at_edge(lambda: _import(sources, db, data_dir))
 
 
 @app.command()
 def export(
-    episodes: Annotated[Path | None, typer.Option("--episodes", help="Write the episodes to this JSONL file.")] = None,
-    profiles: Annotated[Path | None, typer.Option("--profiles", help="Write the profiles to this folder.")] = None,
-    tag: Annotated[list[str] | None, typer.Option("--tag", help="Only episodes of this tag; may be repeated.")] = None,
+    episodes: Annotated[
+        Path | None, typer.Option("--episodes", show_default=False, help="Write the episodes to this JSONL file.")
+    ] = None,
+    profiles: Annotated[
+        Path | None, typer.Option("--profiles", show_default=False, help="Write the profiles to this folder.")
+    ] = None,
+    tag: Annotated[
+        list[str] | None, typer.Option("--tag", show_default=False, help="Only episodes of this run; may be repeated.")
+    ] = None,
     status: Annotated[
         StatusChoice | None,
-        typer.Option("--status", help="Only these episodes; `scored` ones are all readable by sotopia itself."),
+        typer.Option(
+            "--status",
+            show_default=False,
+            help="Only episodes with this status; sotopia itself can read all that are `scored`.",
+        ),
     ] = None,
     format: Annotated[  # noqa: A002 (what users type)
         FormatChoice,
@@ -97,11 +109,13 @@ def info(db: Database = None, data_dir: DataDir = None) -> None:
 
 @app.command()
 def delete(
-    tag: Annotated[list[str], typer.Option("--tag", help="Delete the episodes of this tag; may be repeated.")],
+    tag: Annotated[
+        list[str], typer.Option("--tag", show_default=False, help="Delete the episodes of this run; may be repeated.")
+    ],
     db: Database = None,
     data_dir: DataDir = None,
 ) -> None:
-    """Delete all episodes of a tag. Profiles stay."""
+    """Delete all episodes of a tag that is not being sampled. Profiles stay."""
     _at_edge(lambda: _delete(tag, db, data_dir))
 
 
@@ -142,12 +156,13 @@ def _export(
 ) -> None:
     """Export and print what was written."""
     from sotopia_sdpo.store import database_url, open_store
+    from sotopia_sdpo.store.run_names import tags_meant
     from sotopia_sdpo.store.transfer import export_episodes, export_profiles, export_published
 
     if episodes is None and profiles is None:
         raise UserError("nothing to export; say --episodes FILE.jsonl, --profiles DIR or both")
     with open_store(database_url(db, data_dir), create=False) as store:
-        _check_tags(tags, set(store.counts().episodes), store.url)
+        tags = tags_meant(tags, store.counts().episodes, store.url)
         if episodes is not None and format is FormatChoice.published:
             if status not in (None, StatusChoice.scored):
                 raise UserError(f"--format published has no place for {status} episodes; leave --status out")
@@ -208,24 +223,32 @@ def _print_table(columns: list[str], rows: list[list[str]]) -> None:
 def _delete(tags: list[str], db: str | None, data_dir: Path | None) -> None:
     """Delete and print how many there were."""
     from sotopia_sdpo.store import database_url, open_store
+    from sotopia_sdpo.store.run_names import tags_meant
 
     with open_store(database_url(db, data_dir), create=False) as store:
-        _check_tags(tags, set(store.counts().episodes), store.url)
-        for tag in dict.fromkeys(tags):
+        # What cannot be undone is not done to a name that only begins like this.
+        tags = tags_meant(tags, store.counts().episodes, store.url, is_exact=True)
+        for tag in tags:
+            _check_not_running(store, tag)
+        for tag in tags:
             print(f"{store.delete_tag(tag)} episodes of {tag} deleted")
 
 
-def _check_tags(tags: list[str], known: set[str], url: str) -> None:
-    """Refuse a tag that no episode has, and name the nearest one."""
-    from difflib import get_close_matches
+def _check_not_running(store: "Store", tag: str) -> None:
+    """Refuse to delete what a run takes for done."""
+    from sotopia_sdpo.run.runner import CLAIM_TTL_S
 
-    # The comparison takes the square of the length.
-    short = [tag for tag in known if len(tag) <= MOST_CELL]
-    for tag in tags:
-        if tag not in known:
-            near = get_close_matches(tag[:MOST_CELL], short, 1)
-            hint = f"did you mean '{near[0]}'?" if near else "`sotopia db info` lists the tags"
-            raise UserError(f"{url}: no episode has the tag '{tag}'; {hint}")
+    if owners := sorted(store.claimers(tag)):
+        more = f" and {len(owners) - 1} more" if len(owners) > 1 else ""
+        raise UserError(
+            f"{store.url}: {tag} is being sampled by {_process_of(owners[0])}{more}, which would count its episodes"
+            f" as stored; end that run first (the claims of a killed one run out after {CLAIM_TTL_S:.0f} s)"
+        )
+
+
+def _process_of(owner: str) -> str:
+    """Return an owner of claims without the number that tells it from an earlier one."""
+    return owner.rpartition(":")[0] or owner
 
 
 def _number_of_episodes(episodes: "dict[str, dict[Status, int]]") -> int:

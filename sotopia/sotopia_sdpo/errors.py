@@ -1,9 +1,13 @@
 """User-fixable errors, the exit codes of our commands, and the wrapper of their entry points."""
 
+import signal
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from sotopia_sdpo.places import typed
 from sotopia_sdpo.terminal import safe_output
 from sotopia_sdpo.text import one_line
 
@@ -16,6 +20,7 @@ EXIT_INPUT = 2
 EXIT_INCOMPLETE = 3
 EXIT_BUDGET = 4
 EXIT_INTERRUPTED = 130
+ENDING_SIGNALS = (signal.SIGTERM, signal.SIGHUP)
 
 
 class UserError(ValueError):
@@ -25,7 +30,7 @@ class UserError(ValueError):
 
     def __str__(self) -> str:
         """Return the line, whatever a file or a server has put into it."""
-        return one_line(super().__str__())
+        return typed(one_line(super().__str__()))
 
 
 def run_at_edge(command: Callable[[], int | None]) -> int:
@@ -35,7 +40,7 @@ def run_at_edge(command: Callable[[], int | None]) -> int:
         command: returns an exit code, or None for 0; any other exception leaves as it is (exit code 1, a bug).
     """
     try:
-        with safe_output():
+        with safe_output(), _interrupted_when_terminated():
             return command() or EXIT_DONE
     except UserError as err:
         print(f"error: {err}", file=sys.stderr)
@@ -43,6 +48,24 @@ def run_at_edge(command: Callable[[], int | None]) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return EXIT_INTERRUPTED
+
+
+@contextmanager
+def _interrupted_when_terminated() -> Iterator[None]:
+    """End on SIGTERM and SIGHUP as on a Ctrl-C, so that no draft is left; what is ignored stays so (nohup)."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    is_main = threading.current_thread() is threading.main_thread()
+    taken = [number for number in ENDING_SIGNALS if is_main and signal.getsignal(number) == signal.SIG_DFL]
+    for number in taken:
+        signal.signal(number, interrupt)
+    try:
+        yield
+    finally:
+        for number in taken:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def first_reason(err: "ValidationError") -> str:

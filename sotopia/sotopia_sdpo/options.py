@@ -3,32 +3,55 @@
 What users type is fixed (README); what is given here goes unchanged into the typed functions behind the commands.
 """
 
-import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import StrEnum
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
 
 import click
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
-from sotopia_sdpo.store.urls import without_password
+from sotopia_sdpo.places import CHECKOUT, DATA
+from sotopia_sdpo.store.urls import without_passwords
 from sotopia_sdpo.world.tasks import TASKS
 
 
-WORD_WITH_ADDRESS = re.compile(r"(?:[a-z]+:/|rediss?:)[^\s'\")]+", re.I)
+@contextmanager
+def discreet() -> Iterator[None]:
+    """Have errors of usage show no password of a URL that stands where none is expected."""
+    try:
+        yield
+    except click.UsageError as err:
+        err.message = without_passwords(err.message)
+        raise
 
 
 class Commands(TyperGroup):
-    """A group of commands whose errors of usage show no password of a URL that stands where none is expected."""
+    """A group of commands with discreet errors."""
 
     def invoke(self, ctx: click.Context) -> object:
         """Run the command."""
-        try:
+        with discreet():
             return super().invoke(ctx)
-        except click.UsageError as err:
-            err.message = WORD_WITH_ADDRESS.sub(lambda word: without_password(word[0]), err.message)
-            raise
+
+
+class Script(TyperCommand):
+    """A command with discreet errors that stands alone."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the command line."""
+        with discreet():
+            return super().parse_args(ctx, args)
+
+
+def print_version(is_asked: bool) -> None:
+    """Print what is installed, and end."""
+    if is_asked:
+        print(f"sotopia-sdpo {version('sotopia-sdpo')} on sotopia {version('sotopia')}")
+        raise typer.Exit
 
 
 Database = Annotated[
@@ -45,7 +68,7 @@ DataDir = Annotated[
     typer.Option(
         "--data-dir",
         envvar="SDPO_HOME",
-        help="The data folder. Default: dpo/data of the checkout.",
+        help=f"The data folder. Default: {'dpo/data of the checkout' if CHECKOUT else DATA}.",
         show_default=False,
     ),
 ]
@@ -55,7 +78,35 @@ Models = Annotated[
     typer.Option(help="A model to benchmark: a litellm name or custom/NAME@http://HOST:PORT/v1/; may be repeated."),
 ]
 Partner = Annotated[str, typer.Option(help="The model on the other side.")]
-Evaluator = Annotated[str, typer.Option(help="The model that judges.")]
+Evaluator = Annotated[str, typer.Option(help="The model that judges; a panel of several with commas.")]
+
+
+class PanelRule(StrEnum):
+    """How the scores of several judges become one."""
+
+    mean = "mean"
+    median = "median"
+
+
+PanelOption = Annotated[PanelRule, typer.Option("--panel", help="How the scores of several judges become one.")]
+JudgeRepeats = Annotated[int, typer.Option(min=1, help="How often each judge is asked about a session.")]
+Human = Annotated[
+    list[str],
+    typer.Option(show_default=False, help="A CSV file of people's ratings; several with commas, or repeated."),
+]
+Scores = Annotated[
+    list[str] | None,
+    typer.Option(
+        show_default=False,
+        help="A judge's scores: an export of ours, or JSON by episode; FILE or NAME=FILE; several with commas.",
+    ),
+]
+Calibrate = Annotated[
+    Path | None,
+    typer.Option(
+        show_default=False, help="People's ratings (CSV) of a random part of the episodes, to correct the means by."
+    ),
+]
 BatchSize = Annotated[int, typer.Option(min=1, help="Episodes in flight at any time.")]
 TaskOption = Annotated[str, typer.Option(help=f"One of {', '.join(TASKS)}.")]
 Trials = Annotated[
@@ -70,6 +121,20 @@ Splits = Annotated[
 ]
 CombosPerEnv = Annotated[
     int | None, typer.Option(show_default=False, min=1, help="Combos of each scenario. (default: sft 5, neg 8)")
+]
+RunName = Annotated[
+    str,
+    typer.Argument(
+        metavar="RUN",
+        show_default=False,
+        help="A run: its short name (`sotopia runs`), the beginning of it, or a tag.",
+    ),
+]
+PassAt = Annotated[
+    float | None,
+    typer.Option(
+        show_default=False, help="The goal, or score of an environment, that passes. (default: 8; a solved quest)"
+    ),
 ]
 TagOption = Annotated[
     str, typer.Option(show_default=False, help="A name for the run instead of the one made of the models' names.")
@@ -88,17 +153,27 @@ SftData = Annotated[
         help="What the agent was trained on: refuse to run where its first turns are worded in another way.",
     ),
 ]
-Temperature = Annotated[float | None, typer.Option(show_default=False, min=0.0, help="Of both agents. (default: 0.7)")]
+Temperature = Annotated[
+    float | None, typer.Option(show_default=False, min=0.0, help="The temperature of both agents. (default: 0.7)")
+]
 TargetTemperature = Annotated[
     float | None,
-    typer.Option(show_default=False, min=0.0, help="Of the model under test alone. (default: 0.7; pos, hpos: 1.0)"),
+    typer.Option(
+        show_default=False, min=0.0, help="That of the model under test alone. (default: 0.7; pos, hpos: 1.0)"
+    ),
 ]
 TopP = Annotated[
     float | None,
-    typer.Option(show_default=False, min=0.0, max=1.0, help="Of the model under test. (default: its server's)"),
+    typer.Option(show_default=False, min=0.0, max=1.0, help="top_p of the model under test. (default: its server's)"),
 ]
 TopK = Annotated[
-    int | None, typer.Option(show_default=False, min=1, help="Of the model under test. (default: its server's)")
+    int | None, typer.Option(show_default=False, min=1, help="top_k of the model under test. (default: its server's)")
+]
+
+
+MaxActions = Annotated[
+    int | None,
+    typer.Option(show_default=False, min=1, help="The most actions of an episode. (default: the environment's)"),
 ]
 
 
@@ -152,4 +227,4 @@ HostOption = Annotated[str, typer.Option(help="The address to listen on.")]
 AnnotationRate = Annotated[
     float, typer.Option(min=0.0, max=1.0, help="Share of annotations (located turns, segments) that are wrong.")
 ]
-Rate = Annotated[float, typer.Option(min=0.0, max=1.0, help="Share of requests that this hits.")]
+Rate = Annotated[float, typer.Option(min=0.0, max=1.0, help="The share of requests with this fault.")]

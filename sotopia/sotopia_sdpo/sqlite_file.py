@@ -1,4 +1,4 @@
-"""Open a SQLite file that several processes write to.
+"""Open a SQLite file that several processes write to, and say what to do where it cannot be used.
 
 Comes in: a path. Goes out: a connection in autocommit mode that waits for others. Invariant: a file that another
 process is opening at the same moment is waited for, never reported as locked.
@@ -8,10 +8,17 @@ import random
 import sqlite3
 import time
 from pathlib import Path
+from urllib.parse import quote
 
 
 BUSY_TIMEOUT_S = 60
 LONGEST_PAUSE_S = 0.02
+BUSY = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+UNWRITABLE = (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN)
+NO_ROOM = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
+"""The second also where a limit on the size of files is reached."""
+LOCKS = Path("/proc/locks")
+"""Linux lists here who holds which file: … WRITE PID DEVICE:INODE FIRST LAST."""
 
 
 def connect(path: Path) -> sqlite3.Connection:
@@ -36,3 +43,44 @@ def use_wal(connection: sqlite3.Connection) -> None:
             if err.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > end:
                 raise
         time.sleep(random.uniform(0, LONGEST_PAUSE_S))
+
+
+def connect_to_read(path: Path) -> sqlite3.Connection:
+    """Open a file that is there and that cannot be written, or whose folder cannot be.
+
+    Raises:
+        sqlite3.OperationalError: if its last changes stand in a log that cannot be read without writing.
+    """
+    # Without a log nobody is writing, and the file is all there is; with one, SQLite has to find its index.
+    log = path.parent / f"{path.name}-wal"
+    is_whole = not log.exists() or log.stat().st_size == 0
+    address = f"file:{quote(str(path))}?{'immutable=1' if is_whole else 'mode=ro'}"
+    return sqlite3.connect(address, uri=True, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
+
+
+def primary_code(err: BaseException) -> int:
+    """Return the number of an error of SQLite without what it adds for some; 0 for any other error."""
+    return getattr(err, "sqlite_errorcode", 0) & 0xFF
+
+
+def remedy_for(err: BaseException, path: Path) -> str:
+    """Return what to do about an error that does not come from what the file holds; '' for others."""
+    code = primary_code(err)
+    if code in BUSY:
+        by = f" by process {pid}" if (pid := writer_of(path)) else ""
+        return f"it is being written{by}; wait until that is done, and run this again: what is stored stays"
+    if code in NO_ROOM:
+        return "make room on its disk, or look at it, and run this again: what was stored before stays"
+    return ""
+
+
+def writer_of(path: Path) -> int | None:
+    """Return the process that is writing a file, as far as the system tells."""
+    try:
+        files = {file.stat().st_ino for file in (path, path.parent / f"{path.name}-shm") if file.exists()}
+        locks = [line.split() for line in LOCKS.read_text("ascii").splitlines()]
+    except OSError:
+        return None
+    held = (lock[-5:] for lock in locks if len(lock) >= 5)
+    found = [int(pid) for kind, pid, place, _, _ in held if kind == "WRITE" and int(place.split(":")[-1]) in files]
+    return next((pid for pid in found if pid > 0), None)

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 from sotopia_sdpo.errors import UserError
 from sotopia_sdpo.text import whole_text
+from sotopia_sdpo.whole_files import whole_files
 
 
 class StepFile(NamedTuple):
@@ -23,6 +24,7 @@ class StepFile(NamedTuple):
     """The script that writes it."""
 
 
+DIALOGUES = StepFile("dialogues.json", "from_logs.py")
 SFT_DATA = StepFile("sft_data.json", "sft_data.py")
 NEGATIVES = StepFile("negative_data.json", "data_filtering_negative.py")
 NEGATIVE_COMBOS = StepFile("negative_combos.json", "data_filtering_negative.py")
@@ -31,6 +33,7 @@ PAIRS = StepFile("preference_data.json", "data_filtering_positive.py")
 POSITIVES = StepFile("positive_data.json", "data_filtering_positive.py")
 ETO_PAIRS = StepFile("eto_data.json", "data_filtering_positive.py --pairs eto")
 SEGMENT_PAIRS = StepFile("preference_data_auto.json", "auto_tail.py")
+MIXED_PAIRS = StepFile("preference_data_mixed.json", "mix.py")
 
 MOST_SHOWN_ERROR = 200
 
@@ -64,22 +67,19 @@ def write_json(files: Iterable[tuple[Path, Any]]) -> None:
     Raises:
         UserError: if one cannot be written, or two are the same; the files keep what they held.
     """
-    written: list[tuple[Path, Path]] = []
+    seen: set[Path] = set()
     path = Path()
     try:
-        for path, content in files:
-            if path.resolve() in [other.resolve() for _, other in written]:
-                raise UserError(f"{path}: both outputs name the same file; give another one (--output)")
-            if path.is_dir():
-                raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
-            path.parent.mkdir(parents=True, exist_ok=True)
-            aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-            written.append((aside, path))
-            aside.write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n", "utf-8")
-        for aside, path in written:
-            aside.replace(path)
+        with whole_files() as draft:
+            for path, content in files:
+                if path.resolve() in seen:
+                    raise UserError(f"{path}: both outputs name the same file; give another one (--output)")
+                if path.is_dir():
+                    raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+                seen.add(path.resolve())
+                path.parent.mkdir(parents=True, exist_ok=True)
+                with draft(path) as file:
+                    json.dump(content, file, ensure_ascii=False, indent=1)
+                    file.write("\n")
     except OSError as err:
         raise UserError(f"{path}: cannot be written ({err.strerror or err}); give another place (--output)") from err
-    finally:
-        for aside, _ in written:
-            aside.unlink(missing_ok=True)

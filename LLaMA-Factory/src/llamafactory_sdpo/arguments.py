@@ -1,12 +1,13 @@
-"""The options that our stages add to the host's fine-tuning arguments, and the check of a model's name."""
+"""The options that our stages add to the host's fine-tuning arguments, and checks of models and folders."""
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal, get_args, get_type_hints
+from typing import Literal, get_args, get_origin, get_type_hints
 
 from .data.pairing import Scope, Unequal
 from .errors import OptionError
-from .stages import STAGES, stages_scoring
+from .stages import RULES, STAGES, Norm, stages_scoring
 
 
 @dataclass
@@ -20,6 +21,28 @@ class SegmentArguments:
     dmpo_gamma: float = field(
         default=0.7,
         metadata={"help": "Discount of stage dmpo, in (0, 1]: turn t of T weighs (1 - gamma^(T-t)) / (1 - gamma^T)."},
+    )
+    turn_weights: str = field(
+        default="stage",
+        metadata={
+            "help": "The weight in the loss of an agent turn that has no `weight` in the data: the stage's, or with "
+            "`confidence` that times a factor which is larger for turns that the reference finds less likely.",
+            "choices": ["stage", *RULES],
+        },
+    )
+    loss_norm: Norm = field(
+        default="none",
+        metadata={
+            "help": "By what the sum over a side's tokens is divided in the loss: nothing, its number of tokens "
+            "(length-normalised DPO), or its number of turns, both weighted; then `pref_beta` wants to be larger."
+        },
+    )
+    pair_order: Literal["random", "curriculum"] = field(
+        default="random",
+        metadata={
+            "help": "The order of pairs: as `train_sampling_strategy` says, or in the first epoch short ones with a "
+            "large gap between their sides first, and random ones later."
+        },
     )
     overlong: Literal["shorten", "skip", "stop"] = field(
         default="shorten",
@@ -38,6 +61,10 @@ class SegmentArguments:
     bad_pairs: Literal["stop", "skip"] = field(
         default="stop",
         metadata={"help": "A pair that cannot be trained on: stop with its reason, or skip and count it."},
+    )
+    drop_pairs: str | None = field(
+        default=None,
+        metadata={"help": "A file of flags out of the page of dpo/report.py: leave these pairs of `dataset` out."},
     )
 
     shared_history: bool = field(
@@ -69,15 +96,48 @@ class SegmentArguments:
             ValueError: naming the option, the choices and what was found.
         """
         for name, kind in get_type_hints(SegmentArguments).items():
-            choices, value = get_args(kind), getattr(self, name)
+            choices, value = get_args(kind) if get_origin(kind) is Literal else (), getattr(self, name)
             if choices and value not in choices:
                 raise ValueError(f"`{name}` is {value!r}, expected one of {', '.join(choices)}.")
             if kind is bool and not isinstance(value, bool):
                 raise ValueError(f"`{name}` is {value!r}, expected true or false.")
         if not (isinstance(self.dmpo_gamma, float | int) and 0 < self.dmpo_gamma <= 1):
             raise ValueError(f"`dmpo_gamma` is {self.dmpo_gamma!r}, expected a number above 0 and at most 1.")
+        if self.turn_weights not in ("stage", *RULES):
+            raise ValueError(f"`turn_weights` is {self.turn_weights!r}, expected one of stage, {', '.join(RULES)}.")
+        if stage is None:
+            self._check_unread()
+        if self.turn_weights in RULES and not self.reference_once:
+            raise ValueError(
+                f"`turn_weights: {self.turn_weights}` reads the reference's table, which `reference_once: false` "
+                "leaves out."
+            )
         if self.segment_scope == "turn" and (stage is None or STAGES[stage].scores != "segment"):
             raise ValueError(f"`segment_scope: turn` belongs to stage {' or '.join(stages_scoring('segment'))}.")
+
+    def _check_unread(self) -> None:
+        """Refuse what a stage of the host would not read."""
+        if self.drop_pairs:
+            raise ValueError(f"`drop_pairs` belongs to stage {' or '.join(STAGES)}, whose records are pairs.")
+        for name, default in (("turn_weights", "stage"), ("loss_norm", "none"), ("pair_order", "random")):
+            if (value := getattr(self, name)) != default:
+                raise ValueError(f"`{name}: {value}` belongs to stage {' or '.join(STAGES)}.")
+
+
+def check_order(strategy: str, is_unshuffled: bool, is_streamed: bool) -> None:
+    """Refuse options that say another order of pairs than a curriculum.
+
+    Raises:
+        OptionError: naming the other one.
+    """
+    others = {
+        f"train_sampling_strategy: {strategy}": strategy != "random",
+        "disable_shuffling: true": is_unshuffled,
+        "streaming: true": is_streamed,
+    }
+    for other, is_set in others.items():
+        if is_set:
+            raise OptionError("pair_order", f"pair_order: curriculum and {other} both say in which order; drop one")
 
 
 class MissingModel(OptionError):
@@ -93,8 +153,27 @@ def check_model(option: str, model: str) -> None:
         MissingModel: naming the option.
     """
     path = Path(model)
-    is_path = model.count("/") > 1 or model[0] in "./~" or ("/" in model and Path(path.parts[0]).is_dir())
-    if is_path and not path.exists():
+    is_path = model.count("/") > 1 or model[0] in "./~" or ("/" in model and os.path.isdir(path.parts[0]))
+    if is_path and not os.path.exists(path):
         raise MissingModel(
             option, f"{option} {model} does not exist; expected a model's folder, or its name on the hub"
         )
+
+
+def check_folder(option: str, named: str | None) -> None:
+    """Refuse a folder that is to be written and cannot be; None is none.
+
+    Raises:
+        OptionError: with what is in its way.
+    """
+    if not named:
+        return
+    folder = Path(named).expanduser().absolute()
+    try:
+        nearest = next(path for path in (folder, *folder.parents) if path.exists())
+    except OSError as err:
+        raise OptionError(option, f"{option} {named}: {(err.strerror or str(err)).lower()}; name another") from None
+    if not nearest.is_dir():
+        raise OptionError(option, f"{option} {named} cannot be a folder, since {nearest} is a file; name another")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise OptionError(option, f"{option} {named} cannot be written: {nearest} is not open to you; name another")

@@ -1,7 +1,8 @@
 """User-fixable errors, the exit codes of our commands, and the entry-point wrapper that turns one into the other."""
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 
 EXIT_FAILED = 1
@@ -27,6 +28,10 @@ class OptionError(UserError):
         super().__init__(message)
         self.key = key
 
+    def __reduce__(self) -> tuple[type["OptionError"], tuple[str, str]]:
+        """Return how to make it again in another process."""
+        return type(self), (self.key, str(self))
+
 
 class TrainingFailed(Exception):
     """A training that began could not end well, in one line: its loss is not a number, or the disk is full."""
@@ -42,11 +47,35 @@ def printable(text: str) -> str:
     return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
 
 
+@contextmanager
+def named(beginning: str) -> Iterator[None]:
+    """Put the name of what is wrong before the UserErrors of a block."""
+    try:
+        yield
+    except UserError as err:
+        raise UserError(f"{beginning}{err}") from None
+
+
+def kind(value: object) -> str:
+    """Return the name of a JSON value's type as a user would say it."""
+    names = {dict: "an object", list: "a list", str: "text", bool: "true/false", int: "a number", float: "a number"}
+    return "nothing" if value is None else names.get(type(value), type(value).__name__)
+
+
 def place_of(err: UserError, config: object, overrides: Sequence[str]) -> str:
     """Return where what is wrong was given: the command line, if it holds the option, else the config."""
     key = getattr(err, "key", None)
     given = {item.partition("=")[0].partition(".")[0] for item in overrides}
     return "command line" if key in given else str(config)
+
+
+@contextmanager
+def given_in(config: object, overrides: Sequence[str]) -> Iterator[None]:
+    """Say in the UserErrors of a block where what is wrong was given."""
+    try:
+        yield
+    except UserError as err:
+        raise UserError(f"{place_of(err, config, overrides)}: {err}") from None
 
 
 def run_at_edge(command: Callable[[], int | None], prefix: str = "") -> int:

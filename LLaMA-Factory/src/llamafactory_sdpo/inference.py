@@ -15,21 +15,26 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+from . import hidden
 from .arguments import MissingModel
 from .config_file import read_config
-from .data.encoding import DialogueEncoder
+from .demo.smollm2 import path_of
 from .errors import UserError, place_of, run_at_edge
+from .places import ROOT, SERVE, SHIPPED, TRAIN, shown
 from .serving import config as serving_config
 from .serving import memory, probe, processes, stats
 from .serving.config import ServingConfig
-from .train import DEMO_CONFIG, ROOT, resolve
+from .serving.prompting import Prompting
+from .train import DEMO_CONFIG, resolve
 
 
-DEFAULT_CONFIG = ROOT / "examples" / "inference" / "llama3_vllm.yaml"
-DEMO_SERVING = ROOT / "examples" / "inference" / "demo_vllm.yaml"
+DEFAULT_CONFIG = SHIPPED / "examples" / "inference" / "llama3_vllm.yaml"
+DEMO_SERVING = SHIPPED / "examples" / "inference" / "demo_vllm.yaml"
+PROGRAM = SERVE.split()[-1]
 STATE = ROOT / "cache" / "serving"
 """Logs and prompting files, one folder a port."""
 DEFAULT_URL = "http://127.0.0.1:8000"
+KEY_ITEM = "api_key="
 ANY_ADDRESS = ("0.0.0.0", "::", "")
 EXIT_BUG = 1
 
@@ -38,34 +43,46 @@ class Started(NamedTuple):
     """The servers to start."""
 
     commands: list[processes.Command]
-    load_encoder: Callable[[], DialogueEncoder]
-    """Returns training's encoder, for the probe."""
+    load: Callable[[], Prompting]
+    """Returns how training prompts, for the probe."""
     engine: str
 
 
 def main() -> int:
     """Serve, or print the counters of a server."""
     parser = argparse.ArgumentParser(
-        prog="inference.sh",
+        prog=PROGRAM,
         description="Serve a trained model, prompted as in training; any key of the config can be given as key=value.",
-        epilog=f"Without a config: {DEFAULT_CONFIG.relative_to(ROOT.parent)}; {DEMO_SERVING.name} is the demo's.",
+        epilog=f"Without a config: {shown(DEFAULT_CONFIG)}; {DEMO_SERVING.name} is the demo's.",
     )
     parser.add_argument("items", nargs="*", metavar="CONFIG.yaml | key=value", help="a config, then keys")
     parser.add_argument("--api-key", metavar="KEY", help="what clients must send (CUSTOM_API_KEY of sotopia)")
     parser.add_argument(
-        "--stats", nargs="?", const=DEFAULT_URL, metavar="URL", help=f"show a vLLM's counters ({DEFAULT_URL})"
+        "--stats",
+        nargs="?",
+        const=DEFAULT_URL,
+        metavar="URL",
+        help=f"show the counters of a running vLLM (default: {DEFAULT_URL})",
     )
-    options = parser.parse_args()
+    # Items may stand on both sides of an option, as they do when two secrets were handed on.
+    options = parser.parse_intermixed_args(hidden.whole(sys.argv[1:], f"{__package__}.inference"))
+    items, api_key = without_key(options.items)
     # The host logs every file it loads, which would bury our lines.
     os.environ.setdefault("LLAMAFACTORY_VERBOSITY", "WARN")
     processes.interrupt_when_terminated()
     if options.stats:
         return run_at_edge(lambda: print(stats.read(options.stats)))
     try:
-        return run_at_edge(lambda: serve(options.items, options.api_key))
+        return run_at_edge(lambda: serve(items, options.api_key or api_key))
     except processes.ServerDied as err:
         print(f"error: {err}", file=sys.stderr)
         return EXIT_BUG
+
+
+def without_key(items: list[str]) -> tuple[list[str], str | None]:
+    """Return the items but for the key of clients, and that."""
+    keys = [item.removeprefix(KEY_ITEM) for item in items if item.startswith(KEY_ITEM)]
+    return [item for item in items if not item.startswith(KEY_ITEM)], keys[-1] if keys else None
 
 
 def serve(argv: list[str], api_key: str | None) -> None:
@@ -76,22 +93,29 @@ def serve(argv: list[str], api_key: str | None) -> None:
         ServerDied: if one ends later.
     """
     paths = resolve(argv, Path.cwd(), default=lambda: DEFAULT_CONFIG)
+    ROOT.mkdir(parents=True, exist_ok=True)
     os.chdir(ROOT)
     with naming(paths.config, paths.overrides):
         config = serving_config.load(paths.config, paths.overrides)
         if api_key:
             config = config.model_copy(update={"api_key": api_key})
         ensure_demo(config)
+        config = config.model_copy(update={"model_name_or_path": path_of(config.model_name_or_path)})
         check(config)
         started = vllm_servers(config) if config.infer_backend == "vllm" else host_servers(config)
     say(f"starting {len(started.commands)} x {started.engine}; its log: {started.commands[0].log}")
     began = time.monotonic()
     with processes.running(started.commands) as servers:
         with naming(paths.config, paths.overrides):
-            encoder = started.load_encoder()
+            loaded = started.load()
+        prompts = probe.prompts(loaded.encoder)
+        if loaded.no_tools:
+            say(f"tools are not served: {loaded.no_tools}")
+        else:
+            prompts += probe.tool_prompts(loaded.encoder)
         processes.wait_until_ready(servers, progress)
         count = sum(
-            probe.compare(encoder, config.template, probe.tokenize_at(server.url, name, config.api_key))
+            probe.compare(prompts, loaded.encoder, probe.tokenize_at(server.url, name, config.api_key))
             for server in servers
             for name in config.names
         )
@@ -108,7 +132,7 @@ def naming(config: Path, overrides: Sequence[str] = ()) -> Iterator[None]:
         yield
     except UserError as err:
         is_untrained = config == DEFAULT_CONFIG and isinstance(err, MissingModel)
-        hint = f"; the demo: bash inference.sh {DEMO_SERVING}" if is_untrained else ""
+        hint = f"; the demo: {SERVE} {DEMO_SERVING}" if is_untrained else ""
         raise UserError(f"{place_of(err, config, overrides)}: {err}{hint}") from None
 
 
@@ -134,10 +158,11 @@ def vllm_servers(config: ServingConfig) -> Started:
     """Write the files that vLLM needs, and return the commands of its replicas."""
     from .serving import adapters, prompting, vllm
 
-    installed = vllm.find(ROOT.parent / "setup.sh")
+    installed = vllm.find(SHIPPED.parent / "setup.sh")
     loaded = prompting.load(config)
     # The server gets the same check, but here it needs no start.
-    probe.compare(loaded.encoder, config.template, prompting.rendered_ids(loaded))
+    probe.compare(probe.prompts(loaded.encoder), loaded.encoder, prompting.rendered_ids(loaded))
+    loaded = loaded._replace(no_tools=no_tools(loaded))
     folder = STATE / str(config.port)
     prompting.write(loaded, config, folder / "prompting")
     stacks = {
@@ -155,9 +180,20 @@ def vllm_servers(config: ServingConfig) -> Started:
         )
         for replica, port in enumerate(config.ports)
     ]
-    return Started(
-        commands, lambda: loaded.encoder, f"vLLM {installed.version} ({'CPU' if installed.is_cpu else 'GPU'})"
-    )
+    return Started(commands, lambda: loaded, f"vLLM {installed.version} ({'CPU' if installed.is_cpu else 'GPU'})")
+
+
+def no_tools(loaded: Prompting) -> str:
+    """Return why vLLM takes no tools with a template, '' if it has training's prompts with them."""
+    from .serving import chat_template, prompting, vllm
+
+    if reason := vllm.no_parser(loaded) or chat_template.no_jinja(loaded.parts):
+        return reason
+    try:
+        probe.compare(probe.tool_prompts(loaded.encoder), loaded.encoder, prompting.rendered_ids(loaded))
+    except UserError as err:
+        return str(err)
+    return ""
 
 
 def host_servers(config: ServingConfig) -> Started:
@@ -174,9 +210,9 @@ def host_servers(config: ServingConfig) -> Started:
         argv = [sys.executable, "-m", "llamafactory_sdpo.serving.host_server", str(path), str(port)]
         url = f"http://{reachable(config.host)}:{port}"
         commands.append(processes.Command(argv, env, url, path.with_name("server.log")))
-    # The encoder is loaded while the servers start.
+    # The tokenizer is loaded while the servers start.
     engine = "the host's Hugging Face engine, which answers one request at a time"
-    return Started(commands, lambda: prompting.load(config).encoder, engine)
+    return Started(commands, lambda: prompting.load(config), engine)
 
 
 def ensure_demo(config: ServingConfig) -> None:
@@ -194,7 +230,7 @@ def ensure_demo(config: ServingConfig) -> None:
     for demo in sorted(DEMO_CONFIG.parent.glob("*.yaml")):
         output = _output_of(demo)
         if output in wanted and not (output / "tokenizer.json").is_file():
-            say(f"{output} is not there; training it: bash train.sh {demo}")
+            say(f"{output} is not there; training it: {TRAIN} {demo}")
             if code := train(demo):
                 raise UserError(f"training with {demo} ended with exit code {code}")
 
@@ -227,7 +263,7 @@ def announce(config: ServingConfig) -> None:
 
 def say(text: str, end: str = "\n") -> None:
     """Print a line of progress on stderr."""
-    print(f"inference.sh: {text:<60}", end=end, file=sys.stderr, flush=True)
+    print(f"{PROGRAM}: {text:<60}", end=end, file=sys.stderr, flush=True)
 
 
 def progress(text: str) -> None:

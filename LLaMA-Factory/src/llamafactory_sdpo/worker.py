@@ -4,8 +4,12 @@ import atexit
 import json
 import os
 import sys
+from pathlib import Path
 
+from . import hidden
 from .errors import EXIT_FAILED, EXIT_FILE, EXIT_INPUT, TrainingFailed, UserError
+from .screen import quiet
+from .whole_files import write_whole
 
 
 class Exit:
@@ -26,6 +30,8 @@ class Exit:
 
 def main() -> int:
     """Train in this rank and return its exit code; a one-line error is left for the launcher to print, once."""
+    argv = hidden.whole(sys.argv[1:], f"{__package__}.worker")
+    quiet.prepare()
     # Heavy, and its own exit handlers must run before that of `Exit`.
     from .host.arguments import read_args
     from .host.install import install
@@ -33,7 +39,7 @@ def main() -> int:
 
     try:
         install()
-        host_tuner.run_exp(read_args(sys.argv[1:]))
+        host_tuner.run_exp(read_args(argv))
     except (UserError, TrainingFailed) as err:
         code = EXIT_INPUT if isinstance(err, UserError) else EXIT_FAILED
         target = os.environ.get(EXIT_FILE)
@@ -47,10 +53,7 @@ def main() -> int:
 
 def _leave_error(target: str, error: dict[str, str | int]) -> None:
     """Write the error atomically; the last rank to fail wins."""
-    mine = f"{target}.{os.getpid()}"
-    with open(mine, "w", encoding="utf-8") as file:
-        json.dump(error, file)
-    os.replace(mine, target)
+    write_whole(Path(target), json.dumps(error).encode())
 
 
 if __name__ == "__main__":

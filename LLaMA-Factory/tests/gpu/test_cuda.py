@@ -50,17 +50,18 @@ def batch_of(pairs: list[tuple[int, int, int]]) -> dict[str, torch.Tensor]:
             labels[side].append(torch.cat([torch.full_like(shared, IGNORE_INDEX), own]))
     padded = lambda rows, value: torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=value)  # noqa: E731
     ids, marks = padded(sides[0] + sides[1], 0), padded(labels[0] + labels[1], IGNORE_INDEX)
-    batch = {"input_ids": ids, "attention_mask": (ids > 0).long(), "labels": marks}
-    return {name: value.cuda() for name, value in {**batch, "loss_weights": (marks > 0).float()}.items()}
+    batch = {"input_ids": ids, "attention_mask": (ids > 0).long(), "labels": marks, "turns": torch.zeros_like(ids)}
+    return {name: value.cuda() for name, value in batch.items()}
 
 
 def loss_and_gradients(model, batch: dict[str, torch.Tensor], is_fast: bool) -> list[torch.Tensor]:
     """The loss, every scored token's log-probability, and every gradient."""
-    scored = scored_tokens(batch["labels"], batch["loss_weights"])
+    scored = scored_tokens(batch["labels"], batch["turns"])
     computer = LogpComputer(Accelerator(), is_fast, is_fast)
     logps = computer(model, batch_inputs(batch), scored).logps
     assert computer._may_share == is_fast
-    chosen, rejected = scored.sums(logps, len(batch["labels"])).chunk(2)
+    one_turn = torch.zeros(len(batch["labels"]), 1, dtype=torch.float64, device="cuda")
+    chosen, rejected = scored.by_turn(logps, one_turn)[:, 0].chunk(2)
     loss = -torch.nn.functional.logsigmoid(0.01 * (chosen - rejected)).mean()
     model.zero_grad()
     loss.backward()

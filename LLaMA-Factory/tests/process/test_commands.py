@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+import re
 import signal
 import subprocess
 import sys
@@ -67,6 +68,29 @@ def test_the_same_command_gives_the_same_losses(home, reference):
     assert len(reference) == 3
 
 
+def test_a_dataset_by_its_path_in_another_form_is_the_same_training(home, reference):
+    """From the user's folder, with no entry for it, in one process and two ranks; a host's stage reads entries only."""
+    turns = {"human": "user", "gpt": "assistant"}
+    rows = json.loads((home / "data" / "pairs.json").read_text(encoding="utf-8"))
+    read = [[{"role": turns[turn["from"]], "content": turn["value"]} for turn in row["conversations"]] for row in rows]
+    lines = [json.dumps({"rejected": a, "chosen": b}) for a, b in zip(read[::2], read[1::2], strict=True)]
+    (home / "of others").mkdir()
+    (home / "of others" / "whole.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    by_path = "dataset=of others/whole.jsonl"
+    result = done(train_sh(home, "sdpo.yaml", by_path, "output_dir=by path"))
+    assert "whole.jsonl: TRL's preference form, whole dialogues in chosen and rejected\n" in result.stdout
+    assert small.losses(home / "by path") == reference
+    done(train_sh(home, "sdpo.yaml", by_path, "output_dir=by ranks", "per_device_train_batch_size=1", **TWO_RANKS))
+    assert small.losses(home / "by ranks") == pytest.approx(reference, rel=1e-5)
+    refused = train_sh(home, "sdpo.yaml", by_path, "stage=sft", "output_dir=none")
+    assert refused.returncode == 2 and refused.stderr.count("\n") == 1
+    assert (
+        "whole.jsonl is not in dataset_info.json, as it must be for this stage; sdpo, eto, dmpo read it"
+        in refused.stderr
+    )
+    assert not (home / "none").exists()
+
+
 def test_two_ranks_of_one_pair_are_one_rank_of_two(home, reference):
     options = ["output_dir=two", "per_device_train_batch_size=1", "val_size=3", "do_eval=true"]
     result = done(train_sh(home, "sdpo.yaml", *options, "dataset=ranked", **TWO_RANKS))
@@ -78,6 +102,13 @@ def test_two_ranks_of_one_pair_are_one_rank_of_two(home, reference):
     for name in ("eval_loss", "eval_rewards/margins", "eval_rewards/accuracies"):
         assert results[0][name] == pytest.approx(results[1][name], rel=1e-4)
     assert "held-out reward accuracy" in result.stdout and "held-out reward accuracy" in alone.stdout
+    # Neither rank writes a bar to a file, or a dict; one of them writes the steps.
+    for ran in (result, alone):
+        assert re.findall(r"^(step \d)/3  loss .*  acc .*  margin .*  lr .* left$", ran.stdout, re.MULTILINE) == [
+            *("step 1", "step 2", "step 3"),
+        ]
+        assert len(re.findall(r"^eval 3/3  .*  3 pairs$", ran.stdout, re.MULTILINE)) == 1
+        assert "\r" not in ran.stdout + ran.stderr and "{'" not in ran.stdout
 
 
 @pytest.mark.skipif(" " in sys.prefix, reason="PyTorch cannot compile DeepSpeed's operator below a path with a space")
@@ -104,7 +135,7 @@ def test_two_sharded_ranks_make_the_table_that_one_reads(home):
     (table,) = (home / "cache" / "sdpo-reference").iterdir()
     written = table.stat().st_mtime_ns
     result = done(train_sh(home, "sdpo.yaml", *options, "output_dir=lora"))
-    assert table.stat().st_mtime_ns == written and "reference:" not in result.stderr
+    assert table.stat().st_mtime_ns == written and "\nreference " not in result.stdout
     assert small.losses(home / "sharded") == pytest.approx(small.losses(home / "lora"), rel=1e-4)
 
 
@@ -172,10 +203,16 @@ def test_interrupting_ends_every_process(home):
     log = home / "endless.log"
     with log.open("w") as file:
         process = subprocess.Popen(
-            command, cwd=home, env=os.environ | TWO_RANKS, stdout=file, stderr=file, start_new_session=True
+            command,
+            cwd=home,
+            env=os.environ | TWO_RANKS,
+            stdout=file,
+            stderr=file,
+            start_new_session=True,
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # it may be ignored where the tests run
         )
         deadline = time.monotonic() + TIMEOUT_S
-        while "'loss'" not in log.read_text() and time.monotonic() < deadline and process.poll() is None:
+        while "\nstep " not in log.read_text() and time.monotonic() < deadline and process.poll() is None:
             time.sleep(0.5)
         assert process.poll() is None, log.read_text()[-4000:]
         os.killpg(process.pid, signal.SIGINT)

@@ -15,7 +15,8 @@ from conftest import ROOT
 from llamafactory_sdpo.demo.build import ensure
 from llamafactory_sdpo.host.install import install
 from llamafactory_sdpo.host.names import host_tuner
-from llamafactory_sdpo.train import DEMO_CONFIG, wilson_interval
+from llamafactory_sdpo.screen.results import wilson_interval
+from llamafactory_sdpo.train import DEMO_CONFIG
 
 
 install()

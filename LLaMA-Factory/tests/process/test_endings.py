@@ -7,10 +7,14 @@ from pathlib import Path
 
 import pytest
 import small
+import torch
+from safetensors.torch import load_file
 from transformers import Trainer
 
 from llamafactory_sdpo import train as command
 from llamafactory_sdpo.errors import OptionError, TrainingFailed, UserError
+from llamafactory_sdpo.host.checkpoints import why_not_whole
+from llamafactory_sdpo.host.data import prepare_pairs
 from llamafactory_sdpo.host.install import install
 from llamafactory_sdpo.host.names import host_tuner
 from llamafactory_sdpo.step.trainer import SegmentTrainer
@@ -74,6 +78,87 @@ def test_a_lora_target_that_the_model_lacks(home, target):
     assert not (home / "targets").exists()
 
 
+def test_other_modules_that_the_model_lacks(home):
+    with pytest.raises(OptionError, match="additional_target: the model has no module 'foo'") as error:
+        train(home, "modules", finetuning_type="lora", additional_target="lm_head,foo")
+    assert error.value.key == "additional_target"
+    with pytest.raises(UserError, match="Module foo is not found, please choose from"):
+        train(home, "modules", finetuning_type="freeze", freeze_trainable_modules="foo")
+    assert not (home / "modules").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "remedy"),
+    [
+        ({"stage": "sft", "dataset": "sft"}, "set resize_vocab: true, or choose the model's own template"),
+        (
+            {"stage": "sft", "dataset": "sft", "do_train": False, "do_eval": True, "val_size": 0.5},
+            "set resize_vocab: true, or",
+        ),
+        ({"finetuning_type": "lora"}, "set resize_vocab: true, or"),
+        ({}, "nor has its reference; train with it in SFT first, or use finetuning_type: lora"),
+        ({"resize_vocab": True}, "nor has its reference"),
+    ],
+)
+def test_a_template_whose_tokens_the_model_lacks(home, options, remedy):
+    """Else PyTorch says "index out of range in self"; the host gives rows to the model, not to its reference."""
+    with pytest.raises(OptionError, match=f"template gemma .* no row for \\(<end_of_turn>\\).*{remedy}") as error:
+        train(home, "rows", template="gemma", **options)
+    assert error.value.key == "template" and not (home / "rows").exists()
+
+
+@pytest.mark.parametrize("options", [{"stage": "sft", "dataset": "sft"}, {"finetuning_type": "lora"}])
+def test_rows_are_added_under_resize_vocab(home, options):
+    train(home, f"rows-{len(options)}", template="gemma", resize_vocab=True, **options)
+
+
+def broken_models(home: Path) -> dict[str, Path]:
+    """Folders of a model without its tokenizer, without its weights, and with half of them."""
+    found = {}
+    for name, files in {"tokenizer": "token*", "weights": "*.safetensors", "half": "nothing"}.items():
+        found[name] = home / f"without {name}"
+        shutil.copytree(home / "model", found[name], ignore=shutil.ignore_patterns(files), dirs_exist_ok=True)
+    weights = found["half"] / "model.safetensors"
+    weights.write_bytes((home / "model" / "model.safetensors").read_bytes()[: weights.stat().st_size // 2])
+    return found
+
+
+@pytest.mark.parametrize(
+    ("broken", "options", "message"),
+    [
+        ("tokenizer", {}, "model_name_or_path .*without tokenizer: "),
+        # Rows of a template are not looked for here, so it is the host that loads first.
+        ("tokenizer", {"finetuning_type": "lora", "resize_vocab": True}, "a model cannot be loaded: .*tokenizer"),
+        ("weights", {"finetuning_type": "lora"}, "a model cannot be loaded: .*without weights"),
+        ("half", {"finetuning_type": "lora"}, "a model cannot be loaded: .*incomplete"),
+    ],
+)
+def test_a_model_that_cannot_be_loaded(home, broken, options, message):
+    with pytest.raises(UserError, match=message) as error:
+        train(home, "broken", model_name_or_path=str(broken_models(home)[broken]), **options)
+    assert "\n" not in str(error.value) and not (home / "broken").exists()
+
+
+def test_a_model_that_is_nowhere_is_said_before_ranks_start(home):
+    with pytest.raises(OptionError, match="model_name_or_path no/model: ") as error:
+        prepare_pairs(small.config(home, model_name_or_path="no/model"))
+    assert error.value.key == "model_name_or_path"
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"stage": "sft", "dataset": "ranked"}, "The dataset is not applicable in the current training stage"),
+        ({"stage": "dpo", "dataset": "ranked"}, "Cannot find valid samples"),
+    ],
+)
+def test_data_that_a_stage_of_the_host_refuses(home, options, message):
+    """Its DPO takes no answer of several turns, and drops all of these."""
+    with pytest.raises(UserError, match=message):
+        train(home, "data", **options)
+    assert not (home / "data" / "model.safetensors").exists()
+
+
 def test_a_package_that_is_missing(home):
     with pytest.raises(UserError, match="pip install .*bitsandbytes"):
         train(home, "packages", optim="adamw_bnb_8bit")
@@ -109,6 +194,34 @@ def test_a_full_disk_leaves_whole_checkpoints_to_go_on_from(home, monkeypatch):
         assert small.losses(train(home, copy.name, resume_from_checkpoint=how, **options)) == expected
 
 
+@pytest.mark.parametrize("options", [{}, {"stage": "sft", "dataset": "sft"}])
+def test_a_training_that_has_ended_takes_no_further_step(home, options):
+    """As one does that was killed while its model was saved, after the checkpoint of the last step."""
+    again = {"save_strategy": "steps", "save_steps": 1, "overwrite_output_dir": False, "max_steps": 4, **options}
+    output = train(home, f"ended-{len(options)}", **again)
+    expected = load_file(output / "model.safetensors")
+    (output / "model.safetensors").unlink()
+    train(home, output.name, **again)
+    found = load_file(output / "model.safetensors")
+    assert all(torch.equal(found[name], expected[name]) for name in expected)
+    assert len(small.losses(output)) == 4 and not (output / "checkpoint-5").exists()
+
+
+def test_a_checkpoint_that_is_written_over_is_not_whole_until_it_is(home, monkeypatch):
+    """Else its old state would vouch for a new model beside an old optimizer."""
+    options = {"save_strategy": "steps", "save_steps": 1, "learning_rate": 1e-4}
+    output = train(home, "over", **options)
+
+    def killed(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Trainer, "_save_optimizer_and_scheduler", killed)
+    with pytest.raises(KeyboardInterrupt):
+        train(home, "over", **options, resume_from_checkpoint=str(output / "checkpoint-1"))
+    assert why_not_whole(output / "checkpoint-2") == "trainer_state.json is missing"
+    assert why_not_whole(output / "checkpoint-3") is None
+
+
 def test_a_run_reports_its_own_results(home, capsys):
     output = home / "twice"
     config = {"stage": "sdpo", "do_train": True, "output_dir": str(output), "val_size": 3}
@@ -122,5 +235,5 @@ def test_a_run_reports_its_own_results(home, capsys):
     assert capsys.readouterr().out.splitlines() == [
         "no pairs held out",
         f"model: {output}",
-        "of an earlier run, in the same folder: eval_results.json, training_loss.png",
+        "of an earlier run, in the same folder: eval_results.json, training_loss.png, training_curves.png",
     ]

@@ -150,6 +150,7 @@ def test_evaluation_on_held_out_pairs(home):
         )  # fmt: skip
         found.append([entry for entry in small.history(output) if "eval_loss" in entry][-1])
         assert {path.name for path in Path(output).glob("*.png")} == {
+            "training_curves.png",
             "training_loss.png",
             "training_eval_loss.png",
             "training_rewards_accuracies.png",

@@ -26,7 +26,7 @@ from conftest import ROOT
 from fastapi.testclient import TestClient
 from transformers import AutoModelForCausalLM
 
-from llamafactory_sdpo.host.serving import host_api, load_template
+from llamafactory_sdpo.host.serving import host_api, load_template, packed
 from llamafactory_sdpo.inference import STATE
 from llamafactory_sdpo.serving import probe, stats
 
@@ -104,6 +104,7 @@ def serving(tmp_path_factory):
         "model_name_or_path": str(model),
         "adapter_name_or_path": {"one": str(folder / "one"), "both": f"{folder / 'one'},{folder / 'two'}"},
         "port": free_port(),
+        "vllm_load_adapters": True,
     }
     (folder / "serve.yaml").write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
     with inference(folder, config["port"], "serve.yaml") as found:
@@ -123,8 +124,13 @@ def host_args(serving: Serving, **keys: object) -> dict:
 
 
 @pytest.fixture(scope="module")
-def prompts(serving):
-    return probe.prompts(load_template(host_args(serving)))
+def encoder(serving):
+    return load_template(host_args(serving))
+
+
+@pytest.fixture(scope="module")
+def prompts(encoder):
+    return probe.prompts(encoder)
 
 
 def test_it_says_what_sotopia_calls_the_models(serving):
@@ -161,14 +167,33 @@ def test_both_engines_answer_alike(serving, prompts, name, adapters):
     """Greedy answers with an adapter, a stack of two as the host merges them, and without."""
     keys = {"adapter_name_or_path": ",".join(str(serving.folder / part) for part in adapters.split(","))}
     application, _ = host_api(host_args(serving, **(keys if adapters else {})))
+    # As the checks of our server hand a chat on.
     client, answers = TestClient(application), set()
     for prompt in prompts[:: 14 // 7]:
         body = {"messages": prompt.messages, "temperature": 0, "max_tokens": 40}
         ours = post(serving, "/v1/chat/completions", model=name, logprobs=True, top_logprobs=2, **body)["choices"][0]
-        theirs = client.post("/v1/chat/completions", json={"model": name, **body}).json()["choices"][0]
+        taken = {"model": name, **body, **packed(prompt.messages, "")}
+        theirs = client.post("/v1/chat/completions", json=taken).json()["choices"][0]
         expect_equal(ours, theirs["message"]["content"])
         answers.add(ours["message"]["content"])
     assert len(answers) > 1, "the model has learned nothing, so this compares nothing"
+
+
+def test_an_adapter_is_loaded_while_it_serves(serving, prompts):
+    """The same stack under another name answers as the one that it was started with, and the model as before."""
+    body = {"messages": prompts[0].messages, "max_tokens": 8, "temperature": 0, "logprobs": True}
+
+    def tokens(name: str) -> list[tuple[str, float]]:
+        choice = post(serving, "/v1/chat/completions", model=name, **body)["choices"][0]
+        return [(one["token"], round(one["logprob"], 3)) for one in choice["logprobs"]["content"]]
+
+    before = tokens("agent")
+    stack = f"{serving.folder / 'one'},{serving.folder / 'two'}"
+    argv = [sys.executable, "-m", "llamafactory_sdpo.load_adapter", "later", stack, f"{serving.url}/v1/"]
+    for told in (f"{serving.url} serves later\n", ""):
+        done = subprocess.run(argv, env={**os.environ, "API_KEY": KEY}, capture_output=True, text=True)
+        assert (done.returncode, done.stdout, done.stderr) == (0, told, "")
+    assert tokens("later") == tokens("both") != tokens("agent") == before
 
 
 def test_the_hosts_engine_is_served_by_the_same_command(serving, prompts):

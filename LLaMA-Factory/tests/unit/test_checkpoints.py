@@ -8,7 +8,8 @@ import torch
 from safetensors.torch import save_file
 
 from llamafactory_sdpo.errors import OptionError
-from llamafactory_sdpo.host.checkpoints import choose, why_not_whole
+from llamafactory_sdpo.host import checkpoints
+from llamafactory_sdpo.host.checkpoints import agreed, check_deepspeed_state, choose, why_not_whole
 
 
 def write_checkpoint(output, step):
@@ -55,6 +56,25 @@ def test_torn_checkpoints_are_passed_over(tmp_path, caplog, asked):
     assert "checkpoint-20 is passed over, since it is not whole: trainer_state.json is missing" in caplog.text
 
 
+@pytest.mark.parametrize(
+    "name", ["optimizer.pt", "rank0-of-2-optimizer.pt", "optimizer.bin", "optimizer_0/", "global_step3/"]
+)
+def test_an_optimizer_that_begins_anew_is_told(tmp_path, caplog, name):
+    """Whichever way the checkpoint is chosen; not where its state is there, under any of the host's names."""
+    folder = write_checkpoint(tmp_path, 1)
+    (folder / "optimizer.pt").unlink()
+    ways = [(True, None), (None, str(folder)), (str(folder), None)]
+    with caplog.at_level(logging.WARNING):
+        for asked, found in ways:
+            assert choose(asked, str(tmp_path), found) == str(folder)
+        assert caplog.text.count("checkpoint-1 has no state of the optimizer (save_only_model") == len(ways)
+        caplog.clear()
+        (folder / name).mkdir() if name.endswith("/") else torch.save({}, folder / name)
+        for asked, found in ways:
+            choose(asked, str(tmp_path), found)
+        assert caplog.text == ""
+
+
 def test_what_was_asked_for_must_be_there(tmp_path):
     with pytest.raises(OptionError, match="has no whole checkpoint; leave it out to begin"):
         choose(True, str(tmp_path / "none"), None)
@@ -69,3 +89,38 @@ def test_nothing_to_go_on_from(tmp_path):
     assert choose(False, str(write_checkpoint(tmp_path, 1).parent), None) is None
     cut(tmp_path / "checkpoint-1" / "optimizer.pt")
     assert choose(None, str(tmp_path), str(tmp_path / "checkpoint-1")) is None
+
+
+def test_a_checkpoint_without_the_state_of_deepspeed(tmp_path):
+    folder = write_checkpoint(tmp_path, 1)
+    with pytest.raises(OptionError, match="checkpoint-1 has no state of DeepSpeed .*save_only_model: false"):
+        check_deepspeed_state(folder)
+    (folder / "global_step1").mkdir()
+    check_deepspeed_state(folder)
+
+
+@pytest.mark.parametrize("others", ["checkpoint-2", "none"])
+def test_ranks_that_do_not_find_the_same_checkpoint(monkeypatch, others):
+    """As on machines with disks of their own; also where one of them finds none and says so."""
+
+    class TwoRanks:
+        is_available = is_initialized = staticmethod(lambda: True)
+        get_world_size = staticmethod(lambda: 2)
+
+        @staticmethod
+        def all_gather_object(everywhere, mine):
+            everywhere[:] = [mine, others]
+
+    monkeypatch.setattr(checkpoints, "dist", TwoRanks)
+    assert agreed(lambda: None if others == "none" else others) == (None if others == "none" else others)
+    with pytest.raises(
+        OptionError, match=f"rank 0: checkpoint-1, rank 1: {others}.* that all machines share"
+    ) as error:
+        agreed(lambda: "checkpoint-1")
+    assert error.value.key == "resume_from_checkpoint"
+
+    def none():
+        raise OptionError("resume_from_checkpoint", "there is none here")
+
+    with pytest.raises(OptionError, match="there is none here" if others == "none" else "do not find the same"):
+        agreed(none)

@@ -33,7 +33,8 @@ def load(folder, stage="sdpo", dataset="pairs", **options):
         "model_name_or_path": "none",
     }
     model_args, data_args, tuning, training = parse_args_without_launch({**args, **options})
-    return load_pair_dataset(tuning, TEMPLATES["llama3"], model_args, data_args, training, "rm", TOKENIZER)
+    template = TEMPLATES[data_args.template]
+    return load_pair_dataset(tuning, template, model_args, data_args, training, "rm", TOKENIZER)
 
 
 def numbered(count, start=0):
@@ -47,7 +48,8 @@ def numbers(rows):
     for row in rows:
         sides = []
         for side in ("chosen", "rejected"):
-            text = TOKENIZER.decode([label for label in row[f"{side}_labels"] if label != IGNORE_INDEX])
+            labels = [label for label in row[f"{side}_labels"] if label != IGNORE_INDEX]
+            text = TOKENIZER.decode(labels[-row[f"{side}_turn_lengths"][-1] :])
             word, number = text.removesuffix("<|eot_id|>").split()
             assert word == {"chosen": "better", "rejected": "worse"}[side]
             sides.append(int(number))
@@ -143,7 +145,7 @@ def test_a_changed_byte_is_read_again(write, tmp_path):
 def test_changed_code_reads_again(tmp_path, monkeypatch):
     """Every module that decides what a file becomes is in the key of the cached rows."""
     names = {Path(module.__file__).name for module in dataset.CODE} | {"dataset.py"}
-    reading = {path.name for path in Path(dataset.__file__).parent.glob("*.py")} - {"__init__.py", "encoding.py"}
+    reading = {path.name for path in Path(dataset.__file__).parent.glob("*.py")} - {"__init__.py"}
     assert names == reading | {"stages.py"}
     copies = [Path(shutil.copy(module.__file__, tmp_path)) for module in dataset.CODE]
     monkeypatch.setattr(dataset, "CODE", tuple(SimpleNamespace(__file__=str(path)) for path in copies))
@@ -188,17 +190,20 @@ def test_unequal_segments_warn(write, tmp_path, caplog):
 @pytest.mark.parametrize("stage", ["sdpo", "eto"])
 def test_overlong_pairs_are_counted(write, tmp_path, caplog, stage):
     """The middle pair is shortened by sdpo, which keeps the scored turn; a whole session is skipped."""
-    long = pair(["u1", "a " * 60, "p"], ["worse 1"], ["better 1"])
+    long = pair(["u1", "a " * 60, "p1", "a", "p"], ["worse 1"], ["better 1"])
     write(numbered(1) + long + numbered(1, start=2))
-    module = load(tmp_path, stage=stage, cutoff_len=60)
+    module = load(tmp_path, stage=stage, cutoff_len=100)
     assert numbers(module["train_dataset"]) == ([0, 1, 2] if stage == "sdpo" else [0, 2])
     lost, shortened = (0, 1) if stage == "sdpo" else (1, 0)
-    assert f"of 3 pairs {lost} were longer than cutoff_len 60 and skipped, {shortened} lost turns" in caplog.text
-    assert numbers(load(tmp_path, stage=stage, cutoff_len=60, overlong="skip")["train_dataset"]) == [0, 2]
-    with pytest.raises(UserError, match="records 2 and 3: longer than cutoff_len 60"):
-        load(tmp_path, stage=stage, cutoff_len=60, overlong="stop")
+    assert f"of 3 pairs {lost} were longer than cutoff_len 100 and skipped, {shortened} lost turns" in caplog.text
+    assert numbers(load(tmp_path, stage=stage, cutoff_len=100, overlong="skip")["train_dataset"]) == [0, 2]
+    with pytest.raises(UserError, match="records 2 and 3: longer than cutoff_len 100"):
+        load(tmp_path, stage=stage, cutoff_len=100, overlong="stop")
     with pytest.raises(UserError, match="as every pair of the train"):
         load(tmp_path, stage=stage, cutoff_len=5)
+
+
+TAGS = {"role_tag": "from", "content_tag": "value", "user_tag": "human", "assistant_tag": "gpt"}
 
 
 @pytest.mark.parametrize(
@@ -206,6 +211,13 @@ def test_overlong_pairs_are_counted(write, tmp_path, caplog, stage):
     [
         ({}, {"max_samples": 3}, "max_samples 3 would split a pair"),
         ({"num_samples": 1}, {}, "num_samples 1 would split a pair"),
+        *(({"num_samples": n}, {}, "num_samples is .*, expected a whole number above 0") for n in ("x", 0, -2, True)),
+        ({"file_name": 5}, {}, "entry pairs: file_name is 5, expected text"),
+        ({"file_name": "a\0.json"}, {}, "entry pairs: file_name is .*, expected text"),
+        ({"file_name": "\ud83d.json"}, {}, "entry pairs: file_name is .*, expected text"),
+        ({"file_name": "a" * 300 + ".json"}, {}, "does not exist; put it there"),
+        ({"columns": {"messages": 5}}, {}, "entry pairs: messages is 5, expected text"),
+        ({"tags": {**TAGS, "user_tag": ["human"]}}, {}, "entry pairs: user_tag is .'human'., expected text"),
         ({"file_name": "gone.json"}, {}, "gone.json does not exist; put it there"),
         ({"file_name": "preference_data_auto.json"}, {}, "does not exist; python dpo/auto_tail.py writes it"),
         ({"file_name": "dataset_info.txt"}, {}, "does not exist"),
@@ -249,6 +261,7 @@ def test_an_entry_that_names_no_data_and_a_broken_registry(tmp_path):
         ('{"pairs": {"formatting": "sharegpt"}}', "entry pairs: names no data; add file_name"),
         ('{"pairs": []}', "entry pairs: is \\[\\], expected an object"),
         ('{"pairs"', "dataset_info.json is not JSON"),
+        ('{"pairs": ' + "[" * 100_000, "dataset_info.json is not JSON: maximum recursion depth"),
     ):
         (tmp_path / "dataset_info.json").write_text(text, encoding="utf-8")
         with pytest.raises(UserError, match=message) as error:
@@ -285,6 +298,24 @@ def test_calls_and_tools_that_cannot_be_rendered_are_bad_pairs(write, tmp_path, 
         load(tmp_path)
     assert "\n" not in str(error.value)
     assert len(load(tmp_path, bad_pairs="skip")["train_dataset"]) == 2
+
+
+def opened(last, system="s"):
+    """A dialogue that the agent opens, with two calls in a turn and their results in a row."""
+    calls = json.dumps([json.loads(CALL)] * 2)
+    turns = [("system", system)] * bool(system) + [("gpt", "hi"), ("human", "u"), ("function_call", calls)]
+    turns += [("observation", "Bo"), ("observation", "Ann"), ("gpt", last)]
+    return {"conversations": [{"from": tag, "value": value} for tag, value in turns]}
+
+
+def test_what_does_not_alternate_is_trained_or_a_bad_pair(write, tmp_path):
+    """By the template: llama3 renders it, llama2 is named with the pair."""
+    write(numbered(1) + [opened("worse"), opened("better")])
+    row = load(tmp_path)["train_dataset"][1]
+    assert (row["first_turn"], len(row["chosen_turn_lengths"])) == (2, 3)
+    with pytest.raises(UserError, match="records 2 and 3: chosen: template llama2 cannot render a system message"):
+        load(tmp_path, template="llama2")
+    assert len(load(tmp_path, template="llama2", bad_pairs="skip")["train_dataset"]) == 1
 
 
 def test_half_of_a_character_is_a_bad_pair(write, tmp_path):

@@ -1,11 +1,13 @@
 """The demo's model: its tokenizer, its forward pass, and when it is built."""
 
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 import pytest
 from conftest import ROOT
 
+from llamafactory_sdpo.demo import build
 from llamafactory_sdpo.demo.build import DEMO_MODEL, SHIPPED_DATA, ensure
 from llamafactory_sdpo.demo.model import MAX_POSITIONS, SPECIAL_TOKENS, build_model, read_texts
 from llamafactory_sdpo.errors import UserError
@@ -72,6 +74,25 @@ def test_the_model_is_built_once_and_only_the_demos(tmp_path: Path, capsys):
     capsys.readouterr()
     ensure(tmp_path, DEMO_MODEL)
     assert capsys.readouterr().out == ""
+
+
+def test_a_model_that_another_process_was_first_to_build_stays(tmp_path: Path, monkeypatch):
+    """It may be read by then; what lies there without a whole model is replaced."""
+    copy_data(tmp_path)
+    own, made = tmp_path / DEMO_MODEL, build_model
+
+    def build_beside(folder: Path, texts: Iterable[str]) -> None:
+        made(folder, texts)
+        own.mkdir(parents=True)
+        (own / name).write_text("theirs", encoding="utf-8")
+
+    monkeypatch.setattr(build, "build_model", build_beside)
+    for name in ("config.json", "half"):
+        ensure(tmp_path, DEMO_MODEL)
+        left = [path.name for path in own.iterdir()]
+        assert left == ["config.json"] if name == "config.json" else "half" not in left and "config.json" in left
+        assert [path.name for path in own.parent.iterdir()] == [own.name]
+        shutil.rmtree(own)
 
 
 @pytest.mark.parametrize("name", SHIPPED_DATA)

@@ -1,6 +1,7 @@
 """Token ids and labels: token for token what the host's SFT trains on, for every template, and never a lost turn."""
 
 import copy
+from dataclasses import replace
 
 import oracle
 import pytest
@@ -12,6 +13,7 @@ from templates import PLAIN, TEXT_TEMPLATES, encoder_of, messages_of
 
 from llamafactory_sdpo.data.encoding import IGNORE_INDEX, DialogueEncoder
 from llamafactory_sdpo.errors import UserError
+from llamafactory_sdpo.host.templates import dialogue_encoder
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +114,7 @@ def test_a_template_whose_history_changes_is_refused():
 
 def test_a_template_of_another_tokenizer_is_refused():
     tokenizer = oracle.toy_tokenizer()
-    encoder = DialogueEncoder(copy.deepcopy(TEMPLATES["chatglm3"]), tokenizer, None, 100)
+    encoder = dialogue_encoder(copy.deepcopy(TEMPLATES["chatglm3"]), tokenizer, None, 100, "chatglm3")
     with pytest.raises(UserError, match="template chatglm3: the tokenizer lacks"):
         encoder.check_template("chatglm3")
 
@@ -126,7 +128,7 @@ def test_nothing_between_two_agent_turns_is_refused():
 
 
 def test_shortening_drops_the_oldest_inner_turns_of_the_history():
-    """u0 a0 u1 a1 u2 | a2: (a0, u1) goes first, then (a1, u2); u0 and the scored turn always stay."""
+    """u0 a0 u1 a1 u2 | a2: (a0, u1) goes; u0, the turns from a1 on and the scored turn always stay."""
     history = ["u0 " * 5, "a0", "u1", "a1", "u2"]
     whole = encoder_of("llama3").pair(messages_of([*history, "x"]), messages_of([*history, "y"]), 2)
     encoder = encoder_of("llama3", cutoff_len=len(whole.chosen.input_ids) - 1)
@@ -138,11 +140,11 @@ def test_shortening_drops_the_oldest_inner_turns_of_the_history():
 
 def first_that_fits(encoder: DialogueEncoder, sides: list[list[dict[str, str]]], first_turn: int) -> tuple:
     """The pair with the fewest turns dropped, found by encoding it with none, one, two, ..."""
-    for dropped in range(first_turn + 1):
+    for dropped in range(max(first_turn, 1)):
         short = [encoder.dialogue(side[:1] + side[1 + 2 * dropped :]) for side in sides]
         if max(len(side.input_ids) for side in short) <= encoder.cutoff_len:
             return (*short, first_turn - dropped, dropped, True)
-    return (*short, 0, first_turn, False)
+    return (*short, first_turn - dropped, dropped, False)
 
 
 @settings(deadline=None, max_examples=60)
@@ -158,7 +160,7 @@ def test_shortening_drops_as_few_turns_as_a_naive_search(encoders, name, lengths
     if thoughts:
         history[1::4] = [f"<think>\nso\n</think>\n\n{turn}" for turn in history[1::4]]
     plain = encoders[name]
-    encoder = DialogueEncoder(plain.template, plain.tokenizer, None, cutoff)
+    encoder = replace(plain, cutoff_len=cutoff)
     sides = [messages_of([*history, answer]) for answer in ("yes", "no no")]
     assert encoder.pair(*sides, len(history) // 2, shorten=True) == first_that_fits(encoder, sides, len(history) // 2)
 
@@ -180,10 +182,19 @@ def test_shortening_is_linear_in_the_number_of_turns(monkeypatch):
 
 
 def test_shortening_keeps_the_system_message():
-    history = ["u0", "a0 " * 20, "u1"]
-    encoder = encoder_of("llama3", cutoff_len=60)
-    pair = encoder.pair(messages_of([*history, "x"], "s"), messages_of([*history, "y"], "s"), 1, shorten=True)
-    assert pair.fits and pair.chosen == encoder.dialogue(messages_of(["u0", "x"], "s"))
+    history = ["u0", "a0 " * 20, "u1", "a1", "u2"]
+    encoder = encoder_of("llama3", cutoff_len=80)
+    pair = encoder.pair(messages_of([*history, "x"], "s"), messages_of([*history, "y"], "s"), 2, shorten=True)
+    assert pair.fits and pair.chosen == encoder.dialogue(messages_of(["u0", "a1", "u2", "x"], "s"))
+
+
+def test_shortening_keeps_what_the_scored_turn_answers():
+    """u0 a0 u1 | a1: the only inner turn stays, and the pair is too long."""
+    history = ["u0", "a0 " * 90, "u1"]
+    pair = encoder_of("llama3", cutoff_len=60).pair(
+        messages_of([*history, "x"]), messages_of([*history, "y"]), 1, shorten=True
+    )
+    assert (pair.dropped_turns, pair.first_turn, pair.fits) == (0, 1, False)
 
 
 @settings(deadline=None, max_examples=60)
@@ -192,7 +203,7 @@ def test_no_scored_turn_is_ever_cut(encoders, data, cutoff):
     """Whatever the cutoff: the scored turns are there as a whole on both sides, or the pair is marked as too long."""
     history, rejected, chosen = data
     plain = encoders["llama3"]
-    encoder = DialogueEncoder(plain.template, plain.tokenizer, None, cutoff)
+    encoder = replace(plain, cutoff_len=cutoff)
     sides = [messages_of(history + side) for side in (chosen, rejected)]
     pair = encoder.pair(*sides, first_turn=len(history) // 2, shorten=True)
     for ours, messages in zip((pair.chosen, pair.rejected), sides, strict=True):

@@ -1,5 +1,6 @@
 """The seams with the host: each fails with a clear message when the host moves."""
 
+import re
 import sys
 from importlib import metadata
 from pathlib import Path
@@ -8,13 +9,12 @@ from types import ModuleType, SimpleNamespace
 import pytest
 import small
 from conftest import ROOT
+from transformers import HfArgumentParser
 
 from llamafactory_sdpo.errors import UserError
 from llamafactory_sdpo.host.arguments import (
     FinetuningArguments,
     check_keys,
-    check_models,
-    check_pair_stage,
     parse_args_without_launch,
     read_args,
 )
@@ -28,6 +28,7 @@ from llamafactory_sdpo.host.names import (
     host_tuner,
 )
 from llamafactory_sdpo.host.seams import check_host_version, seam, substituted
+from llamafactory_sdpo.host.settings import check_models, check_pair_stage
 
 
 install()
@@ -38,7 +39,6 @@ install()
     [
         (host_parser, "_TRAIN_ARGS", ()),
         (host_parser, "_INFER_ARGS", ()),
-        (host_parser, "read_args", ("args",)),
         (host_tuner, "_training_function", ("config",)),
         (host_tuner, "Worker", ()),
         (host_loader, "get_dataset", ("template", "model_args", "data_args", "training_args", "stage")),
@@ -129,6 +129,14 @@ def test_wrong_options_are_named(options, message):
         FinetuningArguments(**options)
 
 
+def test_help_names_the_losses_that_are_computed(capsys):
+    with pytest.raises(SystemExit):
+        HfArgumentParser(FinetuningArguments).parse_args_into_dataclasses(["--help"])
+    (choices,) = re.findall(r"--pref_loss \{(.*?)\}", capsys.readouterr().out)[:1]
+    assert re.sub(r"\s", "", choices) == "sigmoid,hinge,ipo,orpo,simpo"
+    assert FinetuningArguments(stage="sft", pref_loss="kto_pair").pref_loss == "kto_pair"
+
+
 def test_unknown_keys_are_refused_with_the_key_that_was_meant():
     with pytest.raises(UserError, match="unknown key 'segmnt_scope'; did you mean segment_scope?"):
         check_keys({"stage": "sdpo", "segmnt_scope": "turn"})
@@ -165,6 +173,8 @@ def test_settings_that_would_silently_train_something_else(model, tuning, refuse
         ({"packing": True}, "packing", "packing is not part of stage sdpo, which would ignore it"),
         ({"do_predict": True, "val_size": 2}, "do_predict", "do_predict is not part of stage sdpo"),
         ({"do_train": False}, "do_train", "do_train and do_eval are false, so there is nothing to do"),
+        ({"do_eval": True}, "val_size", "nothing to evaluate on; set val_size or eval_dataset, or do_eval: false"),
+        ({"eval_strategy": "steps", "val_size": 0}, "val_size", "there is nothing to evaluate on"),
         ({"add_special_tokens": "<x>"}, "add_special_tokens", "add them in SFT, or use finetuning_type: lora"),
         ({"report_to": "wandb"}, "report_to", "report_to wandb: .*pip install wandb"),
         ({"report_to": "wanb"}, "report_to", "report_to 'wanb' is unknown, expected none or some of .*tensorboard"),
@@ -176,11 +186,16 @@ def test_settings_that_would_silently_train_something_else(model, tuning, refuse
         ({"learning_rate": "abc"}, "learning_rate", "`learning_rate` is 'abc', expected a number"),
         ({"stage": "sdop"}, "stage", "did you mean sdpo"),
         ({"pref_beta": "abc"}, "pref_beta", "expected a number"),
+        *(
+            ({option: "data/dataset_info.json/in"}, option, f"{option} .* be a folder, since .*info.json is a file")
+            for option in ("output_dir", "tokenized_path", "cache_dir")
+        ),
     ],
 )
-def test_settings_that_end_a_training_late_are_refused_before_it(tmp_path, options, key, message):
+def test_settings_that_end_a_training_late_are_refused_before_it(tmp_path, monkeypatch, options, key, message):
     small.write_data(tmp_path / "data")
     (tmp_path / "model").mkdir()
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=message) as error:
         host_tuner.get_train_args(small.config(tmp_path, **options))
     assert getattr(error.value, "key", None) == key and "\n" not in str(error.value)
@@ -222,6 +237,14 @@ def test_configs_that_cannot_be_read(tmp_path):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("name", ["c.yaml", "c.yml", "c.json", "c.YAML", "c", "my config.txt"])
+def test_a_config_may_have_any_name(tmp_path, name):
+    """The host takes other endings for flags, and cannot read JSON."""
+    (tmp_path / name).write_text('{"stage": "sdpo", "seed": 3}', encoding="utf-8")
+    assert read_args([str(tmp_path / name), "seed=4"]) == {"stage": "sdpo", "seed": 4}
+    assert read_args(["--stage", "sdpo"]) == ["--stage", "sdpo"] and read_args([]) == []
+
+
 def test_a_bare_no_is_the_strategy_no(tmp_path):
     """YAML takes it for False, in a config and in an override; other options keep what it says."""
     path = tmp_path / "config.yaml"
@@ -232,7 +255,7 @@ def test_a_bare_no_is_the_strategy_no(tmp_path):
 
 def test_every_shipped_config_parses(monkeypatch):
     """Its keys are known, its stage is one, its data are registered; its model may be one that an earlier step writes."""
-    monkeypatch.setattr("llamafactory_sdpo.host.arguments.check_models", lambda *_: None)
+    monkeypatch.setattr("llamafactory_sdpo.host.settings.check_models", lambda *_: None)
     info = (ROOT / "data" / "dataset_info.json").read_text(encoding="utf-8")
     configs = sorted(path for path in (ROOT / "examples").glob("*/*.yaml") if path.parent.name != "inference")
     assert len(configs) >= 14

@@ -1,6 +1,7 @@
 """`bash inference.sh` up to the moment a server is started: what it builds, refuses and says."""
 
 import json
+import os
 import shutil
 import socket
 import subprocess
@@ -44,6 +45,13 @@ def test_mistakes_are_one_line_before_anything_is_loaded(tmp_path):
     expect_line(done, f"port {port} of 127.0.0.1: address already in use")
 
 
+def test_items_and_options_come_in_any_order(tmp_path):
+    """The secrets are handed on behind the config, an option between it and an item."""
+    done = run(tmp_path, "none.yaml", "--api-key", "k3y", "hf_hub_token=t0ken")
+    assert done.returncode == 2 and done.stderr.splitlines()[-1] == f"error: {tmp_path}/none.yaml does not exist"
+    assert "k3y" not in done.stderr and "t0ken" not in done.stderr
+
+
 def test_without_the_default_configs_model_the_demo_is_named(tmp_path, monkeypatch):
     """But not where something else is wrong."""
     config = tmp_path / "llama3_vllm.yaml"
@@ -64,6 +72,12 @@ def test_a_template_that_the_host_does_not_know():
 def test_a_key_that_the_hosts_engine_does_not_know():
     args = {"model_name_or_path": "m", "template": "llama3", "infer_backend": "huggingface", "flash_atn": "auto"}
     with pytest.raises(UserError, match="unknown key 'flash_atn'; did you mean flash_attn"):
+        load_template(args)
+
+
+def test_a_package_that_the_hosts_engine_lacks_is_one_line():
+    args = {"model_name_or_path": "m", "template": "llama3", "infer_backend": "huggingface", "use_unsloth": True}
+    with pytest.raises(UserError, match="unsloth.*pip install unsloth"):
         load_template(args)
 
 
@@ -133,3 +147,24 @@ def test_the_key_is_not_written_for_the_hosts_server(tmp_path, monkeypatch):
     written = (tmp_path / "8000" / "config.json").read_text(encoding="utf-8")
     assert "s3cret" not in written and serving_config.ServingConfig(**json.loads(written)).template == "llama3"
     assert started.commands[0].env["API_KEY"] == "s3cret" and "s3cret" not in " ".join(started.commands[0].argv)
+
+
+@pytest.mark.parametrize(
+    "given", [["--api-key", "s3cret"], ["api_key=s3cret"], ["port=1", "api_key=old", "api_key=s3cret"]]
+)
+def test_a_key_of_the_command_line_is_taken_off_it(monkeypatch, capsys, given):
+    """The process starts anew with the key in its environment, and says what to do instead; what else was given stays."""
+    started = []
+    monkeypatch.setattr(os, "execve", lambda path, argv, env: started.append((argv, env)) or sys.exit(0))
+    monkeypatch.setattr(sys, "argv", ["inference.sh", str(DEMO), *given])
+    with pytest.raises(SystemExit):
+        inference.main()
+    ((argv, env),) = started
+    assert argv[1:] == ["-m", "llamafactory_sdpo.inference", str(DEMO), *(["port=1"] if "port=1" in given else [])]
+    assert "set API_KEY instead" in capsys.readouterr().err
+    served = []
+    monkeypatch.setattr(inference, "serve", lambda items, key: served.append((items, key)))
+    monkeypatch.setattr(sys, "argv", ["inference.sh", *argv[3:]])
+    monkeypatch.setattr(os, "environ", env)
+    assert inference.main() == 0
+    assert served == [(argv[3:], "s3cret")] and "s3cret" not in env.values()

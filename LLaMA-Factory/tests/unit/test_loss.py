@@ -7,20 +7,25 @@ from functools import cache
 import oracle
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 from dialogues import histories, pair, segment_pairs, sessions
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from llamafactory.data.template import TEMPLATES
 from llamafactory.hparams.training_args import TrainingArguments
+from small import token_weights
+from transformers import EvalPrediction
 
-from llamafactory_sdpo.data.encoding import IGNORE_INDEX, DialogueEncoder, PairProcessor
+from llamafactory_sdpo.data.encoding import IGNORE_INDEX, PairProcessor
 from llamafactory_sdpo.data.pairing import Rules, make_pairs
 from llamafactory_sdpo.data.reading import Format
 from llamafactory_sdpo.host.arguments import FinetuningArguments
 from llamafactory_sdpo.host.install import install
 from llamafactory_sdpo.host.names import CustomDPOTrainer
+from llamafactory_sdpo.host.templates import dialogue_encoder
 from llamafactory_sdpo.step import loss
-from llamafactory_sdpo.step.loss import scored_tokens, token_logps, turn_weights
+from llamafactory_sdpo.step.logps import batch_inputs
+from llamafactory_sdpo.step.loss import scored_tokens, token_logps, turn_weights, weighted
 from llamafactory_sdpo.step.masks import SegmentDataCollator
 from llamafactory_sdpo.step.trainer import SegmentTrainer, evaluation_metrics
 
@@ -57,17 +62,21 @@ def trainer_for(
     )
 
 
-@cache
+_made_trainer = cache(trainer_for)
+
+
 def shared_trainer(stage: str):
-    """One trainer a stage; made when a test runs, since other tests reset the state that trainers share."""
-    return trainer_for(stage)
+    """One trainer a stage; made anew after a test that has reset the state which trainers share."""
+    if not AcceleratorState._shared_state:
+        _made_trainer.cache_clear()
+    return _made_trainer(stage)
 
 
 def encode(records: list[dict], rules: Rules) -> list[dict]:
     """The rows that the collator gets, by our own way from records."""
     pairs = [made._asdict() for made in make_pairs(enumerate(records), Format(), rules, "test")]
     assert not any(made["error"] for made in pairs), pairs
-    processor = PairProcessor(DialogueEncoder(TEMPLATE, TOKENIZER, None, 100_000), False, rules.stage)
+    processor = PairProcessor(dialogue_encoder(TEMPLATE, TOKENIZER, None, 100_000, "llama3"), False, rules.stage)
     columns = processor.preprocess_dataset({name: [made[name] for made in pairs] for name in pairs[0]})
     return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
 
@@ -127,7 +136,7 @@ def test_the_history_does_not_count_in_dmpos_discount():
     history, chosen = ["Task.", "OK", "Go."], ["a", "x", "b", "y", "c", "z", "d"]
     (row,) = encode(pair(history, ["n"], chosen), Rules("dmpo"))
     batch = shared_trainer("dmpo").data_collator([row])
-    weights = [[round(weight, 3) for weight in side[side > 0].unique().tolist()] for side in batch["loss_weights"]]
+    weights = [[round(weight, 3) for weight in side[side > 0].unique().tolist()] for side in token_weights(batch)]
     assert weights == [[0.395, 0.671, 0.865, 1.0], [1.0]]
     texts = [TOKENIZER.decode(labels[labels != IGNORE_INDEX]) for labels in batch["labels"]]
     end = "<|eot_id|>"
@@ -170,7 +179,7 @@ def test_a_segment_that_is_the_whole_answer_is_the_hosts_dpo(loss_type):
     ours = trainer_for("sdpo", **options)
     theirs = trainer_for("dpo", CustomDPOTrainer, **options)
     batch = ours.data_collator(rows)
-    host_batch = {name: value.clone() for name, value in batch.items() if name != "loss_weights"}
+    host_batch = {name: value.clone() for name, value in {**batch_inputs(batch), "labels": batch["labels"]}.items()}
     our_loss, our_metrics = ours.get_batch_loss_metrics(POLICY, batch)
     host_loss, host_metrics = theirs.get_batch_loss_metrics(POLICY, host_batch)
     assert our_loss.item() == pytest.approx(host_loss.item(), rel=1e-6, abs=1e-6)
@@ -210,8 +219,8 @@ def test_a_batch_by_hand():
     scored = [TOKENIZER.decode(row[row != IGNORE_INDEX]) for row in batch["labels"]]
     end = "<|eot_id|>"
     assert scored == [f"better{end}", f"y1{end}y2{end}", f"worse{end}", f"n1{end}n2{end}"]
-    assert torch.equal(batch["loss_weights"] > 0, batch["labels"] != IGNORE_INDEX)
-    assert set(batch["loss_weights"].unique().tolist()) == {0.0, 1.0}
+    assert torch.equal(token_weights(batch) > 0, batch["labels"] != IGNORE_INDEX)
+    assert set(token_weights(batch).unique().tolist()) == {0.0, 1.0}
     assert batch["labels"].shape[1] % 8 == 0
     assert torch.equal(
         batch["labels"][batch["labels"] != IGNORE_INDEX], batch["input_ids"][batch["labels"] != IGNORE_INDEX]
@@ -223,9 +232,9 @@ def test_weights_follow_the_padding(side, monkeypatch):
     monkeypatch.setattr(TOKENIZER, "padding_side", side)
     rows = encode(pair([], ["u", "aaaa", "u", "b"], ["u", "c"]), Rules("dmpo"))
     batch = shared_trainer("dmpo").data_collator(rows)
-    assert torch.equal(batch["loss_weights"] > 0, batch["labels"] != IGNORE_INDEX)
+    assert torch.equal(token_weights(batch) > 0, batch["labels"] != IGNORE_INDEX)
     late = pytest.approx(0.3 / 0.51)  # the second of two turns: (1 - 0.7) / (1 - 0.7^2)
-    assert [sorted(set(row[row > 0].tolist())) for row in batch["loss_weights"]] == [[1.0], [late, 1.0]]
+    assert [sorted(set(row[row > 0].tolist())) for row in token_weights(batch)] == [[1.0], [late, 1.0]]
 
 
 def test_the_log_counts_turns_and_tokens_a_side():
@@ -238,12 +247,18 @@ def test_the_log_counts_turns_and_tokens_a_side():
 
 
 def test_scored_tokens_by_hand():
-    """Two rows; the label at position 0 has nothing that predicts it."""
+    """Two rows of two turns and of one; the label at position 0 has nothing that predicts it."""
     labels = torch.tensor([[2, 1, IGNORE_INDEX, 3], [IGNORE_INDEX, 5, IGNORE_INDEX, IGNORE_INDEX]])
-    weights = torch.tensor([[1.0, 1.0, 0.0, 0.5], [0.0, 0.25, 0.0, 0.0]])
-    scored = scored_tokens(labels, weights)
-    assert [part.tolist() for part in scored] == [[0, 0, 1], [0, 2, 0], [1, 3, 5], [1.0, 0.5, 0.25]]
-    assert scored.sums(scored.weights, 2).tolist() == [1.5, 0.25]
+    turns = torch.tensor([[0, 0, 7, 1], [7, 0, 7, 7]])
+    weights = torch.tensor([[1.0, 0.5], [0.25, 0.0]], dtype=torch.float64)
+    scored = scored_tokens(labels, turns)
+    assert [part.tolist() for part in scored] == [[0, 0, 1], [0, 2, 0], [1, 3, 5], [0, 1, 0]]
+    sums = scored.by_turn(torch.tensor([-1.0, -2.0, -4.0]), weights)
+    assert sums.tolist() == [[-1.0, -2.0], [-4.0, 0.0]]
+    tokens = scored.by_turn(torch.ones(3), weights)
+    wholes, averages = weighted(sums, tokens, weights, torch.float32)
+    assert (wholes.tolist(), wholes.dtype) == ([-2.0, -1.0], torch.float32)
+    assert averages.tolist() == pytest.approx([-2 / 1.5, -4.0])
 
 
 def test_token_logps_by_hand():
@@ -286,3 +301,66 @@ def test_evaluation_is_over_pairs():
     assert metrics["loss"] == 3 and metrics["pairs"] == 3
     assert metrics["rewards/accuracies"] == pytest.approx(2 / 3)
     assert metrics["rewards/margins"] == pytest.approx(1 / 3)
+
+
+# ---- losses that are divided ----------------------------------------------------------------------------------------
+
+
+def slow_score(norm: str, stage: str, side: oracle.Side, span: tuple[int, int]) -> torch.Tensor:
+    """Σ w (log π - log π_ref) over the tokens of a span, over Σ w of its tokens or of its turns: one by one."""
+    weights = oracle.side_weights(stage, span, 0.7, {})
+    policy, reference = oracle.token_logps(POLICY, side), oracle.token_logps(REFERENCE, side)
+    at = [place for place, turn in enumerate(side.turns) if turn in weights and place > 0]
+    total = sum(weights[side.turns[place]] * (policy[place] - reference[place].detach()) for place in at)
+    by_turn = sum(weights.values())
+    return total / (sum(weights[side.turns[place]] for place in at) if norm == "length" else by_turn)
+
+
+@settings(deadline=None, max_examples=5)
+@given(
+    data=st.tuples(histories, sessions()),
+    stage=st.sampled_from(["eto", "dmpo"]),
+    norm=st.sampled_from(["length", "turns"]),
+)
+def test_divided_losses_are_the_slow_ones(data, stage, norm):
+    history, (rejected, chosen) = data
+    messages = [messages_of(history + side) for side in (chosen, rejected)]
+    sides = [oracle.encode_side(TEMPLATE, TOKENIZER, side) for side in messages]
+    spans = oracle.session_spans(*messages)
+    better, worse = (slow_score(norm, stage, *one) for one in zip(sides, spans, strict=True))
+    expected = -torch.nn.functional.logsigmoid(2.0 * (better - worse))
+    trainer = trainer_for(stage, loss_norm=norm, pref_beta=2.0)
+    batch = trainer.data_collator(encode(pair(history, rejected, chosen), Rules(stage)))
+    loss, metrics = trainer.get_batch_loss_metrics(POLICY, batch)
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
+    assert metrics["rewards/chosen"] == pytest.approx(2.0 * better.item(), rel=1e-4, abs=1e-6)
+    for ours, theirs in zip(gradients(loss), gradients(expected), strict=True):
+        assert torch.allclose(ours, theirs.to(ours.dtype), rtol=1e-3, atol=1e-5 * max(theirs.abs().max().item(), 1e-4))
+
+
+def test_the_share_of_chosen_sides_that_gained():
+    """Of every pair the reward of its chosen side, alone; batches of training and evaluation say the same."""
+    trainer = shared_trainer("sdpo")
+    rows = encode([record for n in range(6) for record in pair(["u"], [f"no {n}"], [f"yes {n * n}"])], Rules("sdpo"))
+    _, metrics = trainer.get_batch_loss_metrics(POLICY, trainer.data_collator(rows))
+    _, found, _ = trainer.prediction_step(POLICY, trainer.data_collator(rows), prediction_loss_only=False)
+    share = sum(chosen > 0 for _, chosen, _ in found.tolist()) / 6
+    assert metrics["rewards/chosen_positive"] == pytest.approx(share)
+    three = torch.tensor([[0.5, 0.2, 0.0], [0.5, -0.2, 0.0], [0.5, 1.0, 2.0]])
+    told = evaluation_metrics(EvalPrediction(three, three))
+    assert told["rewards/chosen_positive"] == pytest.approx(2 / 3)
+    assert told["rewards/accuracies"] == pytest.approx(1 / 3)
+
+
+@pytest.mark.parametrize(
+    ("options", "fault"),
+    [
+        ({"stage": "sft", "loss_norm": "length"}, "`loss_norm: length` belongs to stage sdpo or eto or dmpo"),
+        ({"stage": "dpo", "pair_order": "curriculum"}, "`pair_order: curriculum` belongs to stage"),
+        ({"stage": "sdpo", "loss_norm": "mean"}, "`loss_norm` is 'mean', expected one of none, length, turns"),
+        ({"stage": "sdpo", "loss_norm": "turns", "pref_loss": "simpo"}, "`pref_loss: simpo` is of averages"),
+    ],
+)
+def test_what_a_stage_would_not_read_is_refused(options, fault):
+    with pytest.raises(ValueError, match=fault):
+        FinetuningArguments(**options)

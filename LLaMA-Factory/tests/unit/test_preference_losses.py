@@ -24,6 +24,7 @@ from llamafactory_sdpo.host.arguments import PREFERENCE_LOSSES, FinetuningArgume
 from llamafactory_sdpo.host.install import install
 from llamafactory_sdpo.host.names import CustomDPOTrainer
 from llamafactory_sdpo.host.seams import seam
+from llamafactory_sdpo.step.logps import batch_inputs
 from llamafactory_sdpo.step.trainer import SegmentTrainer
 
 
@@ -59,7 +60,7 @@ def test_the_first_loss_of_a_training(stage, loss):
     trainer = trainer_for(stage, kind, uniform(), uniform(), **options)
     batch = shared_trainer(masks).data_collator(rows)
     if stage == "dpo":
-        batch = {name: value for name, value in batch.items() if name not in ("loss_weights", "pair_keys")}
+        batch = {**batch_inputs(batch), "labels": batch["labels"]}
     found, _ = trainer.get_batch_loss_metrics(trainer.model, batch)
     assert found.item() == pytest.approx(AT_REFERENCE[loss], rel=1e-5)
 
@@ -106,7 +107,7 @@ def test_a_step_with_sft_on_top(stage, loss):
     rows = encode(pair(["u"], ["no, never"], ["yes"]), Rules("sdpo"))
     batch = shared_trainer("sdpo").data_collator(rows)
     if stage == "dpo":
-        batch = {name: value for name, value in batch.items() if name not in ("loss_weights", "pair_keys")}
+        batch = {**batch_inputs(batch), "labels": batch["labels"]}
     kind = CustomDPOTrainer if stage == "dpo" else SegmentTrainer
     trainer = trainer_for(stage, kind, uniform(), uniform(), pref_loss=loss, pref_beta=BETA, pref_ftx=0.2)
     found, _ = trainer.get_batch_loss_metrics(trainer.model, dict(batch))

@@ -62,11 +62,17 @@ def test_a_record_of_the_ranking_form_names_ranking(history):
 
 
 @pytest.mark.parametrize("stage", STAGES)
-@pytest.mark.parametrize("space", [" ", "\n", "\t", "\u00a0", "\r\n"])
+@pytest.mark.parametrize("space", [" ", "\n", "\t", "\u00a0", "\r\n", "\u3000", "\u200b", "\ufeff", " \u2060"])
 def test_a_blank_behind_a_shared_turn_is_no_difference(stage, space):
     """It would make turn 1 the first that is scored; the sides part at turn 3."""
     rows = [record("u0", f"a0{space}", "u1", "a1"), record("u0", "a0", "u1", "b1")]
     assert "turn 1, the first that differs, differs in white space only" in error_of(rows, stage=stage)
+
+
+def test_what_joins_emoji_and_letters_is_a_difference():
+    """A zero-width joiner and non-joiner are seen: three people, or a family."""
+    rows = [record("u0", "\U0001f468\u200d\U0001f469", "u1", "a"), record("u0", "\U0001f468\U0001f469", "u1", "b")]
+    assert not one(rows).error and one(rows).first_turn == 0
 
 
 @pytest.mark.parametrize("stage", STAGES)

@@ -9,10 +9,14 @@ from types import SimpleNamespace
 
 import pytest
 import small
+import torch
+from safetensors.torch import save
 
+from llamafactory_sdpo.errors import UserError
 from llamafactory_sdpo.host.install import install
 from llamafactory_sdpo.host.names import CustomDPOTrainer, host_dpo_workflow, host_tuner
 from llamafactory_sdpo.step import references
+from llamafactory_sdpo.step.references import TurnLogps
 from llamafactory_sdpo.step.trainer import SegmentTrainer
 
 
@@ -91,6 +95,15 @@ def test_no_reference_model_is_kept(home, monkeypatch):
     assert len(made) == 1
 
 
+def test_ranks_that_hold_other_pairs(monkeypatch, tmp_path):
+    """As on machines with copies of their own; the order counts, since ranks draw their batches by it."""
+    kept = references.References(lambda: None, lambda: None, lambda *_: None, tmp_path)
+    kept.trainer = SimpleNamespace(train_dataset={"key": [1, 2]}, eval_dataset=None)
+    monkeypatch.setattr(references, "gather_object", lambda mine: [*mine, hash((2, 1))])
+    with pytest.raises(UserError, match="the ranks do not hold the same pairs; give every machine the same data"):
+        kept.on_train_begin()
+
+
 def change_weight(home):
     path = home / "model" / "model.safetensors"
     content = bytearray(path.read_bytes())
@@ -110,11 +123,9 @@ def change_data(home):
         (change_data, {}),
         (None, {"template": "mistral"}),
         (None, {"segment_scope": "turn"}),
-        (None, {"stage": "eto"}),
-        (None, {"pref_loss": "ipo"}),
         (None, {"rope_scaling": "linear"}),
     ],
-    ids=["weights", "data", "template", "masks", "stage", "averages", "model"],
+    ids=["weights", "data", "template", "masks", "model"],
 )
 def test_what_matters_is_in_the_key(home, asked, change, options):
     train(home)
@@ -126,10 +137,11 @@ def test_what_matters_is_in_the_key(home, asked, change, options):
 
 
 def test_every_file_that_makes_the_values_is_in_the_key(tmp_path, monkeypatch):
-    """The table of stages, which has the weights, and all of the step but the table of values itself."""
+    """The table of stages, which has the weights, and all of the step but the table of values, the order and the card."""
     step = Path(references.__file__).parent
     files = [(step / name).resolve() for name in references.CODE]
-    makers = {path for path in step.glob("*.py") if path.name not in ("__init__.py", "references.py")}
+    others = ("__init__.py", "references.py", "curriculum.py", "card.py")
+    makers = {path for path in step.glob("*.py") if path.name not in others}
     assert set(files) == {*makers, step.parent / "stages.py"}
     copies = [Path(shutil.copy(path, tmp_path)) for path in files]
     monkeypatch.setattr(references, "CODE", tuple(map(str, copies)))
@@ -141,11 +153,32 @@ def test_every_file_that_makes_the_values_is_in_the_key(tmp_path, monkeypatch):
     assert len(found) == len(copies) + 1
 
 
-def test_what_does_not_matter_is_not(home, asked):
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"learning_rate": 1e-5, "seed": 6, "pref_beta": 0.5, "per_device_train_batch_size": 3},
+        {"stage": "eto"},
+        {"stage": "dmpo", "dmpo_gamma": 0.5, "pref_loss": "ipo"},
+        {"turn_weights": "confidence"},
+    ],
+    ids=["steps", "stage", "weights and averages", "rule"],
+)
+def test_what_does_not_matter_is_not(home, asked, options):
+    """The table has values of turns, so it knows nothing of what they weigh; all of these score the same turns."""
     train(home)
     asked.clear()
-    train(home, learning_rate=1e-5, seed=6, pref_beta=0.5, per_device_train_batch_size=3)
-    assert asked == []
+    found = train(home, **options)
+    assert asked == [] and len(tables(home)) == 1
+    if options.get("turn_weights") != "confidence":
+        assert found == pytest.approx(train(home, **options, reference_once=False), rel=1e-5)
+
+
+def test_a_table_of_an_older_form_is_not_read(tmp_path, caplog):
+    """One value a side, as it once was: named, and computed again."""
+    path = tmp_path / "t.safetensors"
+    old = {"keys": torch.tensor([1]), "logps": torch.tensor([[-1.0, -2.0]], dtype=torch.float64)}
+    path.write_bytes(save(old, metadata={"sha256": "0" * 64}))
+    assert references.read(path, [1]) is None and f"{path} is damaged" in caplog.text
 
 
 def test_a_damaged_table_is_noticed(home, asked, caplog):
@@ -189,13 +222,16 @@ def test_a_loss_without_a_reference_has_no_table(home, asked):
 
 def test_a_disk_that_refuses_costs_no_run(tmp_path, caplog):
     (tmp_path / "file").touch()
-    references.write(tmp_path / "file" / "x.safetensors", {1: (0.5, 0.25)})
+    references.write(tmp_path / "file" / "x.safetensors", {1: (TurnLogps([-0.5], [2]), TurnLogps([-0.25], [1]))})
     assert "are not kept" in caplog.text
 
 
 def test_a_table_comes_back_as_it_was(tmp_path):
     """Keys have 64 bits with a sign; values are kept in float64. A pair that it lacks is a reason to compute."""
-    table = {-(2**63): (-123.456789012345, 0.1), 2**63 - 1: (0.0, -1e-9)}
+    table = {
+        -(2**63): (TurnLogps([-123.456789012345, -0.1, 0.0], [60, 3, 1]), TurnLogps([-0.1], [7])),
+        2**63 - 1: (TurnLogps([0.0], [0]), TurnLogps([-1e-9, -2.5], [1, 2])),
+    }
     path = tmp_path / "new" / "t.safetensors"
     references.write(path, table)
     assert references.read(path, table) == table

@@ -8,7 +8,6 @@ from conftest import ROOT
 from templates import encoder_of
 
 from llamafactory_sdpo.errors import UserError
-from llamafactory_sdpo.host.serving import template_parts
 from llamafactory_sdpo.serving import config as serving_config
 from llamafactory_sdpo.serving import memory, prompting, vllm
 
@@ -23,8 +22,7 @@ def load(tmp_path, *overrides, **keys):
 
 
 def prompting_of(name="llama3", **options):
-    encoder = encoder_of(name, **options)
-    return prompting.Prompting(encoder, template_parts(encoder.template, encoder.tokenizer), [1, 2])
+    return prompting.Prompting(encoder_of(name, **options), [1, 2])
 
 
 def flags_of(config, is_cpu=False, loaded=None):
@@ -89,7 +87,7 @@ def test_the_prompt_always_comes_from_our_folder(tmp_path):
     assert flags["--tokenizer"] == flags["--generation-config"] == folder
     assert flags["--chat-template"] == f"{folder}/chat_template.jinja" and flags["--enable-prefix-caching"]
     for key in ("chat_template", "chat-template", "tokenizer", "generation_config", "api_key", "port"):
-        with pytest.raises(UserError, match=f"vllm_config.{key}: this is decided by"):
+        with pytest.raises(UserError, match=f"vllm_config.{key.replace('-', '_')}: this is decided by"):
             flags_of(load(tmp_path, vllm_config={key: "x"}))
 
 
@@ -119,6 +117,19 @@ def test_adapters_have_names_and_the_rank_that_holds_them(tmp_path):
     assert [json.loads(item)["name"] for item in flags["--lora-modules"]] == ["sft", "new"]
     assert flags["--max-lora-rank"] == "64" and flags["--max-loras"] == "2" and flags["--enable-lora"]
     assert flags_of(load(tmp_path, "vllm_max_lora_rank=128", adapter_name_or_path=sft))["--max-lora-rank"] == "128"
+
+
+def test_adapters_can_be_loaded_later(tmp_path):
+    """The server is told so, and keeps room for one more, as large as the largest that there is or may be."""
+    config = load(tmp_path, "vllm_load_adapters=true")
+    flags = flags_of(config)
+    assert (flags["--max-lora-rank"], flags["--max-loras"]) == ("64", "1") and "--lora-modules" not in flags
+    name = "VLLM_ALLOW_RUNTIME_LORA_UPDATING"
+    assert vllm.environment(config, 0, is_cpu=True)[name] == "1"
+    assert name not in vllm.environment(load(tmp_path), 0, is_cpu=True)
+    both = load(tmp_path, "vllm_load_adapters=true", adapter_name_or_path=write_adapter(tmp_path / "big", 100))
+    assert (flags_of(both)["--max-lora-rank"], flags_of(both)["--max-loras"]) == ("128", "2")
+    assert flags_of(load(tmp_path, "vllm_load_adapters=true", "vllm_max_lora_rank=24"))["--max-lora-rank"] == "32"
 
 
 def test_commas_stack_adapters_as_in_the_host(tmp_path):
@@ -162,7 +173,9 @@ def test_defaults_are_neutral_and_come_from_the_config(tmp_path):
         ({"model_name_or_path": ""}, "model_name_or_path: .*at least 1 character"),
         ({"adapter_name_or_path": {"sdpo": "a"}}, "the model itself is called sdpo; set served_model_name"),
         ({"adapter_name_or_path": {"a": "a", "b": "b"}, "infer_backend": "huggingface"}, "serves one model"),
+        ({"vllm_load_adapters": True, "infer_backend": "huggingface"}, "vllm_load_adapters: .* use vllm"),
         ({"port": 65535, "replicas": 2}, "2 replicas from port 65535"),
+        ({"vllm_config": {"tensor-parallel-size": "two"}}, "vllm_config: .*tensor_parallel_size is 'two', expected a"),
     ],
 )
 def test_mistakes_are_one_line(tmp_path, keys, message):
@@ -189,7 +202,7 @@ def test_a_key_is_never_shown(tmp_path):
 
 
 def test_replicas_share_the_machine(tmp_path, monkeypatch):
-    config = load(tmp_path, "replicas=2", "api_key=k", vllm_config={"tensor_parallel_size": 2})
+    config = load(tmp_path, "replicas=2", "api_key=k", vllm_config={"tensor-parallel-size": 2})
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "4,5,6,7")
     found = [vllm.environment(config, replica, is_cpu=False) for replica in (0, 1)]
     assert [env["CUDA_VISIBLE_DEVICES"] for env in found] == ["4,5", "6,7"]
@@ -212,4 +225,27 @@ def test_weights_that_do_not_fit(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="its weights take 2048.0 GiB .* GiB are free for it on this machine"):
         memory.check(config, on_gpu=False)
     assert memory.weights_bytes(model, "auto") == 2**40
+    (model / "config.json").write_text("{", encoding="utf-8")
+    assert memory.weights_bytes(model, "float32") == 2**40
     memory.check(load(tmp_path), on_gpu=False)
+
+
+@pytest.mark.parametrize(
+    ("name", "parser", "token"),
+    [("qwen3", "hermes", ""), ("llama3", "llama3_json", "<|python_tag|>"), ("mistral", "mistral", "")],
+)
+def test_calls_are_read_by_the_parser_of_their_form(tmp_path, name, parser, token):
+    """One does not start where the tokenizer lacks its token, as the demo's does: no tools are served then, but a model."""
+    loaded = prompting_of(name)
+    config = load(tmp_path, template=name)
+    if token:
+        assert f"by {token}, which the tokenizer lacks" in vllm.no_parser(loaded)
+        assert flags_of(config, loaded=loaded)["--tool-call-parser"] == "hermes"
+        loaded.encoder.tokenizer.add_special_tokens({"additional_special_tokens": [token]})
+    flags = flags_of(config, loaded=loaded)
+    assert (flags["--tool-call-parser"], flags["--enable-auto-tool-choice"]) == (parser, True)
+    assert vllm.no_parser(loaded) == ""
+
+
+def test_a_form_that_vllm_cannot_read_is_named():
+    assert "calls of the form default of template chatml" in vllm.no_parser(prompting_of("chatml"))

@@ -196,3 +196,17 @@ def test_what_is_no_vllm(port):
         stats.parse("python_gc 1\n")
     with pytest.raises(UserError, match=f"127.0.0.1:{port}/metrics: .*expected the address of a vLLM"):
         stats.read(f"http://127.0.0.1:{port}/v1/")
+
+
+def test_servers_of_this_machine_are_asked_without_a_proxy(port, tmp_path, monkeypatch):
+    """With a proxy at which nobody answers, a server of ours is found all the same; others are asked through it."""
+    for name in ("http_proxy", "HTTP_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    with processes.running([command(tmp_path, ANSWERING, port)]) as servers:
+        processes.wait_until_ready(servers, print)
+        with pytest.raises(UserError, match="no counters of vLLM"):
+            stats.read(f"http://localhost:{port}")
+        with pytest.raises(UserError, match="refused"):
+            stats.read(f"http://models.example:{port}")

@@ -75,7 +75,8 @@ def batches(draw: st.DrawFn, side: str = "right"):
         "input_ids": torch.zeros(2 * pairs, length, dtype=torch.long),
         "attention_mask": torch.zeros(2 * pairs, length, dtype=torch.long),
         "labels": torch.full((2 * pairs, length), IGNORE_INDEX),
-        "loss_weights": torch.zeros(2 * pairs, length),
+        "turns": torch.zeros(2 * pairs, length, dtype=torch.long),
+        "turn_weights": torch.zeros(2 * pairs, 1, dtype=torch.float64),
     }
     for number, row in enumerate(rows):
         at = slice(0, len(row)) if side == "right" else slice(length - len(row), length)
@@ -85,13 +86,13 @@ def batches(draw: st.DrawFn, side: str = "right"):
         batch["input_ids"][number, at] = ids
         batch["attention_mask"][number, at] = 1
         batch["labels"][number, at] = ids.masked_fill(~is_scored, IGNORE_INDEX)
-        batch["loss_weights"][number, at] = is_scored * draw(st.floats(0.1, 1))
+        batch["turn_weights"][number] = draw(st.floats(0.1, 1))
     return batch
 
 
 def scores(model, batch, **options):
     """The log-probabilities of the scored tokens, by the way that the options ask for."""
-    scored = scored_tokens(batch["labels"], batch["loss_weights"])
+    scored = scored_tokens(batch["labels"], batch["turns"])
     computer = LogpComputer(Accelerator(cpu=True), **{"shared_history": True, "scored_logits_only": True, **options})
     found = computer(model, batch_inputs(batch), scored)
     assert computer._may_share == options.get("shared_history", True)
@@ -103,7 +104,8 @@ def expect_same(model, batch, tolerance: float, **options) -> None:
     results = []
     for way in (options, {"shared_history": False, "scored_logits_only": False}):
         (logps, means), scored = scores(model, batch, **way)
-        loss = -torch.nn.functional.logsigmoid(scored.sums(logps * scored.weights, len(batch["labels"])) / 10).sum()
+        weights = batch["turn_weights"]
+        loss = -torch.nn.functional.logsigmoid((scored.by_turn(logps, weights) * weights) / 10).sum()
         model.zero_grad()
         loss.backward()
         results.append([logps, means, loss, *(p.grad.clone() for p in model.parameters() if p.requires_grad)])
@@ -196,13 +198,13 @@ def batch_of(rows: list[list[int]], scored: list[list[int]]) -> dict[str, torch.
     batch = {"input_ids": ids, "attention_mask": (ids > 0).long(), "labels": torch.full_like(ids, IGNORE_INDEX)}
     for row, positions in enumerate(scored):
         batch["labels"][row, positions] = ids[row, positions]
-    return {**batch, "loss_weights": (batch["labels"] > 0).float()}
+    return {**batch, "turns": torch.zeros_like(ids), "turn_weights": torch.ones(len(rows), 1, dtype=torch.float64)}
 
 
 def test_the_layout_by_hand():
     """Two pairs; the first shares 1 2 3, its chosen side ends before what is not scored; the second shares 7."""
     batch = batch_of([[1, 2, 3, 4, 5, 6], [7, 8], [1, 2, 3, 9, 9], [7, 9, 9]], [[3, 4], [1], [3, 4], [2]])
-    forward = share(batch, scored_tokens(batch["labels"], batch["loss_weights"]))
+    forward = share(batch, scored_tokens(batch["labels"], batch["turns"]))
     assert forward.inputs["shared_history"] == (PairLengths(3, 1, 1), PairLengths(1, 0, 1))
     assert forward.inputs["input_ids"].tolist() == [[1, 2, 3, 4, 9, 7, 9]]
     assert forward.inputs["position_ids"].tolist() == [[0, 1, 2, 3, 3, 0, 1]]
@@ -231,7 +233,7 @@ LONG = batch_of([[*range(1, 20), 21, 22], [*range(1, 20), 31, 32]], [[19, 20], [
 
 def first_batch(model, caplog, **options) -> tuple[bool, str]:
     """Whether the first batch is shared in the end, and what is logged of it."""
-    scored = scored_tokens(LONG["labels"], LONG["loss_weights"])
+    scored = scored_tokens(LONG["labels"], LONG["turns"])
     computer = LogpComputer(Accelerator(cpu=True), shared_history=True, scored_logits_only=True, **options)
     with caplog.at_level(logging.WARNING):
         (logps, _) = computer(model, batch_inputs(LONG), scored)
@@ -248,7 +250,7 @@ def test_a_window_shorter_than_a_dialogue_is_not_shared(caplog):
     seen = []
     hook = model.register_forward_pre_hook(lambda *args: seen.append("shared_history" in args[2]), with_kwargs=True)
     for batch in (LONG, SHORT, LONG, SHORT):
-        computer(model, batch_inputs(batch), scored_tokens(batch["labels"], batch["loss_weights"]))
+        computer(model, batch_inputs(batch), scored_tokens(batch["labels"], batch["turns"]))
     hook.remove()
     assert seen == [False, False, True, True, False, True]
     expect_same(model, SHORT, 1e-5)
@@ -311,7 +313,7 @@ def test_a_model_that_refuses_is_not_shared(caplog):
 def test_dropout_in_the_attention_does_not_spoil_the_comparison(caplog):
     """The trial is made without it; training then has it, as on the plain path."""
     model = model_of("llama", attention_dropout=0.5).train()
-    scored = scored_tokens(LONG["labels"], LONG["loss_weights"])
+    scored = scored_tokens(LONG["labels"], LONG["turns"])
     computer = LogpComputer(Accelerator(cpu=True), shared_history=True, scored_logits_only=True)
     one, other = (computer(model, batch_inputs(LONG), scored).logps for _ in range(2))
     assert computer._may_share and model.training and not caplog.text

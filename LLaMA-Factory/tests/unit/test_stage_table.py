@@ -49,7 +49,7 @@ def test_its_masks_by_hand(row):
     (encoded,) = encode(pair(HISTORY, WORSE, BETTER), Rules(row.name))
     batch = trainer_for(row.name).data_collator([encoded])
     texts = [TOKENIZER.decode(labels[labels != IGNORE_INDEX]) for labels in batch["labels"]]
-    weights = [sorted(set(side[side > 0].tolist())) for side in batch["loss_weights"]]
+    weights = [sorted(set(side[side > 0].tolist())) for side in small.token_weights(batch)]
     end = "<|eot_id|>"
     if row is LATE:
         assert texts == [f"b1{end}b2{end}", f"a1{end}a2{end}"] and weights == [[0.5, 1.0]] * 2
@@ -73,6 +73,8 @@ def test_its_loss_is_the_oracles(row, monkeypatch):
 def test_it_is_trained_and_shortened_as_its_row_says(tmp_path, monkeypatch, caplog, row, may_shorten):
     """Twelve pairs, half of them with a history that can lose a turn; the cutoff lets only shorter ones through."""
     monkeypatch.setitem(STAGES, row.name, row._replace(may_shorten=may_shorten))
+    history = ["You are Ann.", '{"say": "hello, hello, hello"}', "Hm.", '{"say": "yes"}', "So?"]
+    monkeypatch.setattr(small, "PAIRS", [(history[: 1 + 4 * (n % 2)], n) for n in range(12)])
     small.write_data(tmp_path / "data")
     small.write_model(tmp_path / "model")
     options = {"stage": row.name, "cache_dir": str(tmp_path / "cache")}
@@ -81,9 +83,9 @@ def test_it_is_trained_and_shortened_as_its_row_says(tmp_path, monkeypatch, capl
     assert found[0] == pytest.approx(0.693147, abs=1e-5) and found[-1] < found[0]
     scored_turns = {LATE.name: 2, LAST.name: 1}[row.name]
     assert small.history(tmp_path / "out")[0]["turns/chosen"] == scored_turns
-    host_tuner.run_exp(small.config(tmp_path, **options, cutoff_len=75))
+    host_tuner.run_exp(small.config(tmp_path, **options, cutoff_len=80))
     lost, shortened = (0, 6) if may_shorten else (6, 0)
-    assert f"of 12 pairs {lost} were longer than cutoff_len 75 and skipped, {shortened} lost turns" in caplog.text
+    assert f"of 12 pairs {lost} were longer than cutoff_len 80 and skipped, {shortened} lost turns" in caplog.text
 
 
 def test_the_help_lists_the_table():

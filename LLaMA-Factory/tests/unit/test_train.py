@@ -2,12 +2,14 @@
 
 import json
 import sys
+from pathlib import Path
 
 import pytest
 from conftest import ROOT
 
 from llamafactory_sdpo import train
 from llamafactory_sdpo.errors import OptionError, TrainingFailed, UserError, place_of, run_at_edge
+from llamafactory_sdpo.screen.results import ACCURACY, held_out_lines, wilson_interval
 
 
 @pytest.fixture
@@ -15,6 +17,35 @@ def config(tmp_path):
     path = tmp_path / "my config.yaml"
     path.write_text("output_dir: saves/mine\n", encoding="utf-8")
     return path
+
+
+@pytest.mark.parametrize(
+    ("config", "model", "is_demo"),
+    [
+        (train.DEMO_CONFIG, "saves/demo/base", True),
+        (train.DEMO_CONFIG, str(ROOT / "saves" / "demo" / "sft"), True),
+        # A real model, which has the GPUs and the threads that there are.
+        (train.DEMO_CONFIG, "smollm2", False),
+        (train.DEMO_CONFIG, "meta-llama/Llama-3.1-8B-Instruct", False),
+        (train.DEMO_CONFIG, "/models/mine", False),
+        (train.FULL_CONFIG, "saves/demo/base", False),
+    ],
+)
+def test_what_is_the_demo(config, model, is_demo):
+    assert train.is_of_demo(config, {"model_name_or_path": model}) is is_demo
+
+
+def test_datasets_that_are_paths_are_the_users(config, tmp_path):
+    """A name and a name of the hub stay; a folder counts as a path if it is there, or is written as one."""
+    (tmp_path / "my" / "pairs").mkdir(parents=True)
+    given = "mine, a b.jsonl,my/pairs,org/name,./gone,~/x.parquet,/abs/y"
+    (option, other) = train.resolve(["my config.yaml", f"dataset={given}", "eval_dataset=z.csv"], tmp_path).overrides
+    home = Path("~").expanduser()
+    assert option == (
+        f"dataset=mine,{tmp_path}/a b.jsonl,{tmp_path}/my/pairs,org/name,{tmp_path}/gone,{home}/x.parquet,/abs/y"
+    )
+    assert other == f"eval_dataset={tmp_path}/z.csv"
+    assert train.resolve(["my config.yaml", "eval_dataset="], tmp_path).overrides == ["eval_dataset="]
 
 
 def test_paths_of_the_command_line_are_the_users(config, tmp_path):
@@ -93,14 +124,14 @@ def test_the_full_config_is_chosen_when_all_is_there(tmp_path, monkeypatch):
     [(0.8, 10, 0.4902, 0.9433), (0.5, 100, 0.4038, 0.5962), (1.0, 20, 0.8389, 1.0)],
 )
 def test_wilson_interval(share, count, low, high):
-    assert train.wilson_interval(share, count) == (pytest.approx(low, abs=1e-4), pytest.approx(high, abs=1e-4))
+    assert wilson_interval(share, count) == (pytest.approx(low, abs=1e-4), pytest.approx(high, abs=1e-4))
 
 
 @pytest.mark.parametrize("count", range(1, 200))
 def test_wilson_interval_stays_between_0_and_1(count):
-    low, high = train.wilson_interval(0.0, count)
+    low, high = wilson_interval(0.0, count)
     assert f"{low:.3f}" == "0.000" and 0 < high < 1
-    low, high = train.wilson_interval(1.0, count)
+    low, high = wilson_interval(1.0, count)
     assert f"{high:.3f}" == "1.000" and high <= 1 and 0 < low < 1
 
 
@@ -118,13 +149,29 @@ def test_the_report(tmp_path, capsys):
 
 def test_the_report_of_several_sets_and_of_the_hosts_dpo(tmp_path, capsys):
     """The host's own DPO does not count its pairs, so its accuracy has no interval."""
-    two = {f"eval_{name}_{key}": 0.5 for name in ("a", "b_c") for key in (train.ACCURACY, "rewards/margins", "loss")}
+    two = {f"eval_{name}_{key}": 0.5 for name in ("a", "b_c") for key in (ACCURACY, "rewards/margins", "loss")}
     (tmp_path / train.EVALUATION).write_text(json.dumps(two | {"eval_a_pairs": 100}), encoding="utf-8")
     train.report({"output_dir": str(tmp_path)}, is_demo=False)
     assert capsys.readouterr().out.splitlines()[:2] == [
         "held-out reward accuracy on a 0.500 (95 % interval 0.404 to 0.596, 100 pairs), margin 0.500, loss 0.500",
         "held-out reward accuracy on b_c 0.500, margin 0.500, loss 0.500",
     ]
+
+
+def test_the_report_of_an_evaluation_alone_without_a_reference(tmp_path, capsys):
+    """The host then takes the rewards out of the results, and the pairs were evaluated all the same."""
+    (tmp_path / train.EVALUATION).write_text(json.dumps({"eval_loss": 0.69, "eval_pairs": 6}), encoding="utf-8")
+    train.report({"stage": "sdpo", "val_size": 6, "do_train": False, "output_dir": str(tmp_path)}, is_demo=False)
+    assert capsys.readouterr().out.splitlines() == [
+        "held-out pairs have no rewards, since the model was its own reference; name one as ref_model",
+        f"results: {tmp_path}",
+    ]
+
+
+def test_a_small_negative_margin_has_no_sign(tmp_path):
+    results = {"eval_loss": 0.5, "eval_rewards/accuracies": 0.5, "eval_rewards/margins": -0.0004}
+    (tmp_path / "results.json").write_text(json.dumps(results), encoding="utf-8")
+    assert held_out_lines(tmp_path / "results.json") == ["held-out reward accuracy 0.500, margin 0.000, loss 0.500"]
 
 
 @pytest.mark.parametrize(
@@ -144,7 +191,7 @@ def test_results_of_an_earlier_run_are_not_reported(tmp_path, capsys, config, li
     assert capsys.readouterr().out.splitlines() == [
         *([line] if line else []),
         f"model: {tmp_path}",
-        "of an earlier run, in the same folder: eval_results.json, training_loss.png",
+        "of an earlier run, in the same folder: eval_results.json, training_loss.png, training_curves.png",
     ]
     # Written again with the same content: this run's.
     (tmp_path / train.FIGURE).unlink()
@@ -153,8 +200,12 @@ def test_results_of_an_earlier_run_are_not_reported(tmp_path, capsys, config, li
     assert capsys.readouterr().out.splitlines()[-3:] == [
         f"loss figure: {tmp_path}/training_loss.png",
         f"results: {tmp_path}",
-        "of an earlier run, in the same folder: eval_results.json",
+        "of an earlier run, in the same folder: eval_results.json, training_curves.png",
     ]
+    (tmp_path / train.CURVES).unlink()
+    (tmp_path / train.CURVES).touch()
+    train.report(config | {"output_dir": str(tmp_path)}, False, earlier)
+    assert f"figure: {tmp_path}/training_curves.png" in capsys.readouterr().out.splitlines()
 
 
 def test_the_data_of_the_full_config_follow_the_variable(tmp_path, monkeypatch):

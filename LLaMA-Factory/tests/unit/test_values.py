@@ -31,6 +31,12 @@ install()
         ("bf16", 2, "expected true or false"),
         ("lr_scheduler_type", "wavy", "expected one of linear, cosine"),
         ("flash_attn", "foo", "expected one of auto, disabled"),
+        ("lora_rank", 0, "`lora_rank` is 0, expected at least 1"),
+        ("lora_dropout", 2, "`lora_dropout` is 2, expected at most 1"),
+        ("dpo_label_smoothing", 0.6, "`dpo_label_smoothing` is 0.6, expected at most 0.5"),
+        ("dpo_label_smoothing", -0.1, "expected at least 0"),
+        ("lr_scheduler_kwargs", "abc", "`lr_scheduler_kwargs` is 'abc', expected key: value lines"),
+        ("dataset", {"a": 1}, "`dataset` is {'a': 1}, expected text"),
         ("overlong", "cut", "`overlong` is 'cut', expected one of shorten, skip, stop"),
     ],
 )
@@ -54,7 +60,10 @@ def test_wrong_values_are_named_with_their_key(key, value, message):
         ("dataset", ["a", "b"]),
         ("report_to", ["none"]),
         ("resume_from_checkpoint", True),
-        ("run_name", 7),
+        ("dpo_label_smoothing", 0.5),
+        ("lr_scheduler_kwargs", {"num_cycles": 0.5}),
+        ("lr_scheduler_kwargs", '{"num_cycles": 0.5}'),
+        ("lora_target", ["q_proj"]),
         ("save_strategy", "no"),
         ("fsdp", "full_shard auto_wrap"),
         ("include_num_input_tokens_seen", True),
@@ -74,6 +83,22 @@ def test_true_and_false_in_quotes_are_meant():
         "plot_loss": True,
         "resume_from_checkpoint": "false",
     }
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "read"),
+    [
+        ("run_name", 7, "7"),
+        ("dataset_dir", 2024, "2024"),
+        ("lora_target", 5, "5"),
+        ("per_device_train_batch_size", 2.0, 2),
+        ("eval_steps", 2.0, 2.0),
+    ],
+)
+def test_a_number_is_read_as_what_the_option_is(key, value, read):
+    """PyTorch refuses a batch of 2.0 pairs, and the host looks for commas in a name."""
+    found = checked_keys({key: value})[key]
+    assert (found, type(found)) == (read, type(read))
 
 
 def test_unions():

@@ -123,7 +123,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def run_small(folder: Path) -> list[str]:
+def run_small(folder: Path, **more: str) -> list[str]:
     """Run it to its end, and list the steps that were done before."""
     settings = {
         "SFT_DATA": "mine.json",
@@ -134,7 +134,7 @@ def run_small(folder: Path) -> list[str]:
         "LIMIT": "12",
     }
     configs = {"SFT_CONFIG": "sft.yaml", "SDPO_CONFIG": "sdpo.yaml"}
-    return done_before(finish(start(folder, "demo", **settings, **configs), folder))
+    return done_before(finish(start(folder, "demo", **settings, **configs, **more), folder))
 
 
 def test_self_chat_from_sft_data_of_ones_own(small: Path, tmp_path: Path) -> None:
@@ -149,6 +149,32 @@ def test_self_chat_from_sft_data_of_ones_own(small: Path, tmp_path: Path) -> Non
     subprocess.run(command, env=environment(SDPO_HOME=str(run)), check=True, capture_output=True)
     models = [json.loads(line)["models"] for line in exported.read_text().splitlines()]
     assert models and all(first == second for _, first, second in models)
+
+
+def test_a_second_round_of_sessions_goes_on_from_a_run_that_is_there(small: Path) -> None:
+    run = small / "run"
+    before = json.loads((run / "results.json").read_text())
+    assert run_small(small, ROUNDS="2") == [str(number) for number in range(1, STEPS + 1)]
+    arms = json.loads((run / "results.json").read_text())
+    assert list(arms) == ["sft", "sdpo", "round-2"] and arms["sdpo"]["goal"] == before["sdpo"]["goal"]
+    assert arms["round-2"]["gain"]
+    found, mixed, old = (
+        json.loads((run / name).read_text())
+        for name in (
+            "round-2/preference_data_auto.json",
+            "round-2/preference_data_mixed.json",
+            "preference_data_auto.json",
+        )
+    )
+    places = {(row["env"], *row["agents"], row["agent_position"]) for row in found}
+    kept = [row for row in old if (row["env"], *row["agents"], row["agent_position"]) not in places]
+    assert mixed == found + kept
+    assert (run / "answers.db").exists() and not list(run.glob("round-2/*.db"))
+    trained = (run / "trained").read_text().splitlines()[-1]
+    assert f"{run}/sdpo {run}/round-2/sdpo dataset=preference_data" in trained and "ref_model" not in trained
+    assert trained.endswith(f"dataset_dir={run}/round-2")
+    names = json.loads((run / "round-2" / "dataset_info.json").read_text())
+    assert names["preference_data"]["file_name"] == "preference_data_mixed.json"
 
 
 def test_what_a_change_of_a_file_does_again(small: Path) -> None:
@@ -195,3 +221,69 @@ def test_another_script_at_work_here_is_refused(script, tmp_path: Path) -> None:
     assert "is at work here" in finish(script("compare"), tmp_path, code=2)
     os.kill(first.pid, signal.SIGTERM)
     assert first.wait(60) == 143
+
+
+def test_quests_of_an_environment(script, tmp_path: Path) -> None:
+    """The environment scores and its gold actions teach, so nobody is asked; and an agent that is there is taken."""
+    agent = tmp_path / "agent"
+    agent.mkdir()
+    (agent / "model.safetensors").write_text("weights")
+    quests = {"ENV": "game", "NEG_QUESTS": "20", "EVAL_QUESTS": "12", "TRIALS": "4"}
+    out = finish(script("demo", **quests), tmp_path)
+    assert re.search(r"\n +score  95 % interval", out) and re.search(r"\n +solved  95 % interval", out), out
+    assert re.search(r"^13 steps; run folder: ", out) and "\nsdpo over sft: score " in out, out
+    run = tmp_path / "run"
+    trained = (run / "trained").read_text().splitlines()
+    assert len(trained) == 2 and "dataset=sft_data" in trained[0] and "dataset=preference_data" in trained[1]
+    pairs = json.loads((run / "preference_data_auto.json").read_text())
+    assert (
+        pairs
+        and {pair["env"] for pair in pairs} == {"game"}
+        and all("value is" in pair["reason"] for pair in pairs[1::2])
+    )
+    assert not list((run / "logs").glob("simulate*")) and not (run / "answers.db").exists()
+    assert len(done_before(finish(script("demo", **quests), tmp_path))) == STEPS
+    finish(
+        script("compare", **quests, AGENT=str(agent), ARMS="sdpo eto", SEEDS="1", RUN=str(tmp_path / "other")),
+        tmp_path,
+    )
+    trained = (tmp_path / "other" / "trained").read_text().splitlines()
+    assert len(trained) == 2 and all(f" {agent} " in line for line in trained)
+
+
+def test_rounds_killed_in_each_stop_where_nothing_is_gained(script, tmp_path: Path) -> None:
+    """The agent is better in round 2, and in round 3 what it was; the evaluations are greedy, so this is certain."""
+    agent = tmp_path / "agent"
+    agent.mkdir()
+    (agent / "model.safetensors").write_text("weights")
+    quests = {"ENV": "game", "TASKS_OF": "chest", "NEG_QUESTS": "30", "EVAL_QUESTS": "15", "TRIALS": "4"}
+    rounds = {**quests, "AGENT": str(agent), "ROUNDS": "4", "REFERENCE": "sft", "SEED_OF_ROUND": "11 13"}
+    run, draw = tmp_path / "run", random.Random(6)
+    for number, name in enumerate(("locate", "negatives.2", "mix.2", "sdpo_eval.2", "segments.3")):
+        since = time.time()
+        process = script("demo", **rounds)
+        wait_for(run / "logs" / f"{name}.log", process, since)
+        time.sleep(draw.random() * 0.5)
+        assert process.poll() is None, (tmp_path / "out").read_text()
+        process.send_signal((signal.SIGKILL, signal.SIGTERM)[number % 2])
+        process.wait(60)
+    out = finish(script("demo", **rounds), tmp_path)
+    gained, not_gained = re.findall(r"^round \d over round \d: .*$", out, re.M)
+    assert re.fullmatch(r"round 2 over round 1: score \+[\d.]+, 95 % interval \[[\d.]+, [\d.]+\]", gained), out
+    assert not_gained.startswith("round 3 over round 2: score +0.00, 95 % interval [0.00, 0.00]; no gain is shown"), (
+        out
+    )
+    assert not (run / "round-4").exists()
+    arms = json.loads((run / "results.json").read_text())
+    assert list(arms) == ["sft", "sdpo", "round-2", "round-3"]
+    assert arms["round-2"]["gain"]["score"]["low"] > 0 == arms["sdpo"]["gain"]["score"]["mean"]
+    for folder in (run / "round-2", run / "round-3"):
+        files = {path.name for path in folder.iterdir()}
+        assert {"negative_data_error.json", "preference_data_auto.html", "preference_data_mixed.json", "sdpo"} <= files
+    trained = [line.split() for line in (run / "trained").read_text().splitlines()]
+    starts = {line[2].removeprefix(f"{run}/"): line[1].removeprefix(f"{run}/") for line in trained}
+    assert starts == {"sdpo": str(agent), "round-2/sdpo": "sdpo", "round-3/sdpo": "round-2/sdpo"}
+    assert [f"ref_model={agent}" in line for line in trained] == ["round-" in line[2] for line in trained]
+
+    again = finish(script("demo", **{**rounds, "ROUNDS": "3"}, STOP_EARLY="no"), tmp_path)
+    assert not re.search(r"\d+:\d\d", again) and "no gain is shown" not in again

@@ -228,6 +228,7 @@ def test_the_page_never_replaces_the_pairs_or_a_folder(call, tmp_path):
     before = path.read_bytes()
     assert "would replace the pairs" in call(path, "--output", path)[2]
     assert "found a folder" in call(path, "--output", tmp_path)[2]
+    assert "expected a file of pairs, found a folder" in call(Path("."))[2]
     assert "cannot be written" in call(path, "--output", tmp_path / "none" / "x.html")[2]
     assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
 

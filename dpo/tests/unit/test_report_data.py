@@ -33,6 +33,20 @@ def test_any_other_text_is_kept_as_it_is(text):
     assert kind == "text" or "action_type" in text
 
 
+@pytest.mark.parametrize("kind", ["calls", "result", "text"])
+def test_an_action_that_is_called_like_a_kind_of_the_page_is_text(kind):
+    """The page would take its words for the JSON of calls, and show no turn of the pair."""
+    text = json.dumps({"action_type": kind, "argument": "x"})
+    assert turn_of(gpt(text)) == ("agent", "text", text)
+    told = f"Scenario: s\n\n{text}"
+    assert opening_of([human(told), gpt("{}")], 1).first == ("partner", "text", text)
+
+
+def test_calls_that_no_page_can_read_are_text():
+    text = '[{"name": "f", "arguments": {"x": NaN}}]'
+    assert turn_of({"from": "function_call", "value": text}) == ("agent", "text", text)
+
+
 def test_deep_nesting_is_text():
     assert turn_of(gpt("[" * 100_000)).kind == "text"
 

@@ -8,6 +8,10 @@ import pytest
 import tiny_run
 from running import Command
 
+from sotopia_sdpo.errors import UserError
+from sotopia_sdpo.results.league import Arm, ArmRun
+from sotopia_sdpo.results.score_files import FIELDS, read_tables, score_table
+from sotopia_sdpo.results.scores import Score
 from sotopia_sdpo.store import open_store
 from sotopia_sdpo.store.documents import to_entry
 
@@ -51,9 +55,88 @@ def test_tags_of_an_arm_are_pooled(arms: Path, inside: Command) -> None:
     assert both["mean"] == 5.5 and both["episodes"] == 6 and both["scenarios"] == 3
 
 
+def test_arms_of_as_many_tags_are_paired_by_place(arms: Path, inside: Command) -> None:
+    """Also where the first arm has another number of them, or where one of its tags has no score."""
+    found = inside("results", "--arm", "one=sft", "--arm", "a=sft,sdpo", "--arm", "b=sdpo,sft", "--output", "r.json")
+    assert found.code == 0, found.err
+    records = json.loads(Path("r.json").read_text())
+    assert records["b"]["minus"]["a"]["goal"]["runs"] == 2 and records["b"]["gain"]["goal"]["runs"] == 1
+    with open_store(f"sqlite:///{arms / 'sotopia.db'}") as store:
+        failed = tiny_run.episode("f", "all", "e1", [], [], tag="failed", status="failed", failure="why", rewards=[])
+        store.put_entries([to_entry(failed)])
+    # The second tag of both, which is sdpo over sft; or one run each that have nothing to do with each other.
+    for tags, mean in (("sft,sdpo", 3), ("sft", 0)):
+        found = inside("results", "--arm", "a=failed,sft", "--arm", f"b={tags}", "--output", "r.json")
+        assert found.code == 0, found.err
+        gain = json.loads(Path("r.json").read_text())["b"]["gain"]["goal"]
+        assert (gain["runs"], gain["mean"]) == (1, mean), tags
+
+
+def test_scores_of_machines_are_put_together(arms: Path, inside: Command) -> None:
+    """A table gives what its database gave; two of them hold twice as many runs."""
+    two = ("--arm", "sft=sft", "--arm", "sdpo=sdpo")
+    first = inside("results", *two, "--scores", "a.csv", "--output", "a.json")
+    again = inside("results", "--from", "a.csv", "--scores", "b.csv", "--output", "b.json")
+    assert (first.code, again.code, again.err) == (0, 0, "") and again.out == first.out
+    assert Path("a.csv").read_bytes() == Path("b.csv").read_bytes()
+    assert Path("a.json").read_bytes() == Path("b.json").read_bytes()
+    both = inside("results", "--from", "a.csv", "--from", "b.csv", "--output", "both.json")
+    assert both.code == 0, both.err
+    found = json.loads(Path("both.json").read_text())
+    assert found["sft"]["goal_by_run"] == [4, 4] and found["sdpo"]["gain"]["goal"]["runs"] == 2
+
+
+def test_tables_of_one_name_are_of_different_runs(tmp_path: Path) -> None:
+    """compare.sh calls each of them scores.csv: two machines with two runs each have four, not two that are mixed."""
+    score = Score("e", "e/0", 0, {"goal": 1.0}, False)
+    paths = [tmp_path / place / "scores.csv" for place in ("one/run", "two/run", "other")]
+    for path in paths:
+        path.parent.mkdir(parents=True)
+        path.write_text(score_table([Arm("sft", [ArmRun("1/1", [score]), ArmRun("2/1", [score])])]), encoding="utf-8")
+    (found,) = read_tables(paths)
+    assert len({run.name for run in found.runs}) == 6
+    with pytest.raises(UserError, match=r"one/run/scores.csv: given twice"):
+        read_tables([paths[0], paths[1], tmp_path / "one" / ".." / "one" / "run" / "scores.csv"])
+
+
+def test_a_table_keeps_trials_and_what_has_no_score(tmp_path: Path) -> None:
+    quest = Score("e/1", "e/1", 0, {"score": 25.0, "solved": 0.0}, False, kind="e")
+    other = quest._replace(values={"score": 1 / 3, "solved": 1.0}, is_simulated=True)
+    arms = [Arm('a "b", c', [ArmRun("1/1", [quest, quest, other]), ArmRun("2/1", [other])], 3), Arm("d", [], 1)]
+    path = tmp_path / "scores.csv"
+    path.write_text(score_table(arms), encoding="utf-8")
+    assert read_tables([path]) == arms[:1]
+
+
+@pytest.mark.parametrize(
+    ("text", "fault"),
+    [
+        ("", "no column arm"),
+        ("arm,run,score\n", "no column episode"),
+        ("HEAD", "it has no score"),
+        ("HEADa,1,0,e,c,x,,0,0,goal,1\n", "line 2: expected numbers"),
+        ("HEADa,1,0,e,c,0,,0,0,goal,\n", "line 2: expected numbers"),
+        ("HEAD" + "x" * 200_000, "cannot be read"),
+        ("HEADa,1,0,e\n", "line 2: expected numbers"),
+        (
+            "HEADa,1,0,e,c,0,,0,0,goal,1\na,1,0,e,c,0,,0,0,goal,2\n",
+            "line 3: this episode's goal has been given before",
+        ),
+    ],
+)
+def test_what_is_no_table_of_scores(text: str, fault: str, tmp_path: Path) -> None:
+    path = tmp_path / "x.csv"
+    path.write_text(text.replace("HEAD", ",".join(FIELDS) + "\n"), encoding="utf-8")
+    with pytest.raises(UserError, match=rf"x.csv: {fault}"):
+        read_tables([path])
+    with pytest.raises(UserError, match="none.csv: cannot be read"):
+        read_tables([tmp_path / "none.csv"])
+
+
 @pytest.mark.parametrize(
     ("arguments", "fault"),
     [
+        ([], "expected arms of a database, --arm NAME=TAG, or tables of scores, --from FILE"),
         (["sft"], "--arm sft: expected NAME=TAG"),
         (["sft=sft", "sft=sdpo"], "--arm sft=sdpo: expected NAME=TAG.*with a name of its own"),
         (["sft=none"], "--arm sft=none: .* has no scored episode of these tags"),

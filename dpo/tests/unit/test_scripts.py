@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import click
 import pytest
 import tiny_run
 from recheck import check
@@ -180,6 +181,12 @@ def nothing(_: Path) -> None:
 
 NEGATIVES, LOCATED = "negative_data.json", "negative_data_error.json"
 REMEDY = "; fix it or rerun "
+
+
+def same_on_both_sides(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{**row, "conversations": rows[n - n % 2]["conversations"]} for n, row in enumerate(rows)]
+
+
 WRONG: list[tuple[str, Callable[[Path], None], list[str], str]] = [
     (
         "sft_data",
@@ -274,6 +281,8 @@ WRONG: list[tuple[str, Callable[[Path], None], list[str], str]] = [
     ("auto_tail", pairs_with(list), ["--fallback-length", "2"], "--fallback-length 2: expected an odd number"),
     ("auto_tail", pairs_with(list), ["--length", "all"], "--length all: expected an odd number"),
     ("auto_tail", pairs_with(list), ["--length", "3", "--dry-run"], "--length asks no model"),
+    ("auto_tail", pairs_with(same_on_both_sides), ["--by", "replay"], r"no pair is left: .*\(2 with no difference\)"),
+    ("auto_tail", pairs_with(same_on_both_sides), ["--model", "custom/m@http://h"], "none is left: kept 0 of 2 pairs"),
 ]
 
 
@@ -289,3 +298,10 @@ def test_wrong_input_is_one_line(
     assert len(lines) == 1 and "Traceback" not in found.err
     assert re.search(fault, lines[0]), lines[0]
     assert {path: path.read_bytes() for path in located.glob("*.json")} == before
+
+
+@pytest.mark.parametrize("arguments", [["redis://:hun'ter22@h/0"], ["--concurrency", "redis://h/0?password=hunter22"]])
+def test_a_usage_error_shows_no_password(inside: Command, arguments: list[str]) -> None:
+    with pytest.raises(click.UsageError) as caught:
+        inside("locate", *arguments)
+    assert "redis://h/0" in caught.value.message and "ter22" not in caught.value.message

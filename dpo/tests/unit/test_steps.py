@@ -12,11 +12,11 @@ import psutil
 import pytest
 from running import environment
 
-from sotopia_sdpo.loop import digests, processes, runner, servers
-from sotopia_sdpo.loop.digests import Digests
-from sotopia_sdpo.loop.runner import Runner
-from sotopia_sdpo.loop.servers import Server, ServerEnded
-from sotopia_sdpo.loop.steps import Service, Step
+from sotopia_sdpo.make import digests, processes, runner, servers
+from sotopia_sdpo.make.digests import Digests
+from sotopia_sdpo.make.runner import Runner
+from sotopia_sdpo.make.servers import Server, ServerEnded
+from sotopia_sdpo.make.steps import Service, Step
 
 
 SCRIPT = [sys.executable, str(Path(__file__).parents[1] / "steps_script.py")]

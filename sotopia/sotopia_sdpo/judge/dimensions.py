@@ -5,6 +5,8 @@ Facts of the SOTOPIA evaluation, in the order of upstream's model; a test holds 
 
 from typing import NamedTuple
 
+from sotopia_sdpo.outcomes import Outcome
+
 
 class Dimension(NamedTuple):
     """One dimension."""
@@ -19,6 +21,10 @@ class Dimension(NamedTuple):
         """The column of upstream's result files."""
         return f"{self.short} [{self.low}, {self.high}]"
 
+    def outcome(self, score: float) -> Outcome:
+        """Return a score on this dimension as an outcome."""
+        return Outcome(self.name, score, self.low, self.high)
+
 
 DIMENSIONS = (
     Dimension("believability", 0, 10, "BEL"),
@@ -29,5 +35,6 @@ DIMENSIONS = (
     Dimension("financial_and_material_benefits", -5, 5, "FIN"),
     Dimension("goal", 0, 10, "GOAL"),
 )
+BY_NAME = {dimension.name: dimension for dimension in DIMENSIONS}
 OVERALL = "overall_score"
 UPSTREAM_ORDER = ("SOC", "SEC", "FIN", "REL", "KNO", "GOAL", "BEL")

@@ -5,25 +5,29 @@ Invariant: what a model only thought of is never taken for its answer, nor is a 
 
 import json
 import re
+from bisect import bisect
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from sotopia_sdpo.llm.usage import Usage
 
 
-WORD = r"(?:\w+:)?(?:think(?:ing)?|thoughts?|reason(?:ing)?|reflection|scratchpad)"
+WORD = r"(?:\w+:)?(?:think(?:ing)?|thoughts?|reason(?:ing)?|reflection|scratchpad|analysis|cot)"
 THOUGHT = re.compile(
-    rf"(?P<open><{WORD}>|\[think\]|◁think▷|<\|begin_of_thought\|>|<\|channel\|>(?:analysis|commentary)\b)"
-    rf"|(?P<close></{WORD}>|\[/think\]|◁/think▷|<\|end_of_thought\|>|<\|channel\|>final<\|message\|>)",
+    rf"(?P<open><{WORD}(?:\s[^<>{{}}]*)?>|\[think\]|◁think▷|<\|begin_of_thought\|>|<\|channel\|>(?:analysis|commentary)\b)"
+    rf"|(?P<close></{WORD}>|\[/think\]|◁/think▷|<\|end_of_thought\|>|<\|channel\|>final\b[^{{}}]{{0,200}}?<\|message\|>)",
     re.IGNORECASE,
 )
 """How models mark the beginning and the end of their thoughts, where the server leaves the marks in the text."""
+OBJECT = re.compile(r'\{\s*["}]')
 KEY = re.compile(r'"([^"\\]*)"\s*:')
 INTEGER = re.compile(r"\s*([+-]?\d{1,9})(?:\.0*)?\s*")
 STRAY_COMMA = re.compile(r",\s*[}\]]")
 MAX_STRAY_COMMAS = 32
 LONGEST_ANSWER = 50_000
 """Characters from the end that are looked at, so that a megabyte of the same holds up nothing else."""
+MOST_BROKEN = 200
+"""Objects that may begin and not be whole: each is read up to its fault, which may be the end of the text."""
 DECODER = json.JSONDecoder()
 
 
@@ -34,6 +38,8 @@ class Answer(NamedTuple):
     usage: Usage
     is_simulated: bool = False
     """Whether a scripted server gave it."""
+    prompt_log_probs: tuple[float, ...] | None = None
+    """Of the prompt's tokens but the first, where they were asked for and the server gives them."""
 
 
 class AnswerError(ValueError):
@@ -75,10 +81,12 @@ def without_thoughts(text: str) -> str:
     marks = list(THOUGHT.finditer(text))
     if not marks:
         return text
+    # One after the other, so a mark can only stand within the last one that begins before it.
     spans = [(start, end) for start, end, value in _objects(text) if value is not None]
     kept, begin, is_thought = "", 0, False
     for mark in marks:
-        if any(start < mark.start() < end for start, end in spans):
+        before = bisect(spans, (mark.start(),)) - 1
+        if before >= 0 and mark.start() < spans[before][1]:
             continue
         if mark["close"]:
             kept = kept if is_thought else ""
@@ -101,20 +109,31 @@ def as_integer(value: Any) -> int | None:
 
 
 def _objects(text: str) -> Iterator[tuple[int, int, dict[str, Any] | None]]:
-    """Yield where every outermost JSON object begins and ends, and the object; None for a brace that begins none."""
+    """Yield where every outermost JSON object begins and ends, and the object; None for a brace that begins none.
+
+    Raises:
+        AnswerError: if too many objects begin and are not whole.
+    """
+    faults = 0
     start = text.find("{")
     while start >= 0:
-        value, end = _decode(text, start)
+        value, end, more = _decode(text, start) if OBJECT.match(text, start) else (None, start + 1, 0)
+        faults += more
+        if faults > MOST_BROKEN:
+            raise AnswerError(f"no JSON object that can be told from {MOST_BROKEN} that are not whole")
         yield start, end, value
         start = text.find("{", end)
 
 
-def _decode(text: str, start: int) -> tuple[dict[str, Any] | None, int]:
-    """Return the object that begins at a brace and where it ends; a comma before a closing bracket does no harm."""
-    for _ in range(MAX_STRAY_COMMAS):
+def _decode(text: str, start: int) -> tuple[dict[str, Any] | None, int, int]:
+    """Return the object that begins at a brace, where it ends, and its faults.
+
+    A comma before a closing bracket is a fault that does no harm.
+    """
+    for faults in range(MAX_STRAY_COMMAS):
         try:
             value, end = DECODER.raw_decode(text, start)
-            return value, end
+            return value, end, faults
         except json.JSONDecodeError as err:
             comma = _stray_comma(text, err.pos)
             if comma < start:
@@ -122,7 +141,7 @@ def _decode(text: str, start: int) -> tuple[dict[str, Any] | None, int]:
             text = f"{text[:comma]} {text[comma + 1 :]}"
         except (ValueError, RecursionError):  # a number without end, or braces without end
             break
-    return None, start + 1
+    return None, start + 1, faults + 1
 
 
 def _stray_comma(text: str, place: int) -> int:

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from sotopia_sdpo.llm.answers import Answer, AnswerError
-from sotopia_sdpo.llm.cache import AnswerCache, Request
 from sotopia_sdpo.llm.client import Chat, Sampling
+from sotopia_sdpo.llm.kept import KeptAnswers, Request
 from sotopia_sdpo.llm.spec import ModelSpec, without_address
 
 
@@ -82,7 +82,7 @@ class Unusable(Exception):
 class Asker:
     """Asks questions of one model, with one seed."""
 
-    def __init__(self, model: ModelSpec, seed: int, cache: AnswerCache, fetch: Fetch) -> None:
+    def __init__(self, model: ModelSpec, seed: int, cache: KeptAnswers, fetch: Fetch) -> None:
         """Take what a request is made of, and where its answer comes from."""
         self.model = model
         self.seed = seed
@@ -97,7 +97,7 @@ class Asker:
         """
         chat = [{"role": "user", "content": question.text}]
         first, _ = self._request(question, chat, 0)
-        number = self.cache.round(first)
+        number = await self.cache.aside(self.cache.round, first)
 
         async def send(chat: Chat, _: int) -> str:
             return (await self.fetch(*self._request(question, chat, number))).text

@@ -7,6 +7,7 @@ with nobody there, Refused will not pass. Error texts are one line and hold no k
 import asyncio
 import json
 from collections.abc import Mapping
+from copy import deepcopy
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, Literal
@@ -14,9 +15,10 @@ from typing import Any, Literal
 import aiohttp
 
 from sotopia_sdpo.llm.answers import Answer
-from sotopia_sdpo.llm.completion import text_of, usage_of
+from sotopia_sdpo.llm.completion import prompt_log_probs_of, text_of, usage_of
 from sotopia_sdpo.llm.proxies import proxy_for
 from sotopia_sdpo.llm.redact import redact
+from sotopia_sdpo.llm.refusals import FORM
 from sotopia_sdpo.llm.spec import ModelSpec
 
 
@@ -30,6 +32,7 @@ STATUSES: dict[int, StatusKind] = {
 }
 MAX_LISTED_MODELS = 6
 DETAIL_LENGTH = 200
+TRACEBACK = "Traceback (most recent call last)"
 
 SIMULATION_MARK = "sotopia-simulation"
 """How the scripted server's answers begin their `system_fingerprint`."""
@@ -89,15 +92,16 @@ async def call_direct(
         raise Unreachable(redact(f"no connection to {url}{through} ({err.os_error.strerror or err})")) from err
     except TimeoutError as err:
         raise Transient(f"no answer from {url} in time") from err
-    except (aiohttp.ClientError, OSError, UnicodeDecodeError) as err:
+    except (aiohttp.ClientError, OSError, UnicodeDecodeError, LookupError) as err:  # the last: no such encoding
         raise Transient(redact(f"{url}: {type(err).__name__} {err}")) from err
     try:
         found = json.loads(text)
         said = text_of(found["choices"][0]["message"].get("content"))
+        log_probs = prompt_log_probs_of(found)
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as err:
         raise Transient(redact(f"{url}: the answer is no chat completion ({text[:80]!r})")) from err
     is_simulated = str(found.get("system_fingerprint") or "").startswith(SIMULATION_MARK)
-    return Answer(said, usage_of(found.get("usage")), is_simulated)
+    return Answer(said, usage_of(found.get("usage")), is_simulated, log_probs)
 
 
 async def _raise_for(
@@ -149,22 +153,19 @@ def retry_after_s(headers: Mapping[str, str] | None) -> float | None:
         pass
     try:
         return max(0.0, (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds())
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):
         return None
 
 
 async def call_litellm(
     model: ModelSpec, messages: list[dict[str, str]], fields: dict[str, Any], timeout_s: float
 ) -> Answer:
-    """Send one request wherever litellm routes the name; settings that a provider lacks are left out by litellm."""
+    """Send one request wherever litellm routes the name; what `not_passed_on` names would be left out."""
     # Here: they take seconds, and most runs need neither.
     import litellm
     import openai
-    from litellm.utils import supports_response_schema
 
     litellm.suppress_debug_info = True
-    if "response_format" in fields and not supports_response_schema(model=model.api_name):
-        fields = {name: value for name, value in fields.items() if name != "response_format"}
     try:
         response = await asyncio.wait_for(
             litellm.acompletion(
@@ -180,20 +181,49 @@ async def call_litellm(
     except openai.APIStatusError as err:
         raise _litellm_error(model, err) from err
     except (openai.OpenAIError, LookupError, AttributeError, TypeError) as err:
-        raise Transient(redact(f"{model.api_name}: {type(err).__name__} {err}")) from err
+        text = str(err).split(TRACEBACK)[0]
+        raise Transient(redact(f"{model.api_name}: {type(err).__name__} {text}")) from err
     usage = getattr(response, "usage", None)
     counts = {name: getattr(usage, name, None) for name in ("prompt_tokens", "completion_tokens")}
     fingerprint = str(getattr(response, "system_fingerprint", "") or "")
     return Answer(said, usage_of(counts), fingerprint.startswith(SIMULATION_MARK))
 
 
+def not_passed_on(model: ModelSpec, fields: dict[str, Any]) -> list[str]:
+    """Return the names of the fields that litellm leaves out of a request, since the provider does not take them."""
+    import litellm
+    import openai
+    from litellm.litellm_core_utils.get_llm_provider_logic import get_llm_provider
+    from litellm.utils import get_optional_params, supports_response_schema
+
+    def passed(left_out: str = "") -> Any:
+        chosen = {name: value for name, value in deepcopy(fields).items() if name != left_out}
+        return get_optional_params(model=name, custom_llm_provider=provider, drop_params=True, **chosen)
+
+    litellm.suppress_debug_info = True
+    try:
+        name, provider, _, _ = get_llm_provider(model.api_name)
+        has_form = supports_response_schema(model=model.api_name)
+        whole = passed()
+        return [one for one in fields if (one == FORM and not has_form) or passed(one) == whole]
+    except (openai.OpenAIError, ValueError, LookupError, TypeError, AttributeError):
+        return []  # then the call itself says what is wrong
+
+
 def _litellm_error(model: ModelSpec, err: Any) -> CallError:
-    """Return our error for one of litellm's, by its status."""
-    status, text = int(err.status_code or 0), redact(err)
+    """Return our error for one of litellm's, by what the server said: litellm's own status and words may be others."""
+    said = err
+    while isinstance(getattr(behind := said.__cause__ or said.__context__, "status_code", None), int):
+        if type(behind).__module__.startswith("httpx"):  # tells the status again, without the body
+            break
+        said = behind
+    status, body = int(said.status_code or 0), getattr(said, "body", None)
+    body = json.dumps(body) if isinstance(body, dict) else str(said).split(TRACEBACK)[0]
+    text = redact(body if said is err else _detail(body))
     kind = kind_of(status)
     if kind == "key":
-        return Refused(f"the key is refused or missing ({text})", status, str(err))
+        return Refused(f"the key is refused or missing ({text})", status, body)
     if kind == "passing":
         headers = getattr(err, "litellm_response_headers", None) or getattr(err.response, "headers", None)
         return Transient(f"{model.api_name}: {text}", retry_after_s(headers), status)
-    return Refused(text, status, str(err))
+    return Refused(f"{model.api_name}: status {status}: {text}", status, body)

@@ -1,32 +1,27 @@
-"""Keep every answer of an annotator, so that no call is paid twice.
+"""Answers of models in one SQLite file; every answer is on disk before it is used.
 
-Comes in: a request (model, messages, settings) and its answer. Goes out: the answer, whenever the same is asked again,
-by whatever process. One SQLite file; every answer is on disk before it is used. A call is claimed before it is made,
-so that processes which run at once do not make it twice; a claim that is not renewed runs out.
-Invariant: a request has one answer, the first. What should be asked afresh has other settings (`AnswerCache.round`).
+Comes in: a path. Goes out: kept answers (`kept.py` has the contract). Invariant: a file of another program, or of
+another version of ours, is refused before anything in it is changed.
 """
 
-import hashlib
-import json
 import sqlite3
 import time
 import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any
 
 from sotopia_sdpo.errors import UserError
 from sotopia_sdpo.llm.answers import Answer
+from sotopia_sdpo.llm.kept import CLAIM_TTL_S, KeptAnswers, Request
 from sotopia_sdpo.llm.usage import Usage
-from sotopia_sdpo.sqlite_file import connect, use_wal
+from sotopia_sdpo.sqlite_file import connect, remedy_for, use_wal
 
 
 ANSWERS_FILE = "answers.db"
 SCHEMA_VERSION = 1
 OUR_TABLES = {"answers", "rounds", "claims"}
-CLAIM_TTL_S = 12.0
-"""How long the calls of a killed process are left to it."""
 UNKNOWN = -1
 """Stands for a number of tokens that is not known: the columns cannot be empty."""
 SCHEMA = """
@@ -39,27 +34,8 @@ CREATE TABLE IF NOT EXISTS claims (key TEXT PRIMARY KEY, owner TEXT NOT NULL, un
 """
 
 
-class Request(NamedTuple):
-    """What an answer depends on."""
-
-    model: str
-    """Without its address for a server of the user's own, which may move."""
-    messages: list[dict[str, str]]
-    settings: dict[str, Any]
-
-    @property
-    def text(self) -> str:
-        """All of it as one text."""
-        return json.dumps(self._asdict(), ensure_ascii=False, sort_keys=True)
-
-    @property
-    def key(self) -> str:
-        """The name of its answer in the file."""
-        return hashlib.sha256(self.text.encode("utf-8", "surrogatepass")).hexdigest()
-
-
-class AnswerCache:
-    """The file of answers; use it in a `with`."""
+class AnswerCache(KeptAnswers):
+    """The file of answers."""
 
     def __init__(self, path: Path) -> None:
         """Open the file, or make it.
@@ -72,9 +48,13 @@ class AnswerCache:
         with self._explained():
             path.parent.mkdir(parents=True, exist_ok=True)
             self._connection = connect(path)
-            self._check_ours()
-            use_wal(self._connection)
-            self._connection.executescript(f"{SCHEMA}PRAGMA user_version = {SCHEMA_VERSION};")
+            try:
+                self._check_ours()
+                use_wal(self._connection)
+                self._connection.executescript(f"{SCHEMA}PRAGMA user_version = {SCHEMA_VERSION};")
+            except BaseException:
+                self._connection.close()
+                raise
 
     def _check_ours(self) -> None:
         """Refuse the file of another version or of another program, before anything in it is changed."""
@@ -164,10 +144,8 @@ class AnswerCache:
         try:
             yield
         except (OSError, sqlite3.Error) as err:
-            raise UserError(f"{self.path}: {what} ({err}); {remedy}") from err
+            raise UserError(f"{self.path}: {what} ({err}); {remedy_for(err, self.path) or remedy}") from err
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
+        """Close the file."""
         self._connection.close()

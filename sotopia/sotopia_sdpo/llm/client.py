@@ -17,11 +17,11 @@ from aiolimiter import AsyncLimiter
 
 from sotopia_sdpo.errors import UserError
 from sotopia_sdpo.llm.answers import Answer
-from sotopia_sdpo.llm.backends import Refused, Transient, Unreachable, call_direct, call_litellm
+from sotopia_sdpo.llm.backends import Refused, Transient, Unreachable, call_direct, call_litellm, not_passed_on
 from sotopia_sdpo.llm.endpoints import Endpoints
 from sotopia_sdpo.llm.limits import DEFAULTS, Limits
 from sotopia_sdpo.llm.omissions import Omissions
-from sotopia_sdpo.llm.refusals import FORM, is_unexplained, refused_settings
+from sotopia_sdpo.llm.refusals import FORM, is_of_this_request, is_unexplained, refused_settings
 from sotopia_sdpo.llm.spec import ModelSpec
 from sotopia_sdpo.llm.usage import Usage, cost_of
 
@@ -55,11 +55,15 @@ class Sampling(NamedTuple):
     schema_name: str = "answer"
     top_p: float | None = None
     top_k: int | None = None
+    of_prompt: bool = False
+    """Ask for the log-probabilities of the prompt, which ends with the chat's last turn (a way of vLLM's)."""
 
     def parameters(self) -> dict[str, Any]:
         """Return it as request fields, without what is not set."""
         fields: dict[str, Any] = {"temperature": self.temperature, "seed": self.seed, "max_tokens": self.max_tokens}
         fields |= {"top_p": self.top_p, "top_k": self.top_k}
+        if self.of_prompt:
+            fields |= {"prompt_logprobs": 0, "add_generation_prompt": False}
         if self.schema is not None:
             form = {"name": self.schema_name, "schema": self.schema, "strict": True}
             fields["response_format"] = {"type": "json_schema", "json_schema": form}
@@ -167,6 +171,8 @@ class LLMClient:
             except Unreachable as err:
                 raise UserError(f"{where}: {err}; start the server or correct the address") from err
             except Refused as err:
+                if is_of_this_request(err.status, err.body):
+                    return
                 raise UserError(f"{where}: {err}") from err
             except Transient as err:
                 if attempt == PROBE_ATTEMPTS:
@@ -177,19 +183,30 @@ class LLMClient:
         """Send one request; a setting that the server refuses is left out from then on."""
         name, question = model.name, sampling.schema_name
         while True:
-            fields = self._omissions.fields(name, question, sampling.parameters())
+            fields = self._fields(model, sampling)
             try:
                 answer = await self._send(model, messages, fields, affinity)
             except Refused as err:
                 if refused := refused_settings(err.status, err.body, fields, messages):
                     self._omissions.add(name, question, fields, refused, err.body)
-                elif is_unexplained(err.status, err.body) and self._may_be_form(model, sampling):
+                # By what was sent: another request may have given the form up meanwhile.
+                elif is_unexplained(err.status, err.body) and self._omissions.may_be_form(name, question, fields):
                     return await self._after_refusal(err, model, messages, sampling, affinity)
                 else:
                     raise
             else:
                 self._omissions.works(name, question, fields)
                 return answer
+
+    def _fields(self, model: ModelSpec, sampling: Sampling) -> dict[str, Any]:
+        """Return the request fields that reach the model, as far as is known."""
+        name, question = model.name, sampling.schema_name
+        fields = self._omissions.fields(name, question, sampling.parameters())
+        if model.endpoints or not self._omissions.is_new(name, question, fields):
+            return fields
+        lost = not_passed_on(model, fields)
+        self._omissions.add(name, question, fields, lost, why="litellm does not pass {} on to this provider")
+        return {one: value for one, value in fields.items() if one not in lost}
 
     def _may_be_form(self, model: ModelSpec, sampling: Sampling) -> bool:
         """Return whether a fault may be due to the form of the answer, which the server has never given yet."""

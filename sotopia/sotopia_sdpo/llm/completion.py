@@ -11,6 +11,8 @@ from sotopia_sdpo.text import whole_text
 
 
 TEXT_PARTS = (None, "text", "output_text")
+MOST_TOKENS = 10**12
+"""No answer takes more; a database would not hold it."""
 
 
 def text_of(content: Any) -> str:
@@ -40,6 +42,20 @@ def usage_of(found: Any) -> Usage:
     """Return the usage of one answer; a number of tokens that is not said, or makes no sense, is unknown."""
     counts = found if isinstance(found, dict) else {}
     prompt, completion = (as_integer(counts.get(name)) for name in ("prompt_tokens", "completion_tokens"))
-    if not prompt or prompt < 0 or completion is None or completion < 0:  # no prompt has 0 tokens
+    # No prompt has 0 tokens.
+    if prompt is None or completion is None or not (0 < prompt < MOST_TOKENS and 0 <= completion < MOST_TOKENS):
         return Usage(1, None, None, None)
     return Usage(1, prompt, completion, None)
+
+
+def prompt_log_probs_of(found: dict[str, Any]) -> tuple[float, ...] | None:
+    """Return the log-probabilities of the prompt's tokens but the first, in vLLM's form; None where there are none.
+
+    Raises:
+        ValueError, TypeError, LookupError, AttributeError: if they are in another form.
+    """
+    tokens = found.get("prompt_logprobs")
+    if tokens is None:
+        return None
+    # Without alternatives, a token has one entry: its own.
+    return tuple(float(next(iter(token.values()))["logprob"]) for token in tokens[1:])

@@ -1,7 +1,7 @@
 """Spread the calls for one model over its endpoints, by load.
 
-Invariant: an endpoint that has just failed is the last choice until its rest is over; a chat stays where its prefix
-is cached unless another endpoint is clearly less busy.
+Invariant: an endpoint that has just failed is the last choice until its rest is over, and then it is given one call at
+a time until one succeeds; a chat stays where its prefix is cached unless another endpoint is clearly less busy.
 """
 
 import time
@@ -26,6 +26,7 @@ class Endpoints:
         self.in_flight = dict.fromkeys(urls, 0)
         self.served = dict.fromkeys(urls, 0)
         self._resting_until = dict.fromkeys(urls, 0.0)
+        self._failing: set[str] = set()
         self._home: OrderedDict[str, str] = OrderedDict()
 
     @contextmanager
@@ -38,7 +39,10 @@ class Endpoints:
             yield url
         except Transient:
             self._resting_until[url] = time.monotonic() + REST_S
+            self._failing.add(url)
             raise
+        else:
+            self._failing.discard(url)
         finally:
             self.in_flight[url] -= 1
 
@@ -47,7 +51,8 @@ class Endpoints:
 
         def burden(url: str) -> tuple[bool, int, int]:
             load = self.in_flight[url] - AFFINITY_WORTH * (url == home)
-            return self._resting_until[url] > now, load, self.served[url]
+            is_tried = url in self._failing and self.in_flight[url] > 0
+            return is_tried or self._resting_until[url] > now, load, self.served[url]
 
         url = min(self.in_flight, key=burden)
         if affinity:

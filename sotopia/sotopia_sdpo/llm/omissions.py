@@ -37,6 +37,7 @@ class Omissions:
         self._instead: dict[Setting, str] = {}
         """What is sent in the place of a setting; empty for nothing."""
         self._takes_form: set[tuple[str, str]] = set()
+        self._seen: set[tuple[Setting, ...]] = set()
 
     def fields(self, model: str, question: str, parameters: dict[str, Any]) -> dict[str, Any]:
         """Return the request fields that the model's server takes, as far as is known."""
@@ -49,7 +50,15 @@ class Omissions:
                 found[sent] = value
         return found
 
-    def add(self, model: str, question: str, fields: dict[str, Any], names: Iterable[str], error: str = "") -> None:
+    def add(
+        self,
+        model: str,
+        question: str,
+        fields: dict[str, Any],
+        names: Iterable[str],
+        error: str = "",
+        why: str = "the server refuses {}; going on without",
+    ) -> None:
         """Leave these of the fields out from now on, or send them under the name that the error gives."""
         new = {}
         for name in names:
@@ -59,8 +68,15 @@ class Omissions:
                 self._instead[setting] = new[name]
         left = [name if name in NAMED_ALONE else f"{name} {fields[name]}" for name, other in new.items() if not other]
         if left:
-            self.notes.append(f"{model}, {question}: the server refuses {', '.join(left)}; going on without")
+            self.notes.append(f"{model}, {question}: {why.format(', '.join(left))}")
             self.by_model[model].setdefault(question, []).extend(left)
+
+    def is_new(self, model: str, question: str, fields: dict[str, Any]) -> bool:
+        """Return whether these fields are sent for the first time."""
+        settings = tuple(_setting(model, question, name, value) for name, value in fields.items())
+        is_new = settings not in self._seen
+        self._seen.add(settings)
+        return is_new
 
     def may_be_form(self, model: str, question: str, fields: dict[str, Any]) -> bool:
         """Return whether an error may be due to the form that the answer shall have: none was ever given in it."""

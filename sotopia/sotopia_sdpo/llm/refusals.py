@@ -29,20 +29,29 @@ CONTEXT_IS_FULL = re.compile(
     re.IGNORECASE,
 )
 TEXT_IS_UNWANTED = re.compile(r"content.?(?:filter|management|policy)|filtered|moderation|safety", re.IGNORECASE)
+ANSWER_WAS_CUT = re.compile(r"could not finish the message", re.IGNORECASE)
+OTHER_NAMES = re.compile(
+    r"did you mean|expected one of|(?<!un)(?:supported|allowed|valid|known) \w+ (?:are|include)\b",
+    re.IGNORECASE,
+)
+"""Behind these words stand settings that the server does take."""
 SENTENCE = re.compile(r"(?<=[.;!?])\s+|\n+")
 SPELLINGS = {FORM: r"response[_ ]format|json_schema|structured outputs?|guided[_ ]\w+"}
-QUOTED_AROUND = 12
-"""Characters beside a name that tell whether the error quotes the dialogue."""
+WORD = re.compile(r"\w+")
+ESCAPED = re.compile(r"\\+[nrt]")
+QUOTED_WORDS = 5
+"""As many words in a row that the dialogue has as well are quoted from it."""
 
 
 def refused_settings(
     status: int, body: str, fields: Mapping[str, Any], chat: Sequence[Mapping[str, str]]
 ) -> list[str]:
     """Return the names of the request's fields that the error body says are not supported."""
-    if status not in STATUSES or CONTEXT_IS_FULL.search(body):
+    if status not in STATUSES or CONTEXT_IS_FULL.search(body) or TEXT_IS_UNWANTED.search(body):
         return []
-    said = list(_sayings(_read(body), fields))
-    return [name for name in fields if any(_refuses(name, text, about, chat) for text, about in said)]
+    quotable = _runs_of_words(chat)
+    said = [(_without_quotes(text, quotable), about) for text, about in _sayings(_read(body), fields)]
+    return [name for name in fields if any(_refuses(name, text, about) for text, about in said)]
 
 
 def is_unexplained(status: int, body: str) -> bool:
@@ -50,16 +59,20 @@ def is_unexplained(status: int, body: str) -> bool:
     return status in UNEXPLAINED and not CONTEXT_IS_FULL.search(body) and not TEXT_IS_UNWANTED.search(body)
 
 
-def _refuses(name: str, text: str, about: str, chat: Sequence[Mapping[str, str]]) -> bool:
+def is_of_this_request(status: int, body: str) -> bool:
+    """Return whether the text of a request, or the length of its answer, was refused; another one may be answered."""
+    return status in STATUSES and any(
+        reason.search(body) for reason in (CONTEXT_IS_FULL, TEXT_IS_UNWANTED, ANSWER_WAS_CUT)
+    )
+
+
+def _refuses(name: str, text: str, about: str) -> bool:
     """Return whether a text refuses a setting; `about` is the setting that its error is marked with, if any."""
     if about:
         return about == name and _is_refusal(name, text)
     spelling = re.compile(rf"(?<!\w)(?:{SPELLINGS.get(name, re.escape(name))})(?!\w)", re.IGNORECASE)
-    for sentence in SENTENCE.split(text):
-        places = [found.span() for found in spelling.finditer(sentence)]
-        if _is_refusal(name, sentence) and any(not _is_quoted(sentence, place, chat) for place in places):
-            return True
-    return False
+    sentences = (OTHER_NAMES.split(sentence)[0] for sentence in SENTENCE.split(text))
+    return any(spelling.search(sentence) and _is_refusal(name, sentence) for sentence in sentences)
 
 
 def _is_refusal(name: str, text: str) -> bool:
@@ -68,10 +81,32 @@ def _is_refusal(name: str, text: str) -> bool:
     return bool(UNSUPPORTED.search(text) or of_value.search(text))
 
 
-def _is_quoted(sentence: str, place: tuple[int, int], chat: Sequence[Mapping[str, str]]) -> bool:
-    """Return whether a place of an error stands in the dialogue with what is around it."""
-    around = sentence[max(0, place[0] - QUOTED_AROUND) : place[1] + QUOTED_AROUND]
-    return any(around in message["content"] for message in chat)
+def _runs_of_words(chat: Sequence[Mapping[str, str]]) -> set[tuple[str, ...]]:
+    """Return all runs of QUOTED_WORDS words in a dialogue."""
+    runs: set[tuple[str, ...]] = set()
+    for message in chat:
+        words = [word for word, _ in _words(message["content"])]
+        runs.update(zip(*(words[first:] for first in range(QUOTED_WORDS)), strict=False))
+    return runs
+
+
+def _without_quotes(text: str, quotable: set[tuple[str, ...]]) -> str:
+    """Return a text without what it quotes, however that is escaped, spaced or cased."""
+    words = list(_words(text))
+    kept, begin = "", 0
+    for first in range(len(words) - QUOTED_WORDS + 1):
+        run = words[first : first + QUOTED_WORDS]
+        if tuple(word for word, _ in run) in quotable:
+            start, end = run[0][1][0], run[-1][1][1]
+            kept += text[begin:start]
+            begin = end
+    return kept + text[begin:]
+
+
+def _words(text: str) -> Iterator[tuple[str, tuple[int, int]]]:
+    """Yield the words of a text, and where they stand."""
+    plain = ESCAPED.sub(lambda found: " " * len(found[0]), text)
+    return ((found[0].casefold(), found.span()) for found in WORD.finditer(plain))
 
 
 def _read(body: str) -> Any:

@@ -67,6 +67,17 @@ def parse_model(typed: str) -> ModelSpec:
     return ModelSpec(typed, typed)
 
 
+def split_models(typed: str) -> list[str]:
+    """Return the names in a list with commas; the addresses of one model have commas between them too."""
+    names: list[str] = []
+    for part in typed.split(","):
+        if names and part.strip().startswith(("http://", "https://")):
+            names[-1] += f",{part}"
+        else:
+            names.append(part.strip() if "," in typed else part)
+    return names
+
+
 def name_of(typed: str) -> str:
     """Return what a run is called after, for a name that need not be reachable (`custom/NAME` alone is fine here)."""
     if typed.startswith(CUSTOM) and "@" not in typed:
@@ -86,8 +97,13 @@ def short_name(name: str) -> str:
 
 def _address(name: str, url: str) -> str:
     """Check one base URL and take the slash off its end."""
-    parts = urlsplit(url.strip())
-    if parts.username or parts.password or parts.query:
+    try:
+        parts = urlsplit(url.strip())
+        parts.port  # noqa: B018 (raises where it is none)
+    except ValueError:
+        # Not shown: where it cannot be taken apart, a key in it cannot be told from the rest.
+        raise UserError(f"{name}: its address cannot be read; expected http://HOST:PORT/v1/") from None
+    if parts.username or parts.password or parts.query or parts.fragment:
         raise UserError(f"{name}: the address of {parts.hostname} holds a key; put it into {CUSTOM_KEY} instead")
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise UserError(f"{name}: {url!r} is not an address; expected http://HOST:PORT/v1/")

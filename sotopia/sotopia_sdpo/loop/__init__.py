@@ -1,1 +1,1 @@
-"""The whole loop on one machine: its steps, what they depend on, and the servers they need."""
+"""The whole loop on one machine: which steps it has, their settings, and what is shown of them."""

@@ -1,53 +1,74 @@
-"""Runs of several agents on the same scenarios, side by side: means, and what each gains over the first.
+"""Runs of several agents on the same scenarios, side by side: read from stores, printed, and written to files.
 
-Comes in: a store, and the tags of every arm's episodes. Goes out: a table, and results.json.
-Invariant: the first arm is what the others are compared with, paired by combo and role; several tags of an arm (seeds,
-trials) are pooled.
+Comes in: a store, and the tags of every arm's episodes. Goes out: tables, and the files that are asked for.
+Invariant: the first arm is what the others are compared with; the tags of an arm are its runs (seeds, trials), which
+are paired with the runs of another arm by their places where both have as many.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from sotopia_sdpo.errors import UserError
-from sotopia_sdpo.results.compare import compare
-from sotopia_sdpo.results.scores import Score, results_of, scores_of
-from sotopia_sdpo.results.stats import Estimate, decimals
+from sotopia_sdpo.results.figures import league_figure
+from sotopia_sdpo.results.league import Arm, ArmRun, League, league_of
+from sotopia_sdpo.results.league_tables import csv_table, latex_table, record_of, text_table
+from sotopia_sdpo.results.score_files import score_table
+from sotopia_sdpo.results.scores import scores_of
 from sotopia_sdpo.results.tables import simulation_note
 from sotopia_sdpo.step_files import write_json
 from sotopia_sdpo.store.base import Store
+from sotopia_sdpo.whole_files import write_whole
 
 
-SHOWN = ("goal", "relationship")
+class Files(NamedTuple):
+    """Where the results go, besides the screen."""
+
+    json: Path | None = None
+    csv: Path | None = None
+    latex: Path | None = None
+    figure: Path | None = None
+    scores: Path | None = None
 
 
-class Arm(NamedTuple):
-    """An agent's episodes, and how it does on them."""
-
-    name: str
-    scores: list[Score]
-    estimates: dict[str, Estimate]
-    gains: dict[str, Estimate]
-    """Over the first arm, paired; empty for that one itself."""
-    runs: list[float]
-    """The mean goal of each tag's episodes: what seeds make of it."""
-
-
-def show(store: Store, typed: Sequence[str], output: Path | None) -> None:
-    """Print arms side by side, and write them to a file if one is given.
+def show(store: Store, typed: Sequence[str], files: Files) -> None:
+    """Print arms side by side, and write what is asked for.
 
     Args:
         store: where their episodes are.
         typed: NAME=TAG[,TAG...] for each.
-        output: the file.
+        files: where the results go.
 
     Raises:
-        UserError: if an arm cannot be read, or the file not be written.
+        UserError: if an arm cannot be read, or a file not be written.
     """
-    arms = read_arms(store, typed)
-    print("\n".join([table(arms), *simulation_note(score for one in arms for score in one.scores)]), flush=True)
-    if output:
-        write_json([(output, {one.name: record_of(one) for one in arms})])
+    publish(league_of(read_arms(store, typed)), files)
+
+
+def publish(league: League, files: Files) -> None:
+    """Print a league, and write it in every form that is asked for.
+
+    Raises:
+        UserError: if a file cannot be written.
+    """
+    scores = [score for arm in league.arms for score in arm.scores]
+    print("\n".join([text_table(league), *simulation_note(scores)]), flush=True)
+    if files.json:
+        write_json([(files.json, {arm.name: record_of(league, arm) for arm in league.arms})])
+    for path, write in ((files.csv, csv_table), (files.latex, latex_table)):
+        if path:
+            _write(path, write(league))
+    if files.scores:
+        _write(files.scores, score_table(league.arms))
+    if files.figure:
+        league_figure(league, files.figure)
+
+
+def _write(path: Path, text: str) -> None:
+    try:
+        write_whole(path, text)
+    except OSError as err:
+        raise UserError(f"{path}: cannot be written ({err.strerror}); name another file") from err
 
 
 def read_arms(store: Store, typed: Sequence[str]) -> list[Arm]:
@@ -57,48 +78,43 @@ def read_arms(store: Store, typed: Sequence[str]) -> list[Arm]:
         UserError: if an arm is not written NAME=TAG, has no scored episode, or none that the first arm has too.
     """
     arms: list[Arm] = []
+    runs_of_first = 0
     for text in typed:
         name, mark, tags = text.partition("=")
         if not (name and mark and tags) or name in {one.name for one in arms}:
             raise UserError(f"--arm {text}: expected NAME=TAG[,TAG...], with a name of its own")
-        runs = [scores_of(store, [tag]) for tag in tags.split(",")]
-        scores = [score for run in runs for score in run]
-        if not scores:
+        named = tags.split(",")
+        runs_of_first = runs_of_first or len(named)
+        # Runs of another number are not the same ones.
+        others = "" if len(named) == runs_of_first else f"of {len(named)}/"
+        arm = arm_of(store, name, {f"{others}{number}": tag for number, tag in enumerate(named)})
+        if not arm.scores:
             raise UserError(f"--arm {text}: {store.url} has no scored episode of these tags; see `sotopia db info`")
-        gains = compare(arms[0].scores, scores, ()) if arms else []
-        if arms and not gains:
+        if arms and not {score.combo for score in arm.scores} & {score.combo for score in arms[0].scores}:
             raise UserError(
                 f"--arm {text}: none of its episodes is on a combo of {arms[0].name}, so nothing is paired"
             )
-        estimates = results_of(scores, ())[0].estimates
-        means = [results_of(run, ())[0].estimates[SHOWN[0]].mean for run in runs if run]
-        arms.append(Arm(name, scores, estimates, gains[0].difference if gains else {}, means))
+        arms.append(arm)
     return arms
 
 
-def record_of(arm: Arm) -> dict[str, Any]:
-    """Write an arm as results.json has it: every dimension, and the gains over the first arm."""
-    record: dict[str, Any] = {name: estimate.record() for name, estimate in arm.estimates.items()}
-    record["goal_by_run"] = arm.runs
-    if arm.gains:
-        record["gain"] = {name: estimate.record() for name, estimate in arm.gains.items()}
-    return record
+def arm_of(store: Store, name: str, tags: dict[str, str]) -> Arm:
+    """Read an arm.
+
+    Args:
+        store: where its episodes are.
+        name: of the arm.
+        tags: by the name of the run.
+    """
+    counts = store.counts().episodes
+    runs = [ArmRun(run, scores_of(store, [tag])) for run, tag in tags.items()]
+    unscored = sum(
+        count for tag in tags.values() for status, count in counts.get(tag, {}).items() if status != "scored"
+    )
+    return Arm(name, [run for run in runs if run.scores], unscored)
 
 
-def table(arms: Sequence[Arm]) -> str:
-    """Write the arms a line each: means with 95 % intervals, and what each gains over the first."""
-    width = max(len(arm.name) for arm in arms)
-    head = "".join(f"{name:>14}  {'95 % interval':15}{'gain':>7}  {'95 % interval':15}" for name in SHOWN)
-    by_run = "  goal by run" if any(len(arm.runs) > 1 for arm in arms) else ""
-    lines = [f"{'':{width}}{head}  episodes{by_run}".rstrip()]
-    for arm in arms:
-        cells = "".join(_cells(arm, name) for name in SHOWN)
-        runs = "  " + " ".join(map(decimals, arm.runs)) if by_run else ""
-        lines.append(f"{arm.name:{width}}{cells}  {arm.estimates[SHOWN[0]].values:8}{runs}")
-    return "\n".join(lines)
-
-
-def _cells(arm: Arm, name: str) -> str:
-    own, gain = arm.estimates[name], arm.gains.get(name)
-    gained = f"{decimals(gain.mean, '+'):>7}  {gain.interval:15}" if gain else f"{'':24}"
-    return f"{decimals(own.mean):>14}  {own.interval:15}{gained}"
+def joined(arms: Iterable[Arm]) -> Arm:
+    """Put the runs of an arm on several SFT agents together."""
+    found = list(arms)
+    return Arm(found[0].name, [run for arm in found for run in arm.runs], sum(arm.unscored for arm in found))

@@ -2,51 +2,103 @@
 
 from pathlib import Path
 
-from sotopia_sdpo.loop import outcomes
+from sotopia_sdpo.loop import remarks
+from sotopia_sdpo.loop.agents import Agent
 from sotopia_sdpo.loop.machine import Machine, with_named_files
-from sotopia_sdpo.loop.settings import ROOT, Settings
-from sotopia_sdpo.loop.steps import Command, Copy, Service, Step
-from sotopia_sdpo.play.dialogue import SHIPPED
+from sotopia_sdpo.loop.players import Players
+from sotopia_sdpo.loop.presets import SOTOPIA
+from sotopia_sdpo.loop.quests import Quests
+from sotopia_sdpo.loop.sampling import Sampling
+from sotopia_sdpo.loop.sessions import Sessions
+from sotopia_sdpo.loop.settings import Settings
+from sotopia_sdpo.make.steps import Command, Copy, Service, Step, script, sotopia
+from sotopia_sdpo.pairs.options import By
+from sotopia_sdpo.places import TRAINING
 from sotopia_sdpo.step_files import LOCATED, NEGATIVE_COMBOS, NEGATIVES, PAIRS, POSITIVES, SEGMENT_PAIRS, SFT_DATA
 
 
-DATASETS = ROOT / "LLaMA-Factory" / "data" / "dataset_info.json"
-SIMULATED = "simulated/"
-SELF = "self"
+DATASETS = TRAINING / "data" / "dataset_info.json"
 
 
 class CommonSteps:
     """The steps that demo.sh and compare.sh share."""
 
-    def __init__(self, settings: Settings, machine: Machine) -> None:
-        """Take the settings, and what trains and serves."""
+    def __init__(
+        self,
+        settings: Settings,
+        machine: Machine,
+        number: int = 1,
+        agent: Agent | None = None,
+        serving: tuple[str, ...] = (),
+    ) -> None:
+        """Take the settings, and what trains and serves.
+
+        Args:
+            settings: the settings.
+            machine: trains and serves.
+            number: of the round; the files of the first one lie in the run folder itself.
+            agent: whose episodes are looked through, by default the SFT agent.
+            serving: what is changed of how agents are served.
+        """
         self.settings = settings
         self.machine = machine
+        self.number = number
         self.run = settings.run
-        self.datasets = self.run / DATASETS.name
-        self.agent = self.run / "sft"
-        self.wording = ("--prompt-template", settings.prompt_template) if settings.prompt_template else ()
+        self.folder = self.run if number == 1 else self.run / f"round-{number}"
+        self.datasets = self.folder / DATASETS.name
+        self.sft_agent = settings.agent or self.run / "sft"
+        self.agent = agent or Agent(self.sft_agent)
+        self.players = Players(settings, machine, *serving)
+        self.sampling: Sampling = (Sessions if settings.env == SOTOPIA else Quests)(settings, self.players)
+        self.wording = self.sampling.wording
+        # Continuations that locate a turn are the episodes that go on from it.
+        self.continued = self.replays("locate") if settings.locate_by is By.replay else self.tag("positives")
 
     def to_agent(self) -> list[Step]:
-        """Return the steps to an SFT agent."""
-        return [self._world(), self._experts(), self._sft_data(), self._sft()]
+        """Return the steps to an SFT agent; where there is one already, only the scenarios are needed."""
+        to_sft = [] if self.settings.agent else [self.sampling.experts(), self._sft_data(), self._sft()]
+        return [self._world(), *to_sft]
 
     def to_pairs(self) -> list[Step]:
         """Return the steps from there to pairs with key segments."""
         return [
-            self.sampled("negatives", "sample its sessions", "neg", *self._combos(self.settings.neg_combos)),
+            self.sampled(self.named("negatives"), "sample its episodes", "neg"),
             self._filter(),
             self._locate(),
             self.sampled(
-                "positives",
+                self.named("positives"),
                 "sample anew from these turns",
                 "hpos",
                 *self.new_trials(),
-                reads=(self.run / LOCATED.name,),
+                *self._home(),
+                reads=(self.folder / LOCATED.name,),
+                tag=self.continued if self.settings.locate_by is By.replay else "",
             ),
             self._pairs(),
             self._segments(),
         ]
+
+    # ---- steps of a round
+
+    def named(self, name: str) -> str:
+        """Return the name of a step in this round."""
+        return name if self.number == 1 else f"{name}.{self.number}"
+
+    def tag(self, name: str) -> str:
+        """Return the tag of the episodes of a step of this round."""
+        return f"{self.named(name).replace('.', '-')}-{{{self.named(name)}}}"
+
+    def replays(self, name: str) -> str:
+        """Return the tag of the continuations that a step of this round plays."""
+        return f"replays-{{{self.named(name)}}}"
+
+    def _home(self) -> tuple[str, ...]:
+        """Return the option that names the data folder of a later round."""
+        return () if self.number == 1 else ("--data-dir", str(self.folder))
+
+    def _between(self, source: Path, target: Path) -> tuple[str, ...]:
+        """Return the options that name files of a later round; the answers stay in the data folder of the run."""
+        return () if self.number == 1 else ("--input", str(source), "--output", str(target))
 
     # ---- steps
 
@@ -62,29 +114,15 @@ class CommonSteps:
             fills_world=bool(files),
         )
 
-    def _experts(self) -> Step:
-        experts = () if self.settings.sft_data else self.settings.experts
-        options = (*self._combos(self.settings.sft_combos), "--trials", str(self.settings.sft_trials))
-        tags = {expert: f"experts-{{key}}-{expert}" for expert in experts}
-        sampled = [
-            self._benchmark("sft", tags[expert], self.model(expert), self.model(expert), *options)
-            for expert in experts
-        ]
-        services = self._scripted(*experts, self.settings.evaluator) if experts else ()
-        reads = self._sampling_reads() if experts else ()
-        what = "sample the experts"
-        return Step("experts", what, tuple(sampled), reads=reads, tags=tuple(tags.values()), services=services)
-
     def _sft_data(self) -> Step:
         target, given = self.run / SFT_DATA.name, self.settings.sft_data
-        tags = [word for expert in self.settings.experts for word in ("--tag", f"experts-{{experts}}-{expert}")]
         return Step(
             "sft_data",
-            "make SFT data of their sessions",
-            (Copy(given, target) if given else script("sft_data", *tags, *self.wording),),
+            "make SFT data of their episodes",
+            (Copy(given, target) if given else script("sft_data", *self.sampling.of_experts(), *self.wording),),
             reads=(given,) if given else (),
             writes=(target,),
-            outcome=outcomes.records("dialogues", target),
+            remark=remarks.records("dialogues", target),
         )
 
     def _sft(self) -> Step:
@@ -94,78 +132,111 @@ class CommonSteps:
         return self.trained(
             Step("sft", "train the SFT agent", () if self.settings.base else (Command(make),), reads=(data,)),
             self.settings.sft_config,
-            (base, self.agent),
+            (base, self.sft_agent),
             ("dataset=sft_data", *self.settings.sft_options),
         )
 
     def _filter(self) -> Step:
-        negatives = self.run / NEGATIVES.name
-        options = ("--tag", "negatives-{negatives}", *self.settings.neg_options, *self.wording)
+        negatives = self.folder / NEGATIVES.name
+        # Quests have no combos: a file that is never written would be missed at every start.
+        combos = (self.folder / NEGATIVE_COMBOS.name,) if self.settings.env == SOTOPIA else ()
+        options = ("--tag", self.tag("negatives"), *self.settings.neg_options, *self.wording, *self._home())
         return Step(
-            "filter",
+            self.named("filter"),
             "keep those that went badly",
             (script("data_filtering_negative", *options),),
-            writes=(negatives, self.run / NEGATIVE_COMBOS.name),
-            outcome=outcomes.records("sides", negatives),
+            writes=(negatives, *combos),
+            remark=remarks.records("sides", negatives),
         )
 
     def _locate(self) -> Step:
-        negatives, located = self.run / NEGATIVES.name, self.run / LOCATED.name
+        negatives, located = self.folder / NEGATIVES.name, self.folder / LOCATED.name
+        files = self._between(negatives, located)
         return Step(
-            "locate",
+            self.named("locate"),
             "locate the turns that went wrong",
-            (script("locate", "--model", self.model(self.settings.annotator), may_miss=True),),
-            reads=(negatives,),
+            self._by(self.settings.locate_by, "locate", self.replays("locate"), files),
+            reads=(negatives, *self._played_by(self.settings.locate_by)),
             writes=(located,),
-            services=self._scripted(self.settings.annotator),
-            outcome=outcomes.records("sides", located, of=negatives),
+            services=self._asked(self.settings.locate_by),
+            remark=remarks.records("sides", located, of=negatives),
         )
 
     def _pairs(self) -> Step:
-        pairs = self.run / PAIRS.name
+        pairs = self.folder / PAIRS.name
         return Step(
-            "pairs",
-            "keep the sessions that went better",
-            (script("data_filtering_positive", "--tag", "positives-{positives}", *self.wording),),
-            reads=(self.run / LOCATED.name,),
-            writes=(pairs, self.run / POSITIVES.name),
-            outcome=outcomes.records("pairs", pairs, per_unit=2),
+            self.named("pairs"),
+            "keep the episodes that went better",
+            (script("data_filtering_positive", "--tag", self.continued, *self.wording, *self._home()),),
+            reads=(self.folder / LOCATED.name,),
+            writes=(pairs, self.folder / POSITIVES.name),
+            remark=remarks.records("pairs", pairs, per_unit=2),
         )
 
     def _segments(self) -> Step:
-        pairs, cut = self.run / PAIRS.name, self.run / SEGMENT_PAIRS.name
-        ask = script("auto_tail", "--model", self.model(self.settings.annotator), may_miss=True)
+        pairs, cut = self.folder / PAIRS.name, self.folder / SEGMENT_PAIRS.name
+        found = self._by(self.settings.segment_by, "auto_tail", self.continued, self._between(pairs, cut))
         return Step(
-            "segments",
+            self.named("segments"),
             "choose the key segments",
-            (ask, script("report", str(cut))),
-            reads=(pairs,),
+            (*found, script("report", str(cut))),
+            reads=(pairs, *self._played_by(self.settings.segment_by)),
             writes=(cut, cut.with_suffix(".html")),
-            services=self._scripted(self.settings.annotator),
-            outcome=outcomes.records("pairs", cut, per_unit=2),
+            services=self._asked(self.settings.segment_by),
+            remark=remarks.records("pairs", cut, per_unit=2),
         )
 
     # ---- what they are made of
 
     def sampled(
-        self, name: str, what: str, task: str, *options: str, agent: Path | None = None, reads: tuple[Path, ...] = ()
+        self,
+        name: str,
+        what: str,
+        task: str,
+        *options: str,
+        agent: Agent | None = None,
+        reads: tuple[Path, ...] = (),
+        tag: str = "",
     ) -> Step:
-        """Return a step that samples an agent with the partner, by default the SFT agent."""
-        tag, partner = f"{name.replace('.', '-')}-{{key}}", self.settings.partner
+        """Return a step that samples an agent with the partner, by default the one of the round."""
+        tag, agent = tag or f"{name.replace('.', '-')}-{{key}}", agent or self.agent
         return Step(
             name,
             what,
-            (self._benchmark(task, tag, self.model(SELF), self.model(partner), *options),),
-            reads=(*reads, *self._sampling_reads()),
+            (*self.players.loaded(agent), self.sampling.episodes(agent, task, tag, *options)),
+            reads=(*reads, *agent.adapters, *self.sampling.reads()),
             tags=(tag,),
-            services=(self.machine.serve(agent or self.agent), *self._scripted(partner, self.settings.evaluator)),
+            services=self.sampling.players(agent),
         )
 
-    def evaluated(self, name: str, what: str, agent: Path | None = None) -> Step:
-        """Return a step that evaluates an agent."""
-        return self.sampled(name, what, self.settings.eval_task, agent=agent)
+    def _by(self, by: By, name: str, tag: str, files: tuple[str, ...]) -> tuple[Command, ...]:
+        """Return what runs the script that finds turns: by continuations of this tag, or by asking a model."""
+        if by is By.replay:
+            return *self.players.loaded(self.agent), self.sampling.continuations(self.agent, name, tag, *files)
+        return (script(name, "--model", self.players.name(self.settings.annotator), *files, may_miss=True),)
 
-    def trained(self, step: Step, config: Path, models: tuple[str | Path, Path], options: tuple[str, ...]) -> Step:
+    def _played_by(self, by: By) -> tuple[Path, ...]:
+        """Return the adapters of the agent that it has play on; its model is read with its server."""
+        return self.agent.adapters if by is By.replay else ()
+
+    def _asked(self, by: By) -> tuple[Service, ...]:
+        """Return the servers of those whom it asks."""
+        if by is By.replay:
+            return self.sampling.players(self.agent)
+        return self.players.scripted(self.settings.annotator)
+
+    def evaluated(self, name: str, what: str, agent: Agent | None = None, options: tuple[str, ...] = ()) -> Step:
+        """Return a step that evaluates an agent."""
+        return self.sampled(name, what, self.settings.eval_task, *options, agent=agent)
+
+    def trained(
+        self,
+        step: Step,
+        config: Path,
+        models: tuple[str | Path, Path],
+        options: tuple[str, ...],
+        merges: bool = True,
+    ) -> Step:
         """Return a step that trains.
 
         Args:
@@ -173,77 +244,28 @@ class CommonSteps:
             config: the config.
             models: the one it starts from, a path where its content counts, and the one it makes.
             options: what is changed of the config.
+            merges: whether an adapter is merged into its model.
         """
         start, made = models
+        is_adapter = self.machine.is_adapter(config, options)
+        trained = made / remarks.ADAPTER if is_adapter else made
+        merge = (self.machine.merge(start, trained, made),) if is_adapter and merges else ()
         return Step(
             step.name,
             step.what,
-            (*step.actions, self.machine.train(config, start, made, *options)),
+            (*step.actions, self.machine.train(config, start, trained, *options), *merge),
             reads=(
                 *step.reads,
                 self.datasets,
                 *with_named_files(config),
                 *((start,) if isinstance(start, Path) else ()),
             ),
-            writes=(made,),
+            # An adapter that is not merged is all that there is: in the model's own folder nothing would be found.
+            writes=(made if merges else trained,),
             is_alone=True,
-            outcome=outcomes.training(made),
+            remark=remarks.training(made),
         )
-
-    def model(self, name: str) -> str:
-        """Return what the commands call a model."""
-        if name == SELF:
-            return f"custom/{self.machine.agent}@{{agent}}"
-        return f"custom/{name.removeprefix(SIMULATED)}@{{simulation}}" if name.startswith(SIMULATED) else name
 
     def new_trials(self) -> tuple[str, ...]:
         """Return the option of how many sessions a negative gets."""
         return "--trials", str(self.settings.trials)
-
-    def _combos(self, count: int) -> tuple[str, ...]:
-        return "--combos-per-env", str(count)
-
-    def _sampling_reads(self) -> tuple[Path, ...]:
-        """Return the files that sampling reads besides those of the steps."""
-        template = self.settings.prompt_template
-        return (*self._splits(), *((Path(template),) if template and template not in SHIPPED else ()))
-
-    def _splits(self) -> tuple[Path, ...]:
-        return (self.settings.splits,) if self.settings.import_ and self.settings.splits else ()
-
-    def _scripted(self, *models: str) -> tuple[Service, ...]:
-        """Return the scripted server, if one of the models is played by it."""
-        if not any(model.startswith(SIMULATED) for model in models):
-            return ()
-        options = self.settings.simulate
-
-        def argv(port: int) -> tuple[str, ...]:
-            return sotopia("simulate", "--port", str(port), *options).argv
-
-        return (Service("simulation", "simulate", argv, words=options),)
-
-    def _benchmark(self, task: str, tag: str, model: str, partner: str, *options: str) -> Command:
-        """Return what samples sessions."""
-        world = [word for path in self._splits() for word in ("--splits", str(path))]
-        names = (
-            "--models",
-            model,
-            "--partner-model",
-            partner,
-            "--evaluator-model",
-            self.model(self.settings.evaluator),
-        )
-        bounds = ("--batch-size", "{batch}", "--limit", str(self.settings.limit))
-        where = world if self.settings.import_ else ["--demo"]
-        argv = ("benchmark", *where, "--task", task, "--tag", tag, *names, *bounds, *options, *self.wording)
-        return sotopia(*argv, may_miss=True)
-
-
-def script(name: str, *options: str, may_miss: bool = False) -> Command:
-    """Return the command of a script of dpo/."""
-    return Command(("{python}", str(ROOT / "dpo" / f"{name}.py"), *options), may_miss)
-
-
-def sotopia(*arguments: str, may_miss: bool = False) -> Command:
-    """Return a command of `sotopia`."""
-    return Command(("{python}", "-m", "sotopia_sdpo", *arguments), may_miss)

@@ -3,18 +3,22 @@
 Both are asked by their scripts, so that nothing but the command line, JSON and YAML stands between the two sides.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
+from sotopia_sdpo.loop.agents import Agent
+from sotopia_sdpo.loop.configs import read_config
+from sotopia_sdpo.loop.places import DEMO_SERVING
+from sotopia_sdpo.loop.settings import Settings
+from sotopia_sdpo.make.steps import Command, Service
+from sotopia_sdpo.places import TRAINING, training_command
 
-from sotopia_sdpo.loop.settings import DEMO_SERVING, ROOT, Settings
-from sotopia_sdpo.loop.steps import Command, Service
 
-
-READ_ERRORS = (YAMLError, OmegaConfBaseException, OSError, TypeError, ValueError)
+TUNING = "finetuning_type="
+RANK = "lora_rank="
+DEFAULT_RANK = 8
+"""The host's."""
 
 
 class Machine:
@@ -31,20 +35,39 @@ class Machine:
         """Return what trains a model."""
         where = (f"model_name_or_path={model}", f"output_dir={output}", f"dataset_dir={self.settings.run}")
         template = f"template={self.settings.template}"
-        return Command(("bash", str(ROOT / "train.sh"), str(config), *where, template, *options))
+        return Command((*training_command("train"), str(config), *where, template, *options))
 
-    def serve(self, model: Path) -> Service:
-        """Return the server of a model."""
+    def is_adapter(self, config: Path, options: Sequence[str]) -> bool:
+        """Return whether a training makes an adapter: by its options, else by its config."""
+        return bool(_option(TUNING, config, options) == "lora")
+
+    def rank_of(self, config: Path, options: Sequence[str]) -> int:
+        """Return the rank of the adapter that a training makes."""
+        return int(_option(RANK, config, options) or DEFAULT_RANK)
+
+    def merge(self, model: str | Path, adapter: Path, output: Path) -> Command:
+        """Return what merges an adapter into its model: the next training, and the server, take it as any other."""
+        named = ("--model_name_or_path", str(model), "--adapter_name_or_path", str(adapter))
+        made = ("--finetuning_type", "lora", "--template", self.settings.template, "--export_dir", str(output))
+        return Command(("{python}", "-m", "llamafactory_sdpo.cli", "export", *named, *made))
+
+    def load(self, agent: Agent) -> Command:
+        """Return what loads an agent's adapters into the server of its model."""
+        named = agent.served_as(self.agent), ",".join(map(str, agent.adapters))
+        return Command(("{python}", "-m", "llamafactory_sdpo.load_adapter", *named, "{agent}"))
+
+    def serve(self, model: Path, *options: str) -> Service:
+        """Return the server of a model; options are what is changed of SERVE_CONFIG, but for what is answered."""
         config, run = self.settings.serve_config, self.settings.run
         template = f"template={self.settings.template}"
 
         def argv(port: int) -> tuple[str, ...]:
             named = (f"model_name_or_path={model}", f"served_model_name={self.agent}", template)
-            return "bash", str(ROOT / "inference.sh"), str(config), *named, "host=127.0.0.1", f"port={port}"
+            return *training_command("inference"), str(config), *named, *options, "host=127.0.0.1", f"port={port}"
 
         return Service(
             name="agent",
-            log="serve-" + "-".join(model.relative_to(run).parts),
+            log="serve-" + "-".join(model.relative_to(run).parts if model.is_relative_to(run) else (model.name,)),
             argv=argv,
             words=(template,),
             reads=(model, *(DEMO_SERVING if config in DEMO_SERVING else with_named_files(config))),
@@ -52,16 +75,21 @@ class Machine:
         )
 
 
+def _option(name: str, config: Path, options: Sequence[str]) -> Any:
+    """Return the value of an option, `name=`: the last one that is given, else the config's."""
+    given = [word.removeprefix(name) for word in options if word.startswith(name)]
+    return given[-1] if given else read_config(config).get(name.rstrip("="))
+
+
 def with_named_files(config: Path) -> tuple[Path, ...]:
-    """Return a config and the files that it names, which are meant from LLaMA-Factory/."""
-    values = (ROOT / "LLaMA-Factory" / value for value in read_config(config).values() if isinstance(value, str))
-    return config, *(path for path in values if path.is_file())
+    """Return a config and the files that it names, which are meant from where the examples are."""
+    values = (TRAINING / value for value in read_config(config).values() if isinstance(value, str))
+    return config, *filter(_is_file, values)
 
 
-def read_config(path: Path) -> dict[str, Any]:
-    """Return what a config says; whoever uses it says what is wrong with it."""
+def _is_file(path: Path) -> bool:
+    """Return whether a value names a file; a text may be longer than any name of one."""
     try:
-        found: Any = OmegaConf.to_container(OmegaConf.load(path))
-    except READ_ERRORS:
-        return {}
-    return found if isinstance(found, dict) else {}
+        return path.is_file()
+    except OSError:
+        return False

@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
 
-from sotopia_sdpo.errors import EXIT_BUDGET, EXIT_DONE, EXIT_INCOMPLETE
+from sotopia_sdpo.errors import EXIT_BUDGET, EXIT_DONE, EXIT_INCOMPLETE, UserError
 from sotopia_sdpo.llm.ask import Asker, Question, Unusable
 from sotopia_sdpo.llm.backends import CallError
 from sotopia_sdpo.llm.budget import Budget
-from sotopia_sdpo.llm.cache import ANSWERS_FILE, AnswerCache, Request
 from sotopia_sdpo.llm.client import LLMClient
+from sotopia_sdpo.llm.kept import KeptAnswers, Request
 from sotopia_sdpo.llm.limits import QUESTIONS_IN_FLIGHT, Limits
 from sotopia_sdpo.llm.redact import reason_of
 from sotopia_sdpo.llm.spec import ModelSpec, parse_model
@@ -27,6 +27,7 @@ from sotopia_sdpo.pairs.tally import Tally
 from sotopia_sdpo.run.flight import SERVER_GONE, Flight, run_loop, stop_on_signals
 from sotopia_sdpo.run.progress import Progress
 from sotopia_sdpo.step_files import write_json
+from sotopia_sdpo.store import open_answers
 
 
 T = TypeVar("T")
@@ -118,7 +119,9 @@ class Annotation(Generic[T]):
         return lines
 
 
-def annotate(questions: Sequence[Question[T]], options: AskOptions, folder: Path, unit: str) -> Annotation[T]:
+def annotate(
+    questions: Sequence[Question[T]], options: AskOptions, folder: Path, unit: str, url: str = ""
+) -> Annotation[T]:
     """Ask all questions.
 
     Args:
@@ -126,13 +129,14 @@ def annotate(questions: Sequence[Question[T]], options: AskOptions, folder: Path
         options: how.
         folder: where the answers are kept.
         unit: what the questions are about, in the plural, for the progress.
+        url: of the database; where it is a Redis, they are kept there.
 
     Raises:
         UserError: if the model cannot be asked at all.
         KeyboardInterrupt: when it was stopped; the answers so far are kept.
     """
     model = parse_model(options.model)
-    with AnswerCache(folder / ANSWERS_FILE) as cache:
+    with open_answers(folder, url) as cache:
         step = _Step(questions, model, options, cache)
         try:
             annotation = run_loop(step.run(unit))
@@ -144,18 +148,25 @@ def annotate(questions: Sequence[Question[T]], options: AskOptions, folder: Path
         return annotation
 
 
-def finish(annotation: Annotation[Any], tally: Tally, path: Path, records: Sequence[Any], folder: Path) -> int:
+def finish(
+    annotation: Annotation[Any], tally: Tally, path: Path, records: Sequence[Any], folder: Path, url: str = ""
+) -> int:
     """Write the records of the questions that were answered, account for the others, and return the exit code.
 
     Questions without a usable answer are given up for this run; the next one asks them afresh.
+
+    Raises:
+        UserError: if no record is left, unless the budget is reached: whoever goes on would read an earlier file.
     """
     annotation.count(tally)
     if records:
         write_json([(path, records)])
     if unusable := [failure.request for failure in annotation.failures if failure.request is not None]:
-        with AnswerCache(folder / ANSWERS_FILE) as cache:
+        with open_answers(folder, url) as cache:
             cache.give_up(unusable)
     print("\n".join([tally.line([path] if records else []), *annotation.lines()]))
+    if not records and annotation.exit_code != EXIT_BUDGET:
+        raise UserError(f"none is left: {tally.line()}; {path} is not written")
     return annotation.exit_code
 
 
@@ -163,7 +174,7 @@ class _Step(Generic[T]):
     """All questions of a step, some of them in flight together."""
 
     def __init__(
-        self, questions: Sequence[Question[T]], model: ModelSpec, options: AskOptions, cache: AnswerCache
+        self, questions: Sequence[Question[T]], model: ModelSpec, options: AskOptions, cache: KeptAnswers
     ) -> None:
         self.questions = questions
         self.client = LLMClient(options.limits)

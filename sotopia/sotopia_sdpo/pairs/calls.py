@@ -7,14 +7,15 @@ What cannot work at all (a wrong key, nobody there) is found with the first call
 
 import asyncio
 from collections import defaultdict
+from contextlib import suppress
 
 from sotopia_sdpo.errors import UserError
 from sotopia_sdpo.llm.answers import Answer
 from sotopia_sdpo.llm.ask import MAX_TOKENS
 from sotopia_sdpo.llm.backends import CallError, Transient
 from sotopia_sdpo.llm.budget import Budget, BudgetReached
-from sotopia_sdpo.llm.cache import AnswerCache, Request
 from sotopia_sdpo.llm.client import LLMClient, Sampling
+from sotopia_sdpo.llm.kept import KeptAnswers, Request
 from sotopia_sdpo.llm.spec import ModelSpec
 from sotopia_sdpo.llm.usage import Usage
 from sotopia_sdpo.run.flight import SERVER_GONE, Flight
@@ -35,7 +36,7 @@ class Calls:
     """The answers to one model's requests, and what they took."""
 
     def __init__(
-        self, model: ModelSpec, client: LLMClient, cache: AnswerCache, budget: Budget, flight: Flight
+        self, model: ModelSpec, client: LLMClient, cache: KeptAnswers, budget: Budget, flight: Flight
     ) -> None:
         """Take who is asked, where answers are kept, and what ends the calls."""
         self.model = model
@@ -64,12 +65,15 @@ class Calls:
             UserError: if no call can work.
         """
         async with self._same[request.key]:
-            answer = self.cache.get(request) or await self._elsewhere(request)
+            answer = await self.cache.aside(self.cache.get, request) or await self._elsewhere(request)
             if answer is None:
                 try:
                     answer = await self._call(request, sampling)
+                except asyncio.CancelledError:
+                    self.cache.wait_no_more()
+                    raise
                 finally:
-                    self.cache.release(request)
+                    await self._release(request)
             elif request.key not in self._counted:
                 self.kept = self.kept.plus(answer.usage)
             self._counted.add(request.key)
@@ -80,7 +84,14 @@ class Calls:
         """Prolong the claims, for as long as it is not cancelled."""
         while True:
             await asyncio.sleep(RENEW_S)
-            self.cache.renew()
+            # A place that is gone is told of by whoever wants an answer.
+            with suppress(UserError):
+                await self.cache.aside(self.cache.renew)
+
+    async def _release(self, request: Request) -> None:
+        """Give a claim back; one that cannot be given back runs out."""
+        with suppress(UserError):
+            await self.cache.aside(self.cache.release, request)
 
     async def _elsewhere(self, request: Request) -> Answer | None:
         """Claim a call; where another process has, wait for it, and return the answer that it got, if it got one.
@@ -88,13 +99,13 @@ class Calls:
         Raises:
             NotCalled: if no more calls are made.
         """
-        while not self.cache.claim(request):
+        while not await self.cache.aside(self.cache.claim, request):
             if self.flight.stopped_because:
                 raise NotCalled(self.flight.stopped_because)
             await asyncio.sleep(LOOK_AGAIN_S)
         # The claim is free again since there is an answer by now, or the other process failed or is gone.
-        if (answer := self.cache.get(request)) is not None:
-            self.cache.release(request)
+        if (answer := await self.cache.aside(self.cache.get, request)) is not None:
+            await self._release(request)
         return answer
 
     async def _call(self, request: Request, sampling: Sampling) -> Answer:
@@ -137,13 +148,13 @@ class Calls:
             raise
 
     async def _paid(self, request: Request, sampling: Sampling, attempts: int | None, most: float) -> Answer:
-        """Make a call, which can cost `most`, and keep its answer, with nothing in between."""
+        """Make a call, which can cost `most`, and keep its answer before anything else is done with it."""
         self.in_flight += 1
         try:
             answer = await self.client.complete(self.model, request.messages, sampling, attempts=attempts)
         finally:
             self.in_flight -= 1
-        kept = self.cache.put(request, answer._replace(text=whole_text(answer.text)))
+        kept = await self.cache.aside(self.cache.put, request, answer._replace(text=whole_text(answer.text)))
         self.flight.count(is_gone=False)
         self.budget.spend(answer.usage.cost, most)
         self.paid = self.paid.plus(answer.usage)

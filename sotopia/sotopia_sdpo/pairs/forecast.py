@@ -6,22 +6,22 @@ from pathlib import Path
 
 from sotopia_sdpo.llm.answers import Answer
 from sotopia_sdpo.llm.ask import Asker, Question, Unusable
-from sotopia_sdpo.llm.cache import ANSWERS_FILE, AnswerCache, Request
 from sotopia_sdpo.llm.client import Sampling
+from sotopia_sdpo.llm.kept import Request
 from sotopia_sdpo.llm.spec import parse_model
 from sotopia_sdpo.llm.usage import Usage, amount, cost_of
 from sotopia_sdpo.pairs.annotate import AskOptions, T
+from sotopia_sdpo.store import open_answers
 
 
 CHARACTERS_PER_TOKEN = 4
 ASSUMED_ANSWER_TOKENS = 150
 
 
-def forecast(questions: Sequence[Question[T]], options: AskOptions, folder: Path) -> str:
+def forecast(questions: Sequence[Question[T]], options: AskOptions, folder: Path, url: str = "") -> str:
     """Return a line with how many calls are owed and what they take, without making any."""
     model = parse_model(options.model)
-    path = folder / ANSWERS_FILE
-    with AnswerCache(path if path.exists() else Path(":memory:")) as cache:
+    with open_answers(folder, url, create=False) as cache:
 
         async def fetch(request: Request, _: Sampling) -> Answer:
             if (answer := cache.get(request)) is None:

@@ -4,12 +4,14 @@ Comes in: a negative. Goes out: the question, with what reads its answer, and th
 Invariant: the located turn is one of the agent's.
 """
 
-from sotopia_sdpo import prompts
+from typing import Any
+
 from sotopia_sdpo.llm.answers import AnswerError
 from sotopia_sdpo.llm.ask import Question
-from sotopia_sdpo.pairs.blocks import choices, instructions, numbered
+from sotopia_sdpo.pairs.blocks import choices, numbered, opening_of, tools_line, unended
 from sotopia_sdpo.pairs.indexed_answer import IndexedAnswer, answer_schema, read_answer
-from sotopia_sdpo.pairs.records import SCORES, LocatedSide, PlayedSide, starts_at
+from sotopia_sdpo.pairs.records import LocatedLog, LocatedSide, LoggedSide, PlayedSide
+from sotopia_sdpo.pairs.rubric import Rubric, outcome_values, rubric_for
 from sotopia_sdpo.play.dialogue import check_location
 
 
@@ -17,15 +19,16 @@ PROMPT = "locate.txt"
 INDEX = "index"
 
 
-def location_question(negative: PlayedSide) -> Question[IndexedAnswer]:
-    """Return the question for the turn that went wrong."""
+def location_question(negative: PlayedSide | LoggedSide, rubric: Rubric | None = None) -> Question[IndexedAnswer]:
+    """Return the question for the turn that went wrong, by a rubric, else by the one that goes with the record."""
     turns = negative.conversations
-    start = starts_at(turns)
+    told, first = opening_of(negative)
     values = {
-        **{name: f"{getattr(negative, name):g}" for name in SCORES},
-        "instructions": instructions(turns[start]),
-        "dialogue": numbered(turns, start + 1),
-        "choices": choices(turns, start + 1, len(turns)),
+        **outcome_values(negative),
+        "instructions": unended(told),
+        "tools": tools_line(negative),
+        "dialogue": numbered(turns, first),
+        "choices": choices(turns, first, len(turns)),
     }
 
     def read(text: str) -> IndexedAnswer:
@@ -36,10 +39,20 @@ def location_question(negative: PlayedSide) -> Question[IndexedAnswer]:
             raise AnswerError(f"{err}; choose one of {values['choices']}") from err
         return answer
 
-    return Question(prompts.fill(prompts.read(PROMPT), values), "location", answer_schema(INDEX), read)
+    text = rubric_for(negative, rubric).fill(PROMPT, values)
+    return Question(text, "location", answer_schema(INDEX), read)
 
 
-def located(negative: PlayedSide, answer: IndexedAnswer) -> LocatedSide:
+def located(negative: PlayedSide | LoggedSide, answer: IndexedAnswer) -> LocatedSide | LocatedLog:
     """Add the answer to a negative."""
-    found = {"location": answer.indices[0], "reason": answer.reason, "differs": negative.differs}
-    return LocatedSide(**{**negative.dump(), **found})
+    return with_location(negative, answer.indices[0], answer.reason)
+
+
+def with_location(
+    negative: PlayedSide | LoggedSide, location: int, reason: str, **more: Any
+) -> LocatedSide | LocatedLog:
+    """Add to a negative its located turn, the reason, and what else says so."""
+    found = {**negative.dump(), "location": location, "reason": reason, **more}
+    if isinstance(negative, LoggedSide):
+        return LocatedLog(**found)
+    return LocatedSide(**{**found, "differs": negative.differs})

@@ -10,7 +10,16 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sotopia_sdpo.pairs.records import PlayedSide, check_unique, read_record, without_extras
+from sotopia_sdpo.errors import UserError
+from sotopia_sdpo.pairs.records import (
+    LoggedSide,
+    PlayedSide,
+    check_unique,
+    holds_logs,
+    read_record,
+    read_records,
+    without_extras,
+)
 from sotopia_sdpo.pairs.sides import record_of
 from sotopia_sdpo.play.dialogue import load_template
 from sotopia_sdpo.play.sources import SAY_OTHER_WORDS, Sources, place_of
@@ -35,9 +44,11 @@ def read_negatives(
         opened: opens the store, where a record has to be looked for in it.
 
     Raises:
-        UserError: the first record that is wrong, is a side again, or fits no stored session or several.
+        UserError: the first record that is wrong, is a side again, or fits no stored session or several; or if they
+            come out of logs.
     """
     rows = read_list(path, writer)
+    refuse_logs(path, rows)
     if any(isinstance(row, dict) and not row.get("episode") for row in rows):
         with opened() as store:
             rows = _completed(path, rows, Sources(store), writer)
@@ -46,6 +57,31 @@ def read_negatives(
     if others := sum(side.differs for side in sides):
         print(f"{path.name}: note: {others} records {SAY_OTHER_WORDS}", file=sys.stderr)
     return sides
+
+
+def refuse_logs(path: Path, rows: Sequence[Any]) -> None:
+    """Check that the records of a file are SOTOPIA's.
+
+    Raises:
+        UserError: if they come out of logs, whose dialogues nobody can go on with.
+    """
+    if holds_logs(rows):
+        raise UserError(f"{path}: dialogues out of logs cannot be played on; from_logs.py --pairs makes their pairs")
+
+
+def read_dialogues(
+    path: Path, writer: str, opened: Callable[[], AbstractContextManager[Store]]
+) -> Sequence[PlayedSide | LoggedSide]:
+    """Read a step file of any agent: sides of SOTOPIA, as `read_negatives` does, or dialogues out of logs.
+
+    Raises:
+        UserError: the first record that is wrong, or comes twice.
+    """
+    if not holds_logs(read_list(path, writer)):
+        return read_negatives(path, PlayedSide, writer, opened)
+    found = read_records(path, LoggedSide, writer)
+    check_unique(path, [one.name for one in found], writer)
+    return found
 
 
 def _completed(path: Path, rows: Sequence[Any], sources: Sources, writer: str) -> list[Any]:

@@ -12,6 +12,7 @@ from sotopia_sdpo.llm.spec import name_of, without_address
 from sotopia_sdpo.play.sources import task_of_episode
 from sotopia_sdpo.store.base import Store
 from sotopia_sdpo.store.episode import Episode
+from sotopia_sdpo.store.run_names import find_run
 
 
 UNKNOWN = "unknown"
@@ -34,8 +35,12 @@ class StoredRun(NamedTuple):
     agent: str
     partner: str
     evaluator: str
+    env: str | None = None
+    """The environment, where it is no run of SOTOPIA."""
 
     def __str__(self) -> str:
+        if self.env:
+            return f"{self.agent} in {self.env}"
         return f"{self.agent} with {self.partner}, judged by {self.evaluator}"
 
 
@@ -50,7 +55,7 @@ def run_of(episode: Episode) -> StoredRun:
     players = episode.players_from(episode.position)
     agent, partner = players or (UNKNOWN, UNKNOWN)
     evaluator = without_address(episode.models[0]) if players else UNKNOWN
-    return StoredRun(episode.tag, task_of_episode(episode), agent, partner, evaluator)
+    return StoredRun(episode.tag, task_of_episode(episode), agent, partner, evaluator, episode.env)
 
 
 def choose_runs(store: Store, task: str, wanted: Wanted, mixed_agents: bool = False) -> list[StoredRun]:
@@ -68,13 +73,15 @@ def choose_runs(store: Store, task: str, wanted: Wanted, mixed_agents: bool = Fa
     runs = stored_runs(store)
     if wanted.tags:
         by_tag = {run.tag: run for run in runs}
-        if missing := [tag for tag in wanted.tags if tag not in by_tag]:
+        meant = {typed: find_run(typed, by_tag) for typed in wanted.tags}
+        if missing := [typed for typed, found in meant.items() if not found]:
             raise UserError(f"--tag {missing[0]}: {store.url} has no episodes with this tag; it has {_listed(by_tag)}")
-        return [by_tag[tag] for tag in dict.fromkeys(wanted.tags)]
+        return [by_tag[tag] for tag in dict.fromkeys(tag for found in meant.values() for tag in found)]
     of_task = [run for run in runs if run.task == task]
     if not of_task:
         raise UserError(
-            f"{store.url} has no episodes of task {task}; `sotopia benchmark --task {task} …` samples them"
+            f"{store.url} has no episodes of task {task}; `sotopia benchmark --task {task} …` samples them, in an "
+            f"environment `rollout.py --task {task} …`"
         )
     found = [run for run in of_task if _fits(run, wanted)]
     if not found:

@@ -1,9 +1,9 @@
 """Find where two dialogues of one beginning part, and cut the key segment out of both.
 
-Comes in: pairs of dialogues. Goes out: the index at which they part, and both sides up to the end of a segment.
-A dialogue alternates from its first human turn on and ends on a turn of the agent's, so a stretch from one of the
-agent's turns to another has an odd number of messages. Invariant: both sides' segments start at the same index and
-have the same number of messages, hence of agent turns, which is what the loss needs (arXiv 2501.01821, section 3).
+Comes in: pairs of dialogues. Goes out: where their sides part, and both sides up to the end of a segment, which goes
+from one of the agent's turns to another. Invariant: both sides' segments start where these part and have the same
+number of the agent's turns, which is what the loss needs (arXiv 2501.01821, section 3). In SOTOPIA's sessions, which
+alternate, they have the same number of messages too.
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from sotopia_sdpo.pairs.records import DialogueRecord, PreferencePair, starts_at
 from sotopia_sdpo.pairs.tally import Tally
-from sotopia_sdpo.play.dialogue import Message
+from sotopia_sdpo.play.dialogue import AGENT, Message
 
 
 Segment = tuple[int, int]
@@ -29,16 +29,21 @@ def parting(negative: Sequence[Message], positive: Sequence[Message]) -> int:
         NoSegment: if they do not, if one is over before the other goes on differently, or if it is the partner who
             did something else first: what follows then answers to something else.
     """
-    pairs = zip(negative, positive, strict=False)
+    pairs = zip(map(_said, negative), map(_said, positive), strict=False)
     index = next((i for i, (one, other) in enumerate(pairs) if one != other), None)
     if index is None:
         same = len(negative) == len(positive)
         raise NoSegment("with no difference" if same else "with one side over before they differ")
+    if negative[index]["from"] in AGENT and positive[index]["from"] in AGENT:
+        return index
     if index <= starts_at(positive):
         raise NoSegment("that begin differently")
-    if negative[index]["from"] != "gpt":
-        raise NoSegment("that differ first in the partner's turn")
-    return index
+    raise NoSegment("that differ first in the partner's turn")
+
+
+def _said(turn: Message) -> tuple[str, str]:
+    """Return what makes two turns the same; their weights may differ."""
+    return turn["from"], turn["value"]
 
 
 class PartedPair(NamedTuple):
@@ -58,17 +63,31 @@ class PartedPair(NamedTuple):
         """The dialogue that went better."""
         return self.pair.positive.conversations
 
-    def segment(self, length: int) -> Segment:
-        """Return the segment of this many messages, or as many as the shorter session has."""
-        return self.start, min(self.start + length, len(self.negative), len(self.positive))
+    @property
+    def ends(self) -> tuple[list[int], list[int]]:
+        """Where a segment may end, on both sides."""
+        return ends_of(self.negative, self.start), ends_of(self.positive, self.start)
 
-    def cut(self, segment: Segment, reason: str) -> list[dict[str, Any]]:
-        """Cut both sides at the end of the segment, and write on both why it is this one."""
-        start, end = segment
+    def turns(self, length: int) -> int:
+        """Return how many turns of the agent's a segment of this length has: not more than the shorter session."""
+        return min(length, *map(len, self.ends))
+
+    def segments(self, length: int) -> tuple[Segment, Segment]:
+        """Return the segments of this many turns of the agent's, or as many as the shorter session has."""
+        (negative, positive), last = self.ends, self.turns(length) - 1
+        return (self.start, negative[last]), (self.start, positive[last])
+
+    def cut(self, length: int, reason: str) -> list[dict[str, Any]]:
+        """Cut both sides after this many turns of the agent's, and write on both why it is this segment."""
         return [
             {**side.dump(), "conversations": side.conversations[:end], "segment": [start, end], "reason": reason}
-            for side in self.pair
+            for side, (start, end) in zip(self.pair, self.segments(length), strict=True)
         ]
+
+
+def ends_of(conversations: Sequence[Message], start: int) -> list[int]:
+    """Return where segments from `start` may end: the index after each of the agent's turns from there."""
+    return [index + 1 for index in range(start, len(conversations)) if conversations[index]["from"] in AGENT]
 
 
 def parted_pairs(pairs: Sequence[PreferencePair[DialogueRecord]], tally: Tally) -> list[PartedPair]:

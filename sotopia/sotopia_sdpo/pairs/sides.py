@@ -8,8 +8,9 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from sotopia_sdpo.errors import UserError
+from sotopia_sdpo.llm.spec import without_address
 from sotopia_sdpo.pairs.draw import draw
-from sotopia_sdpo.pairs.records import PlayedSide, Position, Score, check_dialogue
+from sotopia_sdpo.pairs.records import PLAYED, PlayedSide, Position, check_dialogue
 from sotopia_sdpo.pairs.runs import StoredRun
 from sotopia_sdpo.pairs.tally import Tally
 from sotopia_sdpo.play.dialogue import Template, session_of, sharegpt_of
@@ -81,7 +82,7 @@ def record_of(episode: Episode, position: Position, template: Template) -> Playe
         raise ValueError("the agent never has its turn")
     agent, partner = episode.players_from(position) or (None, None)
     return PlayedSide(
-        conversations=check_dialogue(dialogue),
+        conversations=check_dialogue(dialogue, PLAYED),
         episode=episode.pk,
         env=episode.environment,
         agents=(episode.agents[0], episode.agents[1]),
@@ -93,7 +94,7 @@ def record_of(episode: Episode, position: Position, template: Template) -> Playe
     )
 
 
-def _score(episode: Episode, position: int, dimension: str) -> Score:
+def _score(episode: Episode, position: int, dimension: str) -> float:
     """Read a score; whole ones without a fraction, as the evaluator gave them."""
     reward = episode.rewards[position]
     score = None if isinstance(reward, float) else reward[1].get(dimension)
@@ -102,9 +103,16 @@ def _score(episode: Episode, position: int, dimension: str) -> Score:
     return int(score) if score == int(score) else score
 
 
-def sample_of(sides: Sequence[PlayedSide], limit: int | None, seed: int, tally: Tally) -> list[PlayedSide]:
-    """Draw at most `limit` sides; count these as kept and the others as dropped."""
-    drawn = draw(sides, limit, seed, lambda side: side.name)
+def lot_of(side: EpisodeSide) -> str:
+    """Return by what a side is drawn: what was played, and by whom; not its name, which holds that of the run."""
+    episode = side.episode
+    players = map(without_address, episode.models)
+    return "/".join(map(str, [episode.key.combo, episode.trial, side.record.agent_position, *players]))
+
+
+def sample_of(sides: Sequence[EpisodeSide], limit: int | None, seed: int, tally: Tally) -> list[PlayedSide]:
+    """Draw the records of at most `limit` sides; count these as kept and the others as dropped."""
+    drawn = draw(sides, limit, seed, lot_of)
     tally.drop("over --limit", len(sides) - len(drawn))
     tally.keep(len(drawn))
-    return drawn
+    return [side.record for side in drawn]

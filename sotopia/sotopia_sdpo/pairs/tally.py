@@ -32,6 +32,11 @@ class Tally:
         if count:
             self.dropped[reason] += count
 
+    def reject(self, reason: str) -> None:
+        """Count as dropped what is also counted as kept, before or after this."""
+        self.kept -= 1
+        self.dropped[reason] += 1
+
     def note(self, text: str) -> None:
         """Count something that users should know of, beside what is kept and dropped."""
         self.notes[text] += 1

@@ -9,7 +9,7 @@ Invariant: the chat only grows at its end, so a server's prefix cache holds for 
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sotopia_sdpo import prompts
 from sotopia_sdpo.errors import UserError
@@ -28,8 +28,11 @@ ENVIRONMENT = "Environment"
 STARTS = "Conversation Starts:"
 ACTION_START = re.compile(r'\{\s*"action_type"')
 
-Message = dict[str, str]
-"""A turn of a chat: `role` and `content`, or `from` and `value` in ShareGPT form."""
+Message = dict[str, Any]
+"""A turn of a chat: `role` and `content`, or `from` and `value` in ShareGPT form, perhaps with a `weight`."""
+AGENT = ("gpt", "function_call")
+PARTNER = ("human", "observation")
+"""Whose turn it is in ShareGPT form: what the agent says or calls; what it is told, or what a call gave."""
 
 
 class Session(NamedTuple):
@@ -179,7 +182,7 @@ def check_location(conversations: Sequence[Message], location: int) -> None:
     """
     if not 0 <= location < len(conversations):
         raise ValueError(f"location {location} is not in the dialogue of {len(conversations)} turns")
-    if (found := conversations[location].get("from")) != "gpt":
+    if (found := conversations[location].get("from")) not in AGENT:
         raise ValueError(f"location {location} is a {found!r} turn, expected 'gpt'")
 
 

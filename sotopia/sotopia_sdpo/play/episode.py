@@ -1,6 +1,6 @@
 """Play one session: replay what is given, then let two models act to the end.
 
-Comes in: an environment, two players, and what decides their draws. Goes out: what was said, and why it broke off if
+Comes in: a stage, two players, and what decides their draws. Goes out: what was said, and why it broke off if
 it did; never an exception for what a model or a server did.
 """
 
@@ -15,8 +15,8 @@ from sotopia_sdpo.llm.redact import reason_of
 from sotopia_sdpo.llm.usage import Meter
 from sotopia_sdpo.play.actions import RESPONSE_SCHEMA, Action, parse_answer
 from sotopia_sdpo.play.dialogue import Session, chat_of
-from sotopia_sdpo.play.environment import Environment, Messages, run
 from sotopia_sdpo.play.script import Script
+from sotopia_sdpo.play.taking_turns import Messages, Stage, run
 
 
 ANSWER_ATTEMPTS = 6
@@ -42,17 +42,17 @@ class Played(NamedTuple):
     """Whether it broke off because a server was not there."""
 
 
-async def play(client: LLMClient, reset: Callable[[], Environment], script: Script, meter: Meter) -> Played:
+async def play(client: LLMClient, reset: Callable[[], Stage], script: Script, meter: Meter) -> Played:
     """Play a session from its start, or from where its history ends.
 
     Args:
         client: calls the models.
-        reset: makes the environment of a session in which nobody has acted.
+        reset: makes the stage of a session in which nobody has acted.
         script: decides how the session goes.
         meter: counts what the calls took.
     """
     try:
-        environment = reset()
+        stage = reset()
     except RESET_ERRORS as err:
         return Played([], None, f"upstream cannot set the stage: {reason_of(err)}")
 
@@ -60,10 +60,10 @@ async def play(client: LLMClient, reset: Callable[[], Environment], script: Scri
         return await next_action(client, script, position, session, meter)
 
     try:
-        await run(environment, choose, script.history)
+        await run(stage, choose, script.history)
     except (CallError, ValueError) as err:
-        return Played(environment.messages, None, reason_of(err), isinstance(err, Unreachable))
-    return Played(environment.messages, environment.session)
+        return Played(stage.messages, None, reason_of(err), isinstance(err, Unreachable))
+    return Played(stage.messages, stage.session)
 
 
 async def next_action(client: LLMClient, script: Script, position: int, session: Session, meter: Meter) -> Action:

@@ -52,22 +52,32 @@ def load_origins(path: Path, task: Task, store: Store) -> tuple[list[Origin], in
         The origins, and how many duplicate rows were skipped.
 
     Raises:
-        UserError: the first row that is wrong, or names no episode and does not fit exactly one of those stored.
+        UserError: the first row that is wrong, names no episode and does not fit exactly one of those stored, or
+            starts from the same turn of the same episode as an earlier one, after other words.
     """
     assert task.file is not None, "only tasks that start from negatives have origins"
     rows, sources = read_list(path, task.file.writer), Sources(store)
-    origins = []
+    # By what the keys of their sessions are made of: two that share one would be played twice and stored once.
+    found: dict[tuple[Any, ...], tuple[int, Origin]] = {}
     for number, row in enumerate(rows):
         try:
-            origins.append(_origin(row, sources, task.replays))
+            origin = origin_of(row, sources, task.replays)
         except ValueError as err:
             raise wrong_record(path, number, err, task.file.writer) from err
-    unique = list(dict.fromkeys(origins))
-    return unique, len(origins) - len(unique)
+        start = origin.combo, origin.agent_position, origin.episode, origin.location
+        other, first = found.setdefault(start, (number, origin))
+        if first.history != origin.history:
+            reason = f"it starts from the same turn of the same session as record {other}, after other words; keep one"
+            raise wrong_record(path, number, reason, task.file.writer)
+    return [origin for _, origin in found.values()], len(rows) - len(found)
 
 
-def _origin(row: Any, sources: Sources, is_replayed: bool) -> Origin:
-    """Read one row."""
+def origin_of(row: Any, sources: Sources, is_replayed: bool) -> Origin:
+    """Read one row.
+
+    Raises:
+        ValueError: if it is wrong.
+    """
     if not isinstance(row, dict):
         raise ValueError(f"expected an object, found {str(row)[:60]!r}")
     place = place_of(row)
@@ -90,6 +100,9 @@ def _located(row: dict[str, Any]) -> tuple[list[Message], int]:
     location, conversations = field(row, int, "location"), row.get("conversations")
     if not isinstance(conversations, list) or not all(isinstance(turn, dict) for turn in conversations):
         raise ValueError("conversations is missing")
+    for index, turn in enumerate(conversations):
+        if not isinstance(turn.get("value", ""), str):
+            raise ValueError(f"turn {index} has the value {str(turn['value'])[:60]!r}, expected a text")
     check_location(conversations, location)
     return conversations, location
 

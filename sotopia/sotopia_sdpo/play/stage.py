@@ -1,8 +1,8 @@
 """The seam to upstream: its environment, its end rules and its dimensions, and nothing else of it.
 
-Comes in: a scenario and two characters in upstream's models. Goes out: a Stage that plays one session as upstream's
-own loop would, turn by turn. Upstream's storage is not used. Importing upstream takes seconds, so it happens on
-first use; what an upgrade moved fails here.
+Comes in: a scenario and two characters in upstream's models. Goes out: a SotopiaStage that plays one session as
+upstream's own loop would, turn by turn. Upstream's storage is not used. Importing upstream takes seconds, so it
+happens on first use; what an upgrade moved fails here.
 """
 
 import importlib
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from sotopia_sdpo.play.actions import ACTION_TYPES, NONE, Action
 from sotopia_sdpo.play.dialogue import ENVIRONMENT, MAX_TURNS, Session, background_of
-from sotopia_sdpo.play.environment import Messages
+from sotopia_sdpo.play.taking_turns import Messages
 from sotopia_sdpo.store.upstream import upstream_models
 
 
@@ -34,7 +34,7 @@ def describe(dimension: str) -> str:
 
 
 def load() -> None:
-    """Import all that a Stage needs, which takes seconds."""
+    """Import all that a SotopiaStage needs, which takes seconds."""
     _prepare()
     importlib.import_module("sotopia.envs.parallel")
 
@@ -53,7 +53,7 @@ def _prepare() -> None:
     upstream_models()
 
 
-class Stage:
+class SotopiaStage:
     """One session in upstream's environment, and what upstream's loop would have recorded of it."""
 
     def __init__(self, scenario: "EnvironmentProfile", characters: "Sequence[AgentProfile]") -> None:

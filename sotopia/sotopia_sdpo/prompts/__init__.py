@@ -50,6 +50,11 @@ def choose_parts(text: str, shown: Mapping[str, bool]) -> str:
     return PART.sub(lambda match: match[2] if shown[match[1]] else "", text)
 
 
+def parts(text: str) -> dict[str, str]:
+    """Return the parts of a text by their names."""
+    return {found[1]: found[2] for found in PART.finditer(text)}
+
+
 def listed(names: Iterable[str]) -> str:
     """Write placeholders as a list, for messages."""
     return ", ".join(f"{{{{{name}}}}}" for name in names)

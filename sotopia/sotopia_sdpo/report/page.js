@@ -3,6 +3,7 @@
 const RENDER_AHEAD = "1200px";
 const TYPING_MS = 120;
 const NARROW = "(max-width: 46rem)";
+const MOST_WHOLE = 8;
 
 function haystack(pair) {
   const turns = [...pair.shared, ...pair.sides.flat()].map((line) => line[3]);
@@ -10,25 +11,28 @@ function haystack(pair) {
     pair.id,
     ...pair.episodes,
     pair.env,
+    pair.task,
     ...(pair.agents ?? []),
     ...pair.names,
     pair.reason,
     pair.location_reason,
+    ...(pair.reasons ?? []).flat(2).filter((one) => typeof one === "string"),
   ];
   const scenario = pair.scenario === null ? "" : report.scenarios[pair.scenario].text;
   return [scenario, ...facts.filter(Boolean), ...turns].join("\n").toLowerCase();
 }
 
 function matcher() {
-  const { scenario, text, ...bounds } = Object.fromEntries(new FormData(form));
+  const { scenario, text, order, flags, ...bounds } = Object.fromEntries(new FormData(form));
   const words = text.trim().toLowerCase();
   const bound = (name, otherwise) => (bounds[name] ? Number(bounds[name]) : otherwise);
-  const ranges = SCORES.map((score) => [score, bound(`${score}_from`, -Infinity), bound(`${score}_to`, Infinity)]);
+  const ranges = report.outcomes.map((name) => [name, bound(`${name}_from`, -Infinity), bound(`${name}_to`, Infinity)]);
   const limits = ranges.filter(([, from, to]) => from > -Infinity || to < Infinity);
   return (pair) =>
     (scenario === "" || String(pair.scenario) === scenario) &&
+    (!flags || (flags === "on") === flagged.has(pair.digest)) &&
     limits.every(
-      ([score, from, to]) => pair.gains[score] !== null && pair.gains[score] >= from && pair.gains[score] <= to,
+      ([name, from, to]) => (pair.gains[name] ?? null) !== null && pair.gains[name] >= from && pair.gains[name] <= to,
     ) &&
     (!words || (pair.haystack ??= haystack(pair)).includes(words));
 }
@@ -40,6 +44,9 @@ function apply() {
     pair.node.hidden = !isShown(pair);
     if (!pair.node.hidden) shown += 1;
   }
+  // On paper many pairs are a line each, few are whole.
+  document.body.classList.toggle("is-folded", shown > MOST_WHOLE);
+  sortPairs(form.elements.order.value);
   document.getElementById("count").textContent =
     `${shown.toLocaleString("en")} of ${plural(report.pairs.length, "pair")} shown`;
   document.getElementById("none").hidden = shown > 0;
@@ -60,6 +67,8 @@ function readHash() {
     if (field.name)
       field.value = field.name === "scenario" ? (place < 0 ? "" : String(place)) : (values.get(field.name) ?? "");
   }
+  if (form.elements.order.selectedIndex < 0) form.elements.order.value = "";
+  if (form.elements.flags.selectedIndex < 0) form.elements.flags.value = "";
   apply();
 }
 
@@ -72,13 +81,41 @@ function fillFilters() {
   options.sort((a, b) => a.textContent.localeCompare(b.textContent));
   form.elements.scenario.append(el("option", { value: "" }, "all"), ...options);
   form.elements.scenario.closest("label").hidden = !options.length;
-  for (const fields of form.querySelectorAll("fieldset")) {
-    fields.hidden = report.pairs.every((pair) => pair.gains[fields.dataset.score] === null);
-  }
+  document.getElementById("place").textContent = capital(PLACE);
+  const withGains = report.outcomes.filter((name) =>
+    report.pairs.some((pair) => (pair.gains[name] ?? null) !== null),
+  );
+  form.elements.order.append(...orders(withGains).map(([value, text]) => el("option", { value }, text)));
+  for (const node of document.querySelectorAll(".of-flags")) node.hidden = !WORDS.are_pairs;
+  form.querySelector(".end").before(...withGains.map(rangeNode));
+}
+
+function rangeNode(name) {
+  const shown = visible(name);
+  const field = (end, words, placeholder) =>
+    el("input", {
+      name: `${name}_${end}`,
+      type: "number",
+      step: "any",
+      "aria-label": `${WORDS.gain} ${shown}, ${words}`,
+      placeholder,
+    });
+  return el(
+    "fieldset",
+    {},
+    el("legend", {}, `${WORDS.gain} ${shown}`),
+    el(
+      "div",
+      { class: "range" },
+      field("from", "at least", "min"),
+      el("span", { "aria-hidden": "true" }, "to"),
+      field("to", "at most", "max"),
+    ),
+  );
 }
 
 function step(by) {
-  const shown = report.pairs.map((pair) => pair.node).filter((node) => !node.hidden);
+  const shown = [...list.querySelectorAll(".pair")].filter((node) => !node.hidden);
   const edge = parseFloat(getComputedStyle(document.documentElement).scrollPaddingTop) + 4;
   const next =
     by > 0
@@ -93,10 +130,17 @@ function onKey(event) {
   if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, select, textarea")) return;
   if (event.key === "j") step(1);
   else if (event.key === "k") step(-1);
+  else if (event.key === "f") flagFocused();
   else if (event.key === "/") {
     event.preventDefault();
     form.elements.text.focus();
   }
+}
+
+// The filters stay in sight, so what is jumped to must stand below them, however many lines they take.
+function makeRoom() {
+  const isSticky = getComputedStyle(form).position === "sticky";
+  document.documentElement.style.scrollPaddingTop = isSticky ? `${form.offsetHeight + 8}px` : "";
 }
 
 function showCharts() {
@@ -136,14 +180,22 @@ function listen() {
   form.addEventListener("reset", () => changed(0));
   form.addEventListener("submit", (event) => event.preventDefault());
   addEventListener("hashchange", readHash);
-  addEventListener("beforeprint", () => report.pairs.filter((pair) => !pair.node.hidden).forEach(render));
+  addEventListener("resize", makeRoom);
+  document.getElementById("export").addEventListener("click", exportFlags);
+  addEventListener("beforeprint", () => {
+    if (!document.body.classList.contains("is-folded"))
+      report.pairs.filter((pair) => !pair.node.hidden).forEach(render);
+  });
   addEventListener("keydown", onKey);
 }
 
+document.body.classList.toggle("of-runs", !WORDS.are_pairs);
 showTotals();
 showCharts();
 showLegend();
 fillFilters();
 showPairs();
+restoreFlags();
 listen();
 readHash();
+makeRoom();

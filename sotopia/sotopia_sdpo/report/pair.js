@@ -1,15 +1,23 @@
-// One pair: its line of scores at once, the rest when it comes into view.
+// One pair: its line of outcomes at once, the rest when it comes into view.
+
+const MOST_OF_A_LINE = 110;
+const MOST_OF_AN_ARGUMENT = 40;
+const BY_STATE = "the positive began in other words, with the same calls and the same results";
 
 function turnNode(pair, side, [index, who, kind, text], row) {
   const segment = side === null ? null : pair.segments[side];
   const isLocated = side !== 1 && index === pair.location;
   const isIn = segment && index >= segment[0] && index < segment[1];
   const isAfter = segment && index >= segment[1];
-  const name = who === "system" ? "System" : pair.names[who === "agent" ? 0 : 1];
-  const tags = [name && who !== "system" ? el("small", {}, who) : null];
+  const isPerson = who === "agent" || who === "partner";
+  const name = isPerson ? pair.names[who === "agent" ? 0 : 1] : "";
+  const tags = [name ? el("small", {}, who) : null];
   if (isLocated) tags.push(el("span", { class: "tag located" }, "◆ located turn"));
   if (isIn && index === segment[0])
-    tags.push(el("span", { class: "tag segment" }, `segment of ${segment[1] - segment[0]}`));
+    tags.push(el("span", { class: "tag segment" }, `segment of ${segmentLength(pair, side)}`));
+  const weights = (side === null ? pair.weights : [pair.weights[side]]).map((given) => given[index]);
+  for (const weight of new Set(weights.filter((given) => given !== undefined)))
+    tags.push(el("small", {}, `weight ${weight}`));
   const classes = ["turn", who, isLocated && "is-located", isIn && "in-segment", isAfter && "is-after"];
   return el(
     "div",
@@ -24,7 +32,47 @@ function turnNode(pair, side, [index, who, kind, text], row) {
   );
 }
 
+function segmentLength(pair, side) {
+  const [start, end] = pair.segments[side];
+  return PLACE === "task" ? `${plural(pair.agent_turns[side], "turn")} of the agent's` : end - start;
+}
+
+// What tools are told and give is folded: a line of it, and the whole on a click.
+function foldNode(kind, line, whole) {
+  const short = line.length > MOST_OF_A_LINE ? `${line.slice(0, MOST_OF_A_LINE)} …` : line;
+  return el(
+    "details",
+    { class: "tool-fold" },
+    el("summary", { dir: "auto" }, el("small", {}, kind), " ", short.replace(/\s+/g, " ")),
+    el("pre", { class: "whole", dir: "auto" }, whole),
+  );
+}
+
+function pretty(text) {
+  try {
+    return JSON.stringify(JSON.parse(text), null, 2);
+  } catch {
+    return text;
+  }
+}
+
+function callNode({ name, arguments: given }) {
+  const isObject = given !== null && typeof given === "object" && !Array.isArray(given);
+  const shown = isObject
+    ? Object.entries(given).map(([key, value]) => `${key}: ${JSON.stringify(value)}`)
+    : given === null || given === undefined
+      ? []
+      : [JSON.stringify(given)];
+  const short = shown.map((one) => (one.length > MOST_OF_AN_ARGUMENT ? `${one.slice(0, MOST_OF_AN_ARGUMENT)}…` : one));
+  return foldNode("calls", `${name}(${short.join(", ")})`, `${name} ${JSON.stringify(given ?? {}, null, 2)}`);
+}
+
 function saidNode(kind, text) {
+  if (kind === "result") return foldNode("gives", text.trim() || "nothing", pretty(text));
+  if (kind === "calls") {
+    const { says, calls } = JSON.parse(text);
+    return el("div", {}, says ? el("div", { class: "said plain", dir: "auto" }, says) : null, calls.map(callNode));
+  }
   if (kind === "speak") return el("div", { class: "said", dir: "auto" }, text);
   if (kind === "text") return el("div", { class: "said plain", dir: "auto" }, text);
   if (kind === "leave") return el("div", { class: "said note" }, "leaves the conversation", text ? `: ${text}` : "");
@@ -35,8 +83,8 @@ function saidNode(kind, text) {
 
 function sideNode(pair, side) {
   const name = SIDES[side];
-  const known = SCORES.filter((score) => pair.scores[score][side] !== null);
-  const scores = known.map((score) => `${score} ${number(pair.scores[score][side])}`).join(", ");
+  const known = report.outcomes.filter((name) => (pair.scores[name]?.[side] ?? null) !== null);
+  const scores = known.map((name) => `${name} ${number(pair.scores[name][side])}`).join(", ");
   const segment = pair.segments[side];
   const nodes = [];
   let row = 2;
@@ -50,9 +98,26 @@ function sideNode(pair, side) {
     nodes.push(el("div", { class: "after", style: { "--row": row } }, "nothing that the other side has not"));
   return el(
     "section",
-    { class: `side ${name}`, "aria-label": name },
-    el("h3", {}, name[0].toUpperCase() + name.slice(1), scores ? el("small", {}, scores) : null),
+    { class: `side ${name}`, "aria-label": WORDS.sides[side] },
+    el("h3", {}, capital(WORDS.sides[side]), scores ? el("small", {}, scores) : null),
     nodes,
+    reasonsNode(pair, side, nodes.length + 2),
+  );
+}
+
+// Why an episode has its scores, where two runs are compared.
+function reasonsNode(pair, side, row) {
+  const given = pair.reasons?.[side] ?? [];
+  if (!given.length) return null;
+  const rows = given.map(([name, value, text]) => [
+    el("dt", {}, `${name.replaceAll("_", " ")} ${number(value)}`),
+    el("dd", { dir: "auto" }, text),
+  ]);
+  return el(
+    "details",
+    { class: "fold reasons", style: { "--row": row } },
+    el("summary", {}, "Why these scores"),
+    el("dl", { class: "facts" }, rows),
   );
 }
 
@@ -82,22 +147,26 @@ function provenanceNode(pair) {
       pair.id &&
         el("a", { href: `#${new URLSearchParams({ text: pair.id })}`, title: "Show this pair alone" }, pair.id),
     ],
-    ["negative episode", pair.episodes[0]],
-    ["positive episode", pair.episodes[1]],
+    [`${WORDS.sides[0]} episode`, pair.episodes[0]],
+    [`${WORDS.sides[1]} episode`, pair.episodes[1]],
     ["scenario", pair.env],
+    ["task", pair.task],
+    ["trials", pair.trials.every((one) => one !== null) ? pair.trials.join(" and ") : null],
+    ["source", pair.source],
+    ["history", pair.match === "state" ? BY_STATE : null],
     [
       "agents",
       pair.agents &&
         pair.agents.map((agent, at) => (at === pair.position ? `${agent} (the agent)` : agent)).join(", "),
     ],
-    ["agent's model", pair.models[0]],
-    ["partner's model", pair.models[1]],
+    [WORDS.are_pairs ? "agent's model" : `models of ${WORDS.sides[0]}`, pair.models[0]],
+    [WORDS.are_pairs ? "partner's model" : `models of ${WORDS.sides[1]}`, pair.models[1]],
     ["agent position", pair.position],
     ["located turn", pair.location],
     ["segments", segmentText(pair)],
-    ["records", `${2 * pair.at} and ${2 * pair.at + 1}`],
+    ["records", WORDS.are_pairs && `${2 * pair.at} and ${2 * pair.at + 1}`],
   ];
-  const known = facts.filter(([, value]) => value !== null && value !== undefined && value !== "");
+  const known = facts.filter(([, value]) => value !== null && value !== undefined && value !== "" && value !== false);
   return el(
     "details",
     { class: "fold" },
@@ -115,15 +184,19 @@ function segmentText(pair) {
   return texts[0] === texts[1] ? texts[0] : `negative ${texts[0] ?? "none"}, positive ${texts[1] ?? "none"}`;
 }
 
-function gainNode(pair, score) {
-  const gain = pair.gains[score];
-  if (gain === null) return null;
-  const [from, to] = pair.scores[score];
+function gainNode(pair, name) {
+  const gain = pair.gains[name];
+  const [from, to] = pair.scores[name] ?? [null, null];
+  const told = (value) => (value === null ? "unknown" : number(value));
+  if (gain === null || gain === undefined) {
+    const either = from === null && to === null ? "unknown" : `${told(from)} → ${told(to)}`;
+    return el("span", { class: "gain" }, `${name} ${either}`);
+  }
   const both = from === null || to === null ? "" : ` ${number(from)} → ${number(to)}`;
   return el(
     "span",
     { class: "gain" },
-    `${score}${both} `,
+    `${name}${both} `,
     el("b", { class: gain > 0 ? "up" : gain < 0 ? "down" : "" }, gain ? signed(gain) : "±0"),
   );
 }
@@ -142,7 +215,9 @@ function shellNode(pair) {
       el(
         "div",
         { class: "gains" },
-        SCORES.map((score) => gainNode(pair, score)),
+        pair.match === "state" ? el("span", { class: "gain state", title: BY_STATE }, "matched by state") : null,
+        report.outcomes.map((name) => gainNode(pair, name)),
+        WORDS.are_pairs ? flagNode(pair) : null,
       ),
       who ? el("p", { class: "who" }, who) : null,
     ),

@@ -1,15 +1,16 @@
 """Read pairs for showing: any hand may have written their optional fields, so all of these are checked.
 
 Comes in: the path of a file of pairs, ours or of others. Goes out: pairs whose optional fields have their form.
-Invariant: scores are finite, a segment and the negative's located turn lie in the dialogue.
+Invariant: outcomes are finite, a segment and the negative's located turn lie in the dialogue.
 """
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, StrictInt, model_validator
 
+from sotopia_sdpo.outcomes import Outcome, named
 from sotopia_sdpo.pairs.records import SCORES, DialogueRecord, Position, PreferencePair, read_pairs, read_record
 from sotopia_sdpo.play.dialogue import check_location
 from sotopia_sdpo.step_files import wrong_record
@@ -32,10 +33,39 @@ class ShownSide(DialogueRecord):
     relationship: Number | None = None
     goal_gain: Number | None = None
     relationship_gain: Number | None = None
+    task: str | None = None
+    trial: StrictInt | None = None
+    source: str | None = None
+    outcomes: list[Outcome] | None = None
+    outcome_gains: dict[str, Number] | None = None
+    match: Literal["state"] | None = None
     location: StrictInt | None = None
     location_reason: str | None = None
     segment: tuple[StrictInt, StrictInt] | None = None
     reason: str | None = None
+
+    @property
+    def is_logged(self) -> bool:
+        """Whether it comes out of a log."""
+        return self.outcomes is not None
+
+    @property
+    def outcome_names(self) -> list[str]:
+        """The names of what may be known of it."""
+        return list(SCORES) if self.outcomes is None else [one.name for one in self.outcomes]
+
+    def value(self, name: str) -> float | None:
+        """Return an outcome; None where it is unknown."""
+        if self.outcomes is None:
+            return getattr(self, name) if name in SCORES else None
+        found = named(self.outcomes, name)
+        return found.value if found else None
+
+    def gain(self, name: str) -> float | None:
+        """Return the gain in an outcome that the record has, where it has one."""
+        if self.outcomes is None:
+            return getattr(self, f"{name}_gain") if name in SCORES else None
+        return (self.outcome_gains or {}).get(name)
 
     @model_validator(mode="after")
     def _segment_is_inside(self) -> Self:
@@ -43,6 +73,9 @@ class ShownSide(DialogueRecord):
         if self.segment and not 0 <= self.segment[0] < self.segment[1] <= length:
             raise ValueError(f"segment {list(self.segment)} is not in the dialogue of {length} turns")
         return self
+
+
+ShownPair = PreferencePair[ShownSide]
 
 
 def shown_pairs(path: Path, writer: str) -> list[PreferencePair[ShownSide]]:

@@ -4,20 +4,24 @@ Comes in: conversations of a record. Goes out: turns, names and the scenario, as
 Invariant: no turn is lost: what is not in our form is shown as the text that it is.
 """
 
+import json
 import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
 from sotopia_sdpo.pairs.blocks import SPEAKERS
 from sotopia_sdpo.pairs.records import starts_at
+from sotopia_sdpo.pairs.tool_turns import tool_turn
 from sotopia_sdpo.play.actions import from_json
-from sotopia_sdpo.play.dialogue import Message, first_action_start
+from sotopia_sdpo.play.dialogue import AGENT, Message, first_action_start
 from sotopia_sdpo.play.wording import PARTICIPANTS
 
 
 PARTNER = SPEAKERS["human"]
 PLAIN = "text"
 """The kind of a turn that is not in our form."""
+CALLS, RESULT = "calls", "result"
+"""The kinds of turns of tools: what is called, as JSON, and what one call gave."""
 
 SCENARIO = re.compile(r"^[ \t]*Scenario:[ \t]*(\S.*?)\s*$", re.MULTILINE)
 WORD = r"[A-ZÀ-ÖØ-Þ][\w'’-]*"
@@ -29,7 +33,7 @@ class ShownTurn(NamedTuple):
 
     who: str
     kind: str
-    """An action type, or `text`."""
+    """An action type, `text`, `calls` or `result`."""
     text: str
 
 
@@ -43,10 +47,10 @@ class Line(NamedTuple):
 
 
 class Opening(NamedTuple):
-    """What the first human turn holds."""
+    """What the first human turn holds; in a log, the system turn."""
 
     at: int
-    """The index of that turn."""
+    """The index of that turn; -1 where there is none."""
     background: str
     first: ShownTurn | None
     """The partner's first action, which ends the background of an agent that speaks second."""
@@ -62,43 +66,63 @@ class Names(NamedTuple):
 def turn_of(message: Message) -> ShownTurn:
     """Read one turn after the first."""
     who, text = SPEAKERS[message["from"]], message["value"]
+    if message["from"] == "observation":
+        return ShownTurn(who, RESULT, text)
     try:
-        return ShownTurn(who, *from_json(text))
+        if message["from"] != "function_call":
+            return _act(who, text)
+        said, calls = tool_turn(text)
+        found = {"says": said, "calls": [call._asdict() for call in calls]}
+        # A page reads no NaN.
+        written = json.dumps(found, ensure_ascii=False, allow_nan=False)
+        return ShownTurn(who, CALLS, written) if calls else ShownTurn(who, PLAIN, text)
     except (ValueError, RecursionError):
         return ShownTurn(who, PLAIN, text)
 
 
-def opening_of(conversations: Sequence[Message], position: int | None) -> Opening:
+def _act(who: str, text: str) -> ShownTurn:
+    """Read an action; one whose type is called like one of a page's own kinds is text.
+
+    Raises:
+        ValueError: if it is none.
+    """
+    action = from_json(text)
+    return ShownTurn(who, PLAIN, text) if action.action_type in (PLAIN, CALLS, RESULT) else ShownTurn(who, *action)
+
+
+def opening_of(conversations: Sequence[Message], position: int | None, is_logged: bool = False) -> Opening:
     """Split the first human turn into the background and the partner's first action.
 
     Args:
         conversations: the dialogue of one agent.
         position: the agent's position; None where the file does not have it, then the text decides.
+        is_logged: whether the dialogue comes out of a log, where the background is the system turn.
     """
     at = starts_at(conversations)
+    if is_logged or conversations[at]["from"] in AGENT:
+        return Opening(at - 1, conversations[0]["value"].strip() if at else "", None)
     text = conversations[at]["value"]
     start = _first_action_start(text, position) if position != 0 else None
     if start is None:
         return Opening(at, text.strip(), None)
-    return Opening(at, text[:start].strip(), ShownTurn(PARTNER, *from_json(text[start:].rstrip())))
+    return Opening(at, text[:start].strip(), _act(PARTNER, text[start:].rstrip()))
 
 
-def lines_of(conversations: Sequence[Message], position: int | None, with_background: bool) -> list[Line]:
+def lines_of(conversations: Sequence[Message], opening: Opening, with_background: bool) -> list[Line]:
     """List what is said and done, the partner's first action and a system message among it.
 
     Args:
         conversations: the dialogue of one agent.
-        position: the agent's position, if it is known.
+        opening: how it begins.
         with_background: make the background a line too.
     """
-    opening = opening_of(conversations, position)
     lines = []
     for index, message in enumerate(conversations):
         if index != opening.at:
             lines.append(Line(index, *turn_of(message)))
             continue
         if with_background:
-            lines.append(Line(index, PARTNER, PLAIN, opening.background))
+            lines.append(Line(index, SPEAKERS[message["from"]], PLAIN, opening.background))
         if opening.first:
             lines.append(Line(index, *opening.first))
     return lines

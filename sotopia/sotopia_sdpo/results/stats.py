@@ -2,7 +2,8 @@
 
 Comes in: values, each with the scenario it belongs to. Goes out: mean, low, high. The variance of the mean is the
 cluster-robust one, sum over scenarios of (sum of residuals)^2 / n^2 times C / (C - 1), with Student's t of C - 1
-degrees of freedom, where C is the number of scenarios.
+degrees of freedom, where C is the number of scenarios. A share never leaves 0 to 1, and where all clusters agree on
+0 or 1 its interval is the exact one of C independent trials (Clopper and Pearson 1934).
 """
 
 import math
@@ -62,7 +63,20 @@ def clustered(values: Iterable[tuple[str, float]]) -> Estimate:
     return Estimate(mean, mean - margin, mean + margin, len(items), clusters)
 
 
-def t_quantile(probability: float, degrees: int) -> float:
+def share(values: Iterable[tuple[str, float]]) -> Estimate:
+    """Estimate the mean of values from 0 to 1 that come in clusters.
+
+    Raises:
+        ValueError: if there are none.
+    """
+    found = clustered(values)
+    if found.mean not in (0.0, 1.0):
+        return found._replace(low=max(0.0, found.low), high=min(1.0, found.high)) if found.clusters > 1 else found
+    bound = ((1 - CONFIDENCE) / 2) ** (1 / found.clusters)
+    return found._replace(low=bound, high=1.0) if found.mean else found._replace(low=0.0, high=1 - bound)
+
+
+def t_quantile(probability: float, degrees: float) -> float:
     """Return the quantile of Student's t distribution."""
     # Loaded here: commands without a table need not wait for it.
     from scipy.special import stdtrit

@@ -1,6 +1,6 @@
 """Run planned work in an event loop: probe the models, play and judge, and say how it went.
 
-Comes in: work and a store. Goes out: an Outcome, and its summary on stderr. A Ctrl-C or SIGTERM gives the claims of
+Comes in: work and a store. Goes out: Counts, and their summary on stderr. A Ctrl-C or SIGTERM gives the claims of
 what is in flight back and says how to go on.
 """
 
@@ -10,8 +10,8 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any
 
-from sotopia_sdpo.judge.rejudge import Rescore, rejudge
-from sotopia_sdpo.judge.verdict import evaluate
+from sotopia_sdpo.judge.panel import judge, judgements_in
+from sotopia_sdpo.judge.rejudge import Rescore, rejudge, under
 from sotopia_sdpo.llm.client import LLMClient
 from sotopia_sdpo.llm.limits import Limits
 from sotopia_sdpo.llm.spec import ModelSpec
@@ -21,7 +21,7 @@ from sotopia_sdpo.play.episode import play
 from sotopia_sdpo.run.flight import run_loop, stop_on_signals
 from sotopia_sdpo.run.plan import LEFT_OUT, SIMULATED, WorkItem
 from sotopia_sdpo.run.progress import Progress, clock
-from sotopia_sdpo.run.runner import J, Outcome, Ran, Runner
+from sotopia_sdpo.run.runner import Counts, J, Ran, Runner
 from sotopia_sdpo.store.base import Store
 from sotopia_sdpo.store.episode import Episode
 from sotopia_sdpo.world.cast import Cast, World
@@ -47,12 +47,17 @@ def probe(models: Iterable[ModelSpec], limits: Limits) -> None:
     run_loop(ask())
 
 
-def sample_all(store: Store, items: Sequence[WorkItem], limits: Limits) -> Outcome:
+def sample_all(store: Store, items: Sequence[WorkItem], limits: Limits) -> Counts:
     """Run work items.
 
     Raises:
         KeyboardInterrupt: if a signal has stopped it.
     """
+    return run_loop(sample_items(store, items, limits))
+
+
+async def sample_items(store: Store, items: Sequence[WorkItem], limits: Limits) -> Counts:
+    """Run work items in a loop that runs already."""
     world = World(store)
 
     async def one(client: LLMClient, item: WorkItem) -> Ran:
@@ -61,12 +66,12 @@ def sample_all(store: Store, items: Sequence[WorkItem], limits: Limits) -> Outco
             stored = await asyncio.to_thread(store.get_episode, item.stored.pk)
         if stored is not None:
             return Ran(*await rejudge(client, item.run.evaluator, stored))
-        return await sample(client, item, world.cast(item.combo))
+        return await sample(client, item, await asyncio.to_thread(world.cast, item.combo))
 
-    return run_loop(_run(store, items, limits, one))
+    return await run_jobs(store, items, limits, one)
 
 
-def rescore_all(store: Store, items: Sequence[Rescore], limits: Limits) -> Outcome:
+def rescore_all(store: Store, items: Sequence[Rescore], limits: Limits) -> Counts:
     """Judge stored sessions, each under the tag of its item.
 
     Raises:
@@ -77,86 +82,113 @@ def rescore_all(store: Store, items: Sequence[Rescore], limits: Limits) -> Outco
         source = await asyncio.to_thread(store.get_episode, item.source)
         assert source is not None, "the episode was there when the work was planned"
         if source.tag != item.key.tag:
-            source = source.model_copy(update={"pk": item.key.pk, "tag": item.key.tag})
+            source = under(item.key, source)
         return Ran(*await rejudge(client, item.evaluator, source))
 
-    return run_loop(_run(store, items, limits, one))
+    return run_loop(run_jobs(store, items, limits, one))
 
 
 async def sample(client: LLMClient, item: WorkItem, cast: Cast) -> Ran:
     """Play a session, have it judged if it came to its end, and return the episode."""
     meter = Meter()
-    played = await play(client, lambda: host.Stage(cast.scenario, cast.characters), item.script, meter)
+    record: dict[str, Any] = {}
+    played = await play(client, lambda: host.SotopiaStage(cast.scenario, cast.characters), item.script, meter)
     if played.session is None:
         fields: dict[str, Any] = {"status": "failed", "failure": played.failure}
         is_unreachable = played.is_unreachable
     else:
-        verdict = await evaluate(client, item.run.evaluator, played.session, meter)
+        verdict, record = await judge(client, item.run.evaluator, played.session, meter)
         fields, is_unreachable = verdict.fields(), verdict.is_unreachable
     episode = Episode(
         environment=item.combo.environment,
         agents=list(item.combo.agents),
         tag=item.key.tag,
-        models=[model.name for model in item.models],
+        models=item.names,
         messages=played.messages,
         source_episode=item.source_episode,
         agent_position=item.agent_position,
         location=item.location,
         trial=item.key.trial,
         seed=item.seed,
-        settings=item.run.settings(),
+        settings=item.run.settings() | record,
         usage={**meter.record(), "seconds": meter.seconds},
         **fields,
     )
     return Ran(episode, is_unreachable)
 
 
-async def _run(
-    store: Store, jobs: Sequence[J], limits: Limits, one: Callable[[LLMClient, J], Awaitable[Ran]]
-) -> Outcome:
-    """Work through the jobs."""
+async def run_jobs(
+    store: Store,
+    jobs: Sequence[J],
+    limits: Limits,
+    one: Callable[[LLMClient, J], Awaitable[Ran]],
+    load: Callable[[], None] = host.load,
+) -> Counts:
+    """Work through the jobs.
+
+    Args:
+        store: where their episodes go.
+        jobs: the work.
+        limits: how many are in flight, and how models are called.
+        one: does one of them.
+        load: imports what takes seconds, before anything is in flight.
+    """
     stop_on_signals()
     async with LLMClient(limits) as client:
-        host.load()
+        load()
 
         async def marked(job: J) -> Ran:
             ran = await one(client, job)
-            if scripted := sorted(client.simulated.intersection(ran.episode.models)):
-                ran.episode.settings[SIMULATED] = scripted
-            if left := {name: client.left_out[name] for name in ran.episode.models if name in client.left_out}:
-                ran.episode.settings[LEFT_OUT] = left
+            note_marks(ran.episode, client)
             return ran
 
         started = time.monotonic()
         with Progress(len(jobs), "episodes", lambda: client.total) as progress:
-            runner = Runner(store, marked, lambda outcome: progress.update(outcome.done, _faults(outcome)))
+            runner = Runner(store, marked, lambda counts: progress.update(counts.done, _faults(counts)))
             try:
-                outcome = await runner.run(jobs, limits.concurrency)
+                counts = await runner.run(jobs, limits.concurrency)
             except asyncio.CancelledError:
-                _tell(client, runner.outcome, started)
+                _tell(client, runner.counts, started)
                 print(f"stopped; {GO_ON}", file=sys.stderr)
                 raise
-        _tell(client, outcome, started)
-        return outcome
+        _tell(client, counts, started)
+        return counts
 
 
-def _faults(outcome: Outcome) -> str:
-    return f"{outcome.failed} failed, {outcome.unscored} unscored"
+def note_marks(episode: Episode, client: LLMClient) -> None:
+    """Note in an episode's settings which of its models were scripted, and what was left out of their requests.
+
+    A session that is judged again keeps what an earlier run has noted of its agents; what was noted of its earlier
+    judge goes.
+    """
+    called = dict.fromkeys([*episode.models, *(one.judge for one in judgements_in(episode.settings))])
+    noted, earlier = episode.settings.pop(SIMULATED, []), episode.settings.pop(LEFT_OUT, {})
+    if not isinstance(noted, list) or not isinstance(earlier, dict):  # of an episode that others have written
+        noted, earlier = [], {}
+    if scripted := sorted({name for name in called if name in client.simulated or name in noted}):
+        episode.settings[SIMULATED] = scripted
+    left = {name: {**earlier.get(name, {}), **client.left_out.get(name, {})} for name in called}
+    if left := {name: questions for name, questions in left.items() if questions}:
+        episode.settings[LEFT_OUT] = left
 
 
-def _tell(client: LLMClient, outcome: Outcome, started: float) -> None:
+def _faults(counts: Counts) -> str:
+    return f"{counts.failed} failed, {counts.unscored} unscored"
+
+
+def _tell(client: LLMClient, counts: Counts, started: float) -> None:
     """Sum up a run on stderr."""
     usage = client.total
-    elsewhere = f", {outcome.elsewhere} done by another process" if outcome.elsewhere else ""
+    elsewhere = f", {counts.elsewhere} done by another process" if counts.elsewhere else ""
     lines = [
-        f"{outcome.scored} of {outcome.total} episodes scored, {outcome.unscored} unscored, {outcome.failed} failed"
+        f"{counts.scored} of {counts.total} episodes scored, {counts.unscored} unscored, {counts.failed} failed"
         f"{elsewhere} in {clock(time.monotonic() - started)}: {usage.calls:,} answers, {client.repeated:,} attempts "
         f"repeated, {amount(usage)}"
     ]
-    lines += [f"  {count} x {reason}" for reason, count in outcome.reasons.most_common(SHOWN_REASONS)]
+    lines += [f"  {count} x {reason}" for reason, count in counts.reasons.most_common(SHOWN_REASONS)]
     lines += [f"note: {note}" for note in client.notes]
-    if outcome.stopped_because:
-        lines.append(f"stopped early: {outcome.stopped_because}")
-    if not outcome.is_complete and outcome.done == outcome.total or outcome.stopped_because:
+    if counts.stopped_because:
+        lines.append(f"stopped early: {counts.stopped_because}")
+    if not counts.is_complete and counts.done == counts.total or counts.stopped_because:
         lines.append(f"what failed or is unscored is taken up when you {GO_ON.removesuffix(' to go on')}")
     print("\n".join(lines), file=sys.stderr)

@@ -18,6 +18,7 @@ from sotopia_sdpo.errors import UserError
 MOST_FAILURES_IN_A_ROW = 5
 SERVER_GONE = "a server stopped answering"
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+CLOSE_S = 2.0
 
 T = TypeVar("T")
 
@@ -45,12 +46,16 @@ class Flight:
                 # Where nothing had to be waited for, the others and the signals get their turn here.
                 await asyncio.sleep(0)
 
+        first: Exception | None = None
         try:
             async with asyncio.TaskGroup() as group:
                 for _ in range(self.size):
                     group.create_task(work())
         except* UserError as errors:
-            raise errors.exceptions[0] from None
+            # Raised below: Python before 3.11.4 puts what is raised here into a group again.
+            first = errors.exceptions[0]
+        if first is not None:
+            raise first from None
 
     def stop(self, reason: str) -> None:
         """Start no more; the first reason is kept."""
@@ -67,8 +72,18 @@ class Flight:
 def _process_runner() -> asyncio.Runner:
     """Return what holds the event loop of this process, which is closed at its end."""
     runner = asyncio.Runner()
-    atexit.register(runner.close)
+    atexit.register(close, runner)
     return runner
+
+
+def close(runner: asyncio.Runner) -> None:
+    """Close an event loop; a task that will not be cancelled, as litellm's log may be, is left behind."""
+    loop = runner.get_loop()
+    tasks = asyncio.all_tasks(loop)
+    for task in tasks:
+        task.cancel()
+    if not tasks or not loop.run_until_complete(asyncio.wait(tasks, timeout=CLOSE_S))[1]:
+        runner.close()
 
 
 def run_loop(main: Coroutine[Any, Any, T]) -> T:
@@ -78,13 +93,15 @@ def run_loop(main: Coroutine[Any, Any, T]) -> T:
         KeyboardInterrupt: if a signal has cancelled it.
     """
     runner = _process_runner()
+    before = {name: signal.getsignal(name) for name in SIGNALS}
     try:
         return runner.run(main)
     except asyncio.CancelledError:
         raise KeyboardInterrupt from None
     finally:
-        for name in SIGNALS:
-            runner.get_loop().remove_signal_handler(name)
+        for name, handler in before.items():
+            if runner.get_loop().remove_signal_handler(name):
+                signal.signal(name, handler)
 
 
 def stop_on_signals(first: Callable[[], None] | None = None) -> None:

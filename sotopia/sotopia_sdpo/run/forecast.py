@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from itertools import islice
 
+from sotopia_sdpo.judge.panel import judges_of
 from sotopia_sdpo.llm.spec import ModelSpec
 from sotopia_sdpo.llm.usage import Usage, cost_of, money
 from sotopia_sdpo.run.plan import WorkItem
@@ -38,7 +39,8 @@ def usage_by_model(items: Sequence[WorkItem], turns: float) -> dict[ModelSpec, U
                 model = item.side(turn % 2).model
                 found[model] = found[model].plus(Usage(1, BACKGROUND_TOKENS + TURN_TOKENS * turn, TURN_TOKENS))
         prompt = EVALUATOR_FRAME_TOKENS + BACKGROUND_TOKENS + round(TURN_TOKENS * turns)
-        found[item.run.evaluator] = found[item.run.evaluator].plus(Usage(1, prompt, VERDICT_TOKENS))
+        for judge in judges_of(item.run.evaluator):
+            found[judge] = found[judge].plus(Usage(1, prompt, VERDICT_TOKENS))
     return dict(found)
 
 

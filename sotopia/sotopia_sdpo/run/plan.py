@@ -10,9 +10,10 @@ import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, Protocol, Self, TypeVar
 
 from sotopia_sdpo.errors import UserError
+from sotopia_sdpo.judge.panel import Evaluator, judges_of
 from sotopia_sdpo.llm.spec import ModelSpec, without_address
 from sotopia_sdpo.play.actions import Action
 from sotopia_sdpo.play.dialogue import MAX_TURNS, Template
@@ -43,7 +44,7 @@ class Run:
 
     model: ModelSpec
     partner: ModelSpec
-    evaluator: ModelSpec
+    evaluator: Evaluator
     task: Task
     template: Template
     evaluator_template: str = ""
@@ -72,6 +73,17 @@ class Run:
     def tags(self) -> list[str]:
         """Return the tags of all its trials."""
         return list(dict.fromkeys(self.tag_for(trial) for trial in range(self.trials)))
+
+    @property
+    def players(self) -> tuple[str, str, str]:
+        """Return who judges and who plays, by name, as episodes list them."""
+        return self.evaluator.name, self.model.name, self.partner.name
+
+    @property
+    def compared(self) -> dict[str, Any]:
+        """Return the settings in which all episodes of a tag agree."""
+        settings = self.settings()
+        return {name: settings[name] for name in COMPARED_SETTINGS}
 
     def settings(self) -> dict[str, Any]:
         """Return what an episode stores of it."""
@@ -115,8 +127,13 @@ class WorkItem(NamedTuple):
 
     @property
     def models(self) -> tuple[ModelSpec, ...]:
-        """Everyone who is called, as an episode lists them."""
-        return self.run.evaluator, self.side(0).model, self.side(1).model
+        """Everyone who is called."""
+        return *judges_of(self.run.evaluator), self.side(0).model, self.side(1).model
+
+    @property
+    def names(self) -> list[str]:
+        """Who takes part, as an episode lists them: evaluator, first agent, second agent."""
+        return [self.run.evaluator.name, self.side(0).model.name, self.side(1).model.name]
 
     def with_stored(self, head: EpisodeHead | None) -> "WorkItem":
         """Return the item with what is stored under its key by now."""
@@ -136,10 +153,48 @@ class WorkItem(NamedTuple):
         return int.from_bytes(digest[:4], "big") >> 1
 
 
-class Plan(NamedTuple):
+class Planned(Protocol):
+    """One episode to run."""
+
+    @property
+    def run(self) -> "PlannedRun":
+        """What it has in common with others."""
+
+    @property
+    def key(self) -> EpisodeKey:
+        """The key under which it is stored."""
+
+    @property
+    def stored(self) -> EpisodeHead | None:
+        """What is stored under it."""
+
+    def with_stored(self, head: EpisodeHead | None) -> Self:
+        """Return the item with what is stored under its key by now."""
+
+
+class PlannedRun(Protocol):
+    """What all episodes of a run have in common."""
+
+    @property
+    def tags(self) -> list[str]:
+        """The tags of all its trials."""
+
+    @property
+    def players(self) -> tuple[str, str, str]:
+        """Who judges and who plays, by name, as episodes list them."""
+
+    @property
+    def compared(self) -> dict[str, Any]:
+        """The settings in which all episodes of a tag agree."""
+
+
+W = TypeVar("W", bound=Planned)
+
+
+class Plan(NamedTuple, Generic[W]):
     """What is to be done, and what is there already."""
 
-    items: list[WorkItem]
+    items: list[W]
     scored: int
     """Episodes that an earlier run has finished."""
     unscored: int
@@ -185,7 +240,7 @@ def _item(run: Run, origin: Origin, trial: int) -> WorkItem:
     return WorkItem(run, key, origin.combo, origin.agent_position, origin.episode, origin.location, origin.history)
 
 
-def plan(store: Store, items: Sequence[WorkItem]) -> Plan:
+def plan(store: Store, items: Sequence[W]) -> Plan[W]:
     """Return the items that are not scored yet; those that only need their evaluation carry the stored episode.
 
     Raises:
@@ -195,7 +250,7 @@ def plan(store: Store, items: Sequence[WorkItem]) -> Plan:
         for tag in run.tags:
             _check_settings(store, tag, run)
     stored = store.find_keys({item.key for item in items})
-    left = [item._replace(stored=stored.get(item.key)) for item in items]
+    left = [item.with_stored(stored.get(item.key)) for item in items]
     statuses = Counter(item.stored.status for item in left if item.stored)
     return Plan(
         [item for item in left if item.stored is None or item.stored.status != "scored"],
@@ -205,25 +260,26 @@ def plan(store: Store, items: Sequence[WorkItem]) -> Plan:
     )
 
 
-def _check_settings(store: Store, tag: str, run: Run) -> None:
+def _check_settings(store: Store, tag: str, run: PlannedRun) -> None:
     """Refuse to mix episodes of different settings under one tag; imported ones without settings pass."""
     first = next(iter(store.episodes(tag)), None)
     if first is None:
         return
     _check_models(tag, run, first)
-    wanted = run.settings()
-    for name in COMPARED_SETTINGS:
-        if name in first.settings and first.settings[name] != wanted[name]:
+    for name, wanted in run.compared.items():
+        if name in first.settings and first.settings[name] != wanted:
             raise UserError(
-                f"tag {tag}: its episodes have {name} {first.settings[name]}, this command {wanted[name]}; "
+                f"tag {tag}: its episodes have {name} {first.settings[name]}, this command {wanted}; "
                 f"give another --tag, the same {name}, or delete them (`sotopia db delete --tag …`)"
             )
 
 
-def _check_models(tag: str, run: Run, first: Episode) -> None:
+def _check_models(tag: str, run: PlannedRun, first: Episode) -> None:
     """Refuse to go on under a name that other models have; the same ones may have moved to another address."""
-    found = sorted(map(without_address, first.models[1:])), *map(without_address, first.models[:1])
-    wanted = sorted(without_address(m.name) for m in (run.model, run.partner)), without_address(run.evaluator.name)
+    found, wanted = (
+        (sorted(map(without_address, models[1:])), *map(without_address, models[:1]))
+        for models in (first.models, run.players)
+    )
     if len(first.models) == 3 and found != wanted:
         raise UserError(
             f"tag {tag}: its episodes are by {', '.join(first.models[1:])}, judged by {first.models[0]}; "

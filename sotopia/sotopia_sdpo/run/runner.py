@@ -1,6 +1,6 @@
 """Run many episodes, across any number of processes.
 
-Comes in: jobs and what runs one of them. Goes out: an Outcome with counts and reasons. Every episode is claimed in
+Comes in: jobs and what runs one of them. Goes out: Counts, with reasons. Every episode is claimed in
 the store before it is run and stored in one step with the release of its claim, so that none is run twice or lost;
 what another process has claimed is looked at again until it is done there, or its claim has run out.
 """
@@ -8,6 +8,7 @@ what another process has claimed is looked at again until it is done there, or i
 import asyncio
 import os
 import socket
+import time
 import uuid
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Sequence
@@ -52,7 +53,7 @@ class Ran(NamedTuple):
 
 
 @dataclass
-class Outcome:
+class Counts:
     """How a run went so far."""
 
     total: int
@@ -96,26 +97,26 @@ class Runner(Generic[J]):
     """Works through the jobs of one command."""
 
     def __init__(
-        self, store: Store, run_one: Callable[[J], Awaitable[Ran]], tell: Callable[[Outcome], None] = lambda _: None
+        self, store: Store, run_one: Callable[[J], Awaitable[Ran]], tell: Callable[[Counts], None] = lambda _: None
     ) -> None:
         """Take what runs an episode, where it is stored, and what is told the counts after each."""
         self.store = store
         self.run_one = run_one
         self.tell = tell
         self.owner = new_owner()
-        self.outcome = Outcome(0)
+        self.counts = Counts(0)
         self._flight = Flight(0)
         self._ready: deque[J] = deque()
         self._refused: list[J] = []
         self._held: set[EpisodeKey] = set()
 
-    async def run(self, jobs: Sequence[J], batch_size: int) -> Outcome:
+    async def run(self, jobs: Sequence[J], batch_size: int) -> Counts:
         """Run all jobs, `batch_size` at a time.
 
-        A cancellation gives up the claims of what is in flight before it goes on; a database that goes away stops
-        the run, and the outcome says so.
+        A cancellation gives up the claims of what is in flight before it goes on. A database that goes away for
+        longer than its store waits stops the run, and the counts say so.
         """
-        self.outcome = Outcome(len(jobs))
+        self.counts = Counts(len(jobs))
         self._ready = deque(jobs)
         self._flight = Flight(batch_size)
         try:
@@ -127,10 +128,12 @@ class Runner(Generic[J]):
             # The database went away; whatever is stored by now is whole, and the rest can be run later.
             self._flight.stop(str(errors.exceptions[0]))
         finally:
-            self.outcome.stopped_because = self._flight.stopped_because
-            with suppress(UserError):
-                self.store.release(self._held, self.owner)
-        return self.outcome
+            self.counts.stopped_because = self._flight.stopped_because
+            if self._held:
+                self.store.wait_no_more()
+                with suppress(UserError):
+                    self.store.release(self._held, self.owner)
+        return self.counts
 
     async def _next(self) -> J | None:
         """Return the next job, waiting for what others have claimed; None where none is left or may start."""
@@ -147,23 +150,25 @@ class Runner(Generic[J]):
             return
         self._held.add(job.key)
         episode, is_unreachable = await self.run_one(job)
+        # It could not be stored under the claim, and would be run again and again.
+        assert episode.key == job.key, f"{episode.key} is not the episode of {job.key}"
         is_ours = await asyncio.to_thread(self.store.put_episode, episode, self.owner)
         self._held.discard(job.key)
         if not is_ours:
             self._refused.append(job)
             return
         self._flight.count(is_unreachable)
-        self.outcome.add(episode)
-        self.tell(self.outcome)
+        self.counts.add(episode)
+        self.tell(self.counts)
 
     async def _keep(self) -> None:
         """Prolong our claims, and look again at what others had claimed."""
-        passed_s = 0.0
+        renewed = time.monotonic()
         while True:
             await asyncio.sleep(LOOK_AGAIN_S)
-            passed_s += LOOK_AGAIN_S
-            if passed_s >= RENEW_S and self._held:
-                passed_s = 0.0
+            # By the clock: looking again takes long where the database is slow or was gone.
+            if time.monotonic() - renewed >= RENEW_S and self._held:
+                renewed = time.monotonic()
                 await asyncio.to_thread(self.store.renew, set(self._held), self.owner, CLAIM_TTL_S)
             if self._refused:
                 await self._look_again()
@@ -177,7 +182,7 @@ class Runner(Generic[J]):
         for job in refused:
             head = found.get(job.key)
             if head is not None and head.status == "scored":
-                self.outcome.elsewhere += 1
-                self.tell(self.outcome)
+                self.counts.elsewhere += 1
+                self.tell(self.counts)
             else:
                 self._ready.append(job.with_stored(head))

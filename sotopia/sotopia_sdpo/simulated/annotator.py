@@ -112,7 +112,7 @@ def _turn(line: str, name: str) -> BlockLine:
     """Read one line; a turn in no form at all is heard as words."""
     try:
         found = json.loads(line)
-        index, is_agent = int(found["index"]), {"agent": True, "partner": False}[found["who"]]
+        index, is_agent = int(found["index"]), {"agent": True, "partner": False, "tool": False}[found["who"]]
     except (ValueError, KeyError, TypeError) as err:
         raise ValueError(f"<{name}>: {line[:80]!r} is not an object with an index and who ({err})") from err
     if "turn" in found:

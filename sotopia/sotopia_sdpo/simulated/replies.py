@@ -2,8 +2,9 @@
 
 Comes in: a request's fields. Goes out: the text of the answer. Agents are recognised by the background they are
 given, in our form (a chat of JSON turns) and in upstream's (one prompt with the history as text); evaluators by the
-dimensions they are asked for. Invariant: the answer is a function of the seed, the model's name and the content of
-the request (its `seed` field counts above temperature 0), never of what was asked before.
+dimensions they are asked for, players of the package's game by its first turn. Invariant: the answer is a function of
+the seed, the model's name and the content of the request (its `seed` field counts above temperature 0), never of what
+was asked before.
 """
 
 import json
@@ -15,6 +16,7 @@ from sotopia_sdpo.play.actions import Action, from_json, from_text
 from sotopia_sdpo.play.dialogue import first_action_of
 from sotopia_sdpo.simulated import acts
 from sotopia_sdpo.simulated.draws import draws
+from sotopia_sdpo.simulated.player import game_of, move
 from sotopia_sdpo.simulated.policy import character_of, next_act
 from sotopia_sdpo.simulated.rules import Event, scores
 
@@ -75,6 +77,8 @@ def answer(request: ChatRequest, seed: int) -> str:
     text = request.text
     if all(word in text for word in EVALUATOR_WORDS):
         return evaluation(request, text, seed)
+    if (game := game_of(request.messages)) is not None:
+        return move(game, draws(seed, request.model), draws(seed, request.content))
     seat = seat_of(text)
     if seat is None:
         return READY

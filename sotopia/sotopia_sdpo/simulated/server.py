@@ -86,7 +86,7 @@ class SimulatedServer:
         return web.json_response(found)
 
     async def complete(self, http: web.Request) -> web.StreamResponse:
-        """ScriptedAnswer a chat request, or fail as drawn."""
+        """Answer a chat request, or fail as drawn."""
         started = time.monotonic()
         self.counts["requests"] += 1
         if not self._lets_in(http):

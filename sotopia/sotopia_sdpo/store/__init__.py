@@ -3,8 +3,8 @@
 Import from here what other parts need; the backends themselves are loaded when a store is opened.
 """
 
-from sotopia_sdpo.store.opening import open_store
+from sotopia_sdpo.store.opening import open_answers, open_store
 from sotopia_sdpo.store.urls import data_home, database_url
 
 
-__all__ = ["data_home", "database_url", "open_store"]
+__all__ = ["data_home", "database_url", "open_answers", "open_store"]

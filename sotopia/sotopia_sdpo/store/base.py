@@ -49,6 +49,10 @@ class Store(ABC):
         """Check that what is written stays; a UserError where the database may drop it."""
         return None
 
+    def wait_no_more(self) -> None:
+        """Wait no longer for a server that is gone, also in calls that other threads have made."""
+        return None
+
     def check_whole(self) -> None:
         """Check that every episode has its head and its text; LostTexts otherwise."""
         return None
@@ -123,6 +127,10 @@ class Store(ABC):
     @abstractmethod
     def release(self, keys: Collection[EpisodeKey], owner: str) -> None:
         """Release claims; keys that are not the owner's are left as they are."""
+
+    @abstractmethod
+    def claimers(self, tag: str) -> set[str]:
+        """Return the owners whose claims on episodes of a tag are alive."""
 
     @abstractmethod
     def close(self) -> None:

@@ -93,7 +93,8 @@ def to_entry(data: Any, kind: str | None = None) -> Entry:
         profile = to_profile(cast(ProfileKind, kind), data)
     except ValidationError as err:
         raise NotAnEntry(f"{kind.removesuffix('s')} {first_reason(err)}") from err
-    _check_ids(profile["pk"], *(profile.get(name) for name in PROFILE_IDS), *profile.get("agent_ids", []))
+    agents = profile["agent_ids"] if kind == "combos" else []
+    _check_ids(profile["pk"], *(profile.get(name) for name in PROFILE_IDS), *agents)
     return cast(ProfileKind, kind), profile
 
 
@@ -130,8 +131,9 @@ def to_episode(data: dict[str, Any]) -> Episode:
         rest["rewards"] = rewards
     if known.get("status", "scored") != "scored":
         known["rewards"] = []
-    if rest:
-        known["settings"] = {**known.get("settings", {}), IMPORTED: rest}
+    settings = known.get("settings", {})
+    if rest and isinstance(settings, dict):
+        known["settings"] = {**settings, IMPORTED: rest}
     # Two plain logs without a pk are the same episode only if all of them is the same.
     known["pk"] = known.get("pk") or pk_of(json.dumps(data, sort_keys=True))
     return Episode(**{"created": None, **known})

@@ -8,9 +8,11 @@ from datetime import UTC, datetime
 from math import inf
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
+from sotopia_sdpo.errors import UserError, first_reason
 from sotopia_sdpo.llm.spec import without_address
+from sotopia_sdpo.outcomes import Outcome
 from sotopia_sdpo.store.keys import EpisodeKey, combo_key
 from sotopia_sdpo.store.tag import is_of_players, trial_in
 from sotopia_sdpo.text import whole_text
@@ -21,6 +23,10 @@ Int64 = Annotated[int, Field(ge=-(2**63), lt=2**63)]
 """What a column of a database takes."""
 Reward = tuple[float, dict[str, float]]
 """One agent's verdict as upstream keeps it: the overall score and the seven dimensions by name."""
+
+
+ENV, RANGE = "env", "outcome"
+"""The settings with the environment's name, and with the name and range of its score."""
 
 
 class EpisodeHead(NamedTuple):
@@ -121,6 +127,28 @@ class Episode(BaseModel):
     def is_self_chat(self) -> bool:
         """Whether both sides are the target: one model on both, and no role recorded."""
         return self.agent_position is None and len(set(self.models[1:])) == 1
+
+    @property
+    def env(self) -> str | None:
+        """The environment that played and scored it; None for a session of SOTOPIA, which a judge scores."""
+        name = self.settings.get(ENV)
+        return name if isinstance(name, str) else None
+
+    @property
+    def outcome(self) -> Outcome:
+        """What a scored episode of an environment came to.
+
+        Raises:
+            UserError: if it does not say that in our form.
+        """
+        known, reward = self.settings.get(RANGE), self.rewards[0] if self.rewards else 0.0
+        try:
+            if isinstance(known, dict) and not isinstance(reward, float):
+                return TypeAdapter(Outcome).validate_python({**known, "value": reward[0]})
+            reason = f"expected name, low and high, found {str(known)[:60]}"
+        except ValidationError as err:
+            reason = first_reason(err)
+        raise UserError(f"episode {self.pk} does not say what it came to ({RANGE}: {reason}); import it again")
 
     def players_from(self, position: int) -> tuple[str, str] | None:
         """Return the model at a position and the one at the other, without addresses; None where they are unknown."""

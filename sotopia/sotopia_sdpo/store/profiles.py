@@ -32,7 +32,7 @@ def _agent_constraint(value: Any) -> Any:
         return value
     try:
         return ast.literal_eval(value)
-    except (ValueError, SyntaxError, RecursionError, MemoryError):
+    except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
         raise ValueError(f"expected lists of agents, found {value[:60]!r}") from None
 
 

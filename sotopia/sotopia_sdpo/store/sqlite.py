@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from sotopia_sdpo.errors import UserError
-from sotopia_sdpo.sqlite_file import connect, use_wal
+from sotopia_sdpo.sqlite_file import UNWRITABLE, connect, connect_to_read, primary_code, remedy_for, use_wal
 from sotopia_sdpo.store.base import Entry, Profile, ProfileKind, Store, StoreCounts
 from sotopia_sdpo.store.episode import Episode, EpisodeHead, Status
 from sotopia_sdpo.store.keys import EpisodeKey
@@ -39,6 +39,14 @@ PAGE_EPISODES = 50
 """How many episodes an iteration reads at once."""
 PAGE_ENTRIES = 500
 """How many entries an import collects before it writes them aside."""
+NOT_TEXT = 0
+"""What `primary_code` gives for a text that is no text; SQLite has no number for it."""
+REMEDIES = {
+    **dict.fromkeys(UNWRITABLE, "check that it and its folder can be written, or name another file"),
+    **dict.fromkeys(
+        (sqlite3.SQLITE_CORRUPT, NOT_TEXT), "it is damaged: `sqlite3 FILE .recover | sqlite3 NEW` saves what is left"
+    ),
+}
 
 
 class SqliteStore(Store):
@@ -48,11 +56,28 @@ class SqliteStore(Store):
         self.path = path.absolute()
         self.url = f"sqlite:///{self.path}"
         self._lock = threading.RLock()
+        self._is_read_only = False
         if not create and not self.path.exists():
-            raise UserError(f"{self.path}: there is no database here; `sotopia db import FILE...` makes and fills it")
+            raise UserError(
+                f"{self.path}: there is no database here; `sotopia benchmark` or `sotopia db import FILE...` makes one"
+            )
         with self._explained():
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._connection = self._connect()
+            if create:
+                self.path.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                self._connection = self._connect()
+            except sqlite3.OperationalError as err:
+                if create or primary_code(err) not in UNWRITABLE:
+                    raise
+                self._connection = self._connect_to_read()
+                self._is_read_only = True
+
+    def check_keeps(self) -> None:
+        """Refuse to write a file that cannot be written."""
+        if self._is_read_only:
+            raise UserError(
+                f"{self.path}: it, or its folder, cannot be written; copy it to another place, and name that"
+            )
 
     def put_episode(self, episode: Episode, owner: str | None = None) -> bool:
         """Write one episode, replacing the one of its pk; with an owner, only while it holds the claim."""
@@ -178,6 +203,11 @@ class SqliteStore(Store):
         with self._change() as connection:
             self._delete_claims(connection, keys, owner)
 
+    def claimers(self, tag: str) -> set[str]:
+        """Return who holds claims on episodes of a tag."""
+        rows = self._query("SELECT DISTINCT owner FROM claims WHERE tag = ? AND until > ?", (tag, time.time()))
+        return {owner for (owner,) in rows}
+
     def close(self) -> None:
         """Close the file."""
         with self._lock:
@@ -194,6 +224,17 @@ class SqliteStore(Store):
             # Another process may be making the tables at the same moment; who comes second finds them there.
             if is_new and self._is_new(connection, "BEGIN IMMEDIATE"):
                 self._make_tables(connection)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _connect_to_read(self) -> sqlite3.Connection:
+        """Open a file that cannot be written, or refuse one that is not ours."""
+        connection = connect_to_read(self.path)
+        try:
+            if self._is_new(connection, "BEGIN"):
+                raise UserError(f"{self.path}: the database is empty, and cannot be written")
         except BaseException:
             connection.close()
             raise
@@ -251,6 +292,7 @@ class SqliteStore(Store):
     @contextmanager
     def _change(self) -> Iterator[sqlite3.Connection]:
         """Run what is done inside as one transaction."""
+        self.check_keeps()
         with self._explained(), self._lock, self._transaction(self._connection):
             yield self._connection
 
@@ -261,7 +303,9 @@ class SqliteStore(Store):
         try:
             yield
         except BaseException:
-            connection.execute("ROLLBACK")
+            # On a full disk SQLite has rolled back by itself, and an error of ours would hide that.
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
             raise
         connection.execute("COMMIT")
 
@@ -273,6 +317,9 @@ class SqliteStore(Store):
         except (sqlite3.ProgrammingError, sqlite3.IntegrityError):
             raise
         except sqlite3.DatabaseError as err:
-            raise UserError(f"{self.path}: {err}; check that it is a database of ours that can be written") from err
+            remedy = remedy_for(err, self.path) or REMEDIES.get(
+                primary_code(err), "check that it is a database of ours"
+            )
+            raise UserError(f"{self.path}: {str(err).partition(' with text ')[0]}; {remedy}") from err
         except OSError as err:
             raise UserError(f"{self.path}: {err.strerror or err}; name another file with --db sqlite:///PATH") from err

@@ -6,7 +6,6 @@ gives the same entries again.
 """
 
 import json
-import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ from sotopia_sdpo.store.episode import Episode, Status
 from sotopia_sdpo.store.profiles import PUBLISHED_FILES, to_published
 from sotopia_sdpo.store.reading import read_source
 from sotopia_sdpo.store.urls import is_url, without_password
+from sotopia_sdpo.whole_files import whole_files
 
 
 ENVIRONMENT, DID_NOTHING = "Environment", "did nothing"
@@ -123,7 +123,9 @@ def published_episode(store: Store, episode: Episode) -> dict[str, Any]:
         "scenario": scenario.get("scenario") or "",
         "codename": scenario.get("codename") or "",
         "agents_background": {name: _background(agent) for name, agent in zip(names, agents, strict=True) if name},
-        "social_goals": dict(zip(filter(None, names), scenario.get("agent_goals") or (), strict=False)),
+        "social_goals": {
+            name: goal for name, goal in zip(names, scenario.get("agent_goals") or (), strict=False) if name
+        },
         "social_interactions": "\n\n".join(
             f"{sender} {text}"
             for turn in episode.messages
@@ -153,18 +155,14 @@ def export_profiles(store: Store, folder: Path) -> dict[str, int]:
 
 @contextmanager
 def replaced_file(path: Path) -> Iterator[TextIO]:
-    """Open a draft that replaces a file once it is written whole."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    """Open a draft that replaces a file once it is written whole.
+
+    Raises:
+        UserError: if it cannot be written.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with draft.open("w", encoding="utf-8") as file:
-            try:
-                yield file
-            except BaseException:
-                draft.unlink()
-                raise
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
+        with whole_files() as draft, draft(path) as file:
+            yield file
     except OSError as err:
         raise UserError(f"{path}: {err.strerror or err}; name another place") from err

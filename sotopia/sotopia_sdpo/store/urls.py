@@ -4,11 +4,12 @@ import os
 import re
 from pathlib import Path
 
+from sotopia_sdpo.places import DATA
+
 
 HOME_VARIABLE = "SDPO_HOME"
 URL_VARIABLE = "SOTOPIA_DB"
 DATABASE_FILE = "sotopia.db"
-CHECKOUT = Path(__file__).resolve().parents[3]
 SQLITE_PREFIX = "sqlite:///"
 HIDDEN = "…"
 PLACE = re.compile(
@@ -17,12 +18,13 @@ PLACE = re.compile(
 """A URL of which scheme, host, port and path may be shown. An @ behind the host belongs to a password that is not
 quoted, so nothing before it is what it seems."""
 MAY_HOLD_SECRETS = re.compile(r"[@?=]|^rediss?:")
+WORD_WITH_ADDRESS = re.compile(r"(?:[a-z]+:/|rediss?:)(?:\S*@)?[^\s'\")]*", re.I)
 
 
 def data_home(option: str | os.PathLike[str] | None = None) -> Path:
-    """Return the folder of databases and step files: --data-dir, else SDPO_HOME, else dpo/data."""
+    """Return the folder of databases and step files: --data-dir, else SDPO_HOME, else DATA."""
     chosen = option or os.environ.get(HOME_VARIABLE)
-    return Path(chosen).expanduser().absolute() if chosen else CHECKOUT / "dpo" / "data"
+    return Path(chosen).expanduser().absolute() if chosen else DATA
 
 
 def database_url(option: str | None = None, data_dir: str | os.PathLike[str] | None = None) -> str:
@@ -46,3 +48,8 @@ def without_password(url: str) -> str:
     if slashes and scheme.isalnum():
         return f"{scheme}://{HIDDEN}"
     return HIDDEN if MAY_HOLD_SECRETS.search(url) else url
+
+
+def without_passwords(text: str) -> str:
+    """Return a text whose URLs may be shown."""
+    return WORD_WITH_ADDRESS.sub(lambda word: without_password(word[0]), text)

@@ -10,6 +10,7 @@ import random
 import urllib.request
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
+from http.client import HTTPException
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -138,7 +139,10 @@ def fetch_combos(url: str) -> list[Combo]:
     Raises:
         UserError: if it cannot be had, or is no list of scenarios with two characters.
     """
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        raise UserError("--url: the address cannot be read; expected http://… or https://…") from None
     # Whatever may hold a key is not shown.
     shown = f"{parts.scheme}://{parts.hostname}{parts.path}"
     if not url.startswith(("http://", "https://")):
@@ -146,7 +150,7 @@ def fetch_combos(url: str) -> list[Combo]:
     try:
         with urllib.request.urlopen(url, timeout=FETCH_TIMEOUT_S) as answer:  # noqa: S310 (checked above)
             rows = json.loads(answer.read())
-    except (OSError, ValueError, RecursionError) as err:
+    except (OSError, HTTPException, ValueError, RecursionError) as err:
         raise UserError(f"--url {shown}: no list of combos can be read there ({str(err)[:80]}); correct it") from err
     if not isinstance(rows, list) or not rows:
         raise UserError(f"--url {shown}: expected a list of combos, found {'none' if rows == [] else 'no list'}")

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 import pytest
 import redis
 
-from sotopia_sdpo.loop import servers
-from sotopia_sdpo.loop.servers import scripted_server
+from sotopia_sdpo.make import servers
+from sotopia_sdpo.make.servers import scripted_server
 
 
 TIMEOUT_S = 120

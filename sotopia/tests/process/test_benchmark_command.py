@@ -170,6 +170,16 @@ def test_wrong_input_is_one_line(sotopia: Command, tmp_path: Path, arguments: li
     assert "pw" not in found.err and not (tmp_path / "home").exists()
 
 
+def test_a_refusal_in_a_new_home_names_the_database_that_is_meant(sotopia: Command, tmp_path: Path) -> None:
+    """A world that is only tried out lies in a temporary database, of which nobody need know."""
+    turns = [{"from": "human", "value": "You are Ann."}, {"from": "gpt", "value": 'x "no" y'}]
+    row = {"conversations": turns, "env": "demo-env-21", "agents": ["demo-agent-02", "demo-agent-07"], "idx": 0}
+    (tmp_path / "negative_data_error.json").write_text(json.dumps([{**row, "location": 1}]))
+    found = sotopia("benchmark", "--demo", "--task", "hpos", "--data-dir", str(tmp_path), "--models", "gpt-4o")
+    assert found.code == 2 and f"sqlite:///{tmp_path}/sotopia.db has no scored session of task neg" in found.err
+    assert not (tmp_path / "sotopia.db").exists()
+
+
 def test_a_dry_run_calls_and_writes_nothing(sotopia: Command, tmp_path: Path) -> None:
     models = ["--models", "custom/a@http://127.0.0.1:9/v1", "--partner-model", "gpt-4o", "--evaluator-model", "gpt-4o"]
     found = sotopia("benchmark", *models, "--demo", "--task", "neg", "--dry-run")

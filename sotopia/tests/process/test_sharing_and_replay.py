@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from running import Command, Server, redis_at, serving
 
-from sotopia_sdpo.loop.servers import free_ports
+from sotopia_sdpo.make.servers import free_ports
 from sotopia_sdpo.play.dialogue import load_template, session_of, sharegpt_of
 from sotopia_sdpo.store import open_store
 from sotopia_sdpo.store.episode import Episode

@@ -5,9 +5,16 @@ strings plays it.
 """
 
 import os
+import shutil
 import signal
+import socket
+import ssl
+import subprocess
+import threading
 import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import pytest
 import redis
@@ -16,8 +23,11 @@ from store_contract import TAG, TTL_S, StoreContract, make_episode, put_all
 from test_store_sqlite import start_writer
 from test_store_transfer import AGENT, COMBO, LOG, content
 
+from sotopia_sdpo.db_cli import app as db_app
 from sotopia_sdpo.errors import UserError
-from sotopia_sdpo.loop.servers import free_ports
+from sotopia_sdpo.evaluate import evaluate
+from sotopia_sdpo.llm.limits import Limits
+from sotopia_sdpo.make.servers import free_ports
 from sotopia_sdpo.rdb.snapshot import RdbError, read_rdb
 from sotopia_sdpo.store import open_store
 from sotopia_sdpo.store.base import LostTexts
@@ -156,7 +166,8 @@ def own_server(tmp_path):
         server.end()
 
 
-def test_a_server_that_dies_is_one_line(own_server):
+def test_a_server_that_is_gone_for_too_long_is_one_line(own_server, monkeypatch):
+    monkeypatch.setattr("sotopia_sdpo.store.redis.patience.PATIENCE_S", 0.2)
     server, port = own_server("--appendonly", "yes", "--appendfsync", "always")
     with open_store(f"redis://127.0.0.1:{port}/0") as store:
         store.put_episode(make_episode())
@@ -167,6 +178,216 @@ def test_a_server_that_dies_is_one_line(own_server):
             assert "\n" not in str(caught.value)
         own_server("--appendonly", "yes")
         assert store.heads() == [make_episode().head]
+
+
+AOF = ("--appendonly", "yes")
+
+
+def gone_lines(capsys):
+    """Return what was said on stderr of a server that was gone, without the address and the seconds."""
+    return [
+        line.partition(": ")[2]
+        for line in capsys.readouterr().err.splitlines()
+        if "waiting" in line or "again" in line
+    ]
+
+
+def test_a_server_that_is_gone_is_waited_for(own_server, capsys):
+    """What six threads write, and an import, arrives once the server is back; one line tells of each."""
+    server, port = own_server(*AOF)
+    with open_store(f"redis://127.0.0.1:{port}/0") as store, ThreadPoolExecutor() as pool:
+        assert all(store.claim(make_episode(number).key, "me", TTL_S) for number in range(6))
+        kill(server)
+        writes = [pool.submit(store.put_episode, make_episode(number), "me") for number in range(6)]
+        imported = pool.submit(put_all, store, map(make_episode, range(10, 20)))
+        time.sleep(1)
+        assert not any(write.done() for write in [*writes, imported])
+        own_server(*AOF)
+        assert [write.result() for write in writes] == [True] * 6
+        imported.result()
+        assert len(list(store.episodes())) == 16
+    waits, back = gone_lines(capsys)
+    assert waits.endswith("Connection refused; waiting for it, 60 s at most")
+    assert back.startswith("answers again after ")
+
+
+def test_a_server_that_is_silent_is_waited_for(own_server, monkeypatch):
+    """Stopped in the middle of an import: what it had been sent, it does once, though it was sent twice."""
+    monkeypatch.setattr("sotopia_sdpo.store.redis.connection.ANSWER_TIMEOUT_S", 0.3)
+    server, port = own_server(*AOF)
+
+    def entries():
+        for number in range(500):
+            if number == 300:
+                os.kill(server.pid, signal.SIGSTOP)
+                threading.Timer(1.5, os.kill, (server.pid, signal.SIGCONT)).start()
+            yield "episodes", make_episode(number)
+
+    with open_store(f"redis://127.0.0.1:{port}/0") as store:
+        store.put_entries(entries())
+        assert len(store.heads()) == 500
+        store.check_whole()
+
+
+def test_who_comes_back_late_does_not_overwrite(own_server):
+    """A claim runs out while the server is gone, and another takes it first."""
+    server, port = own_server(*AOF)
+    with open_store(f"redis://127.0.0.1:{port}/0") as store, open_store(f"redis://127.0.0.1:{port}/0") as other:
+        assert store.claim(make_episode().key, "slow", 0.1)
+        kill(server)
+        time.sleep(0.2)
+        own_server(*AOF)
+        assert other.claim(make_episode().key, "quick", TTL_S)
+        assert not store.put_episode(make_episode(), "slow")
+        assert other.put_episode(make_episode(status="unscored"), "quick")
+        assert [head.status for head in store.heads()] == ["unscored"]
+
+
+def test_the_wait_ends_when_nobody_wants_to_wait(own_server):
+    server, port = own_server()
+    with open_store(f"redis://127.0.0.1:{port}/0") as store, ThreadPoolExecutor() as pool:
+        kill(server)
+        write = pool.submit(store.put_episode, make_episode())
+        time.sleep(0.3)
+        assert not write.done()
+        store.wait_no_more()
+        with pytest.raises(UserError, match="check the address and that the server runs"):
+            write.result(10)
+
+
+def test_a_server_that_is_in_a_script_is_waited_for(own_server):
+    """Others are told BUSY then; a large import is such a script."""
+    _, port = own_server("--lua-time-limit", "100")
+    slow = "local t = redis.call('TIME')[1] repeat until redis.call('TIME')[1] - t > 1"
+    with open_store(f"redis://127.0.0.1:{port}/0") as store, ThreadPoolExecutor() as pool:
+        script = pool.submit(redis.Redis(port=port).eval, slow, 0)
+        time.sleep(0.3)
+        with pytest.raises(redis.ResponseError, match="BUSY"):
+            redis.Redis(port=port).ping()
+        assert store.put_episode(make_episode()) and len(list(store.episodes())) == 1
+        script.result()
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory):
+    """A key and the certificate that vouches for itself."""
+    if not shutil.which("openssl"):
+        pytest.skip("openssl is not installed: there is no certificate to test with")
+    folder = tmp_path_factory.mktemp("tls")
+    names = ["-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"]
+    files = ["-keyout", str(folder / "key.pem"), "-out", str(folder / "cert.pem")]
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", *names, *files], check=True, capture_output=True
+    )
+    return folder / "cert.pem", folder / "key.pem"
+
+
+@contextmanager
+def tls_before(port, certificate):
+    """Let a server be reached through TLS as well, as stunnel does; yields the port."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*certificate)
+
+    def pump(source, target):
+        try:
+            while data := source.recv(65536):
+                target.sendall(data)
+        except OSError:
+            pass
+        finally:
+            for side in (source, target):
+                side.close()
+
+    def serve():
+        while True:
+            try:
+                plain, _ = listener.accept()
+            except OSError:
+                return
+            try:
+                outer = context.wrap_socket(plain, server_side=True)
+            except OSError:
+                plain.close()
+                continue
+            inner = socket.create_connection(("127.0.0.1", port))
+            for pair in ((outer, inner), (inner, outer)):
+                threading.Thread(target=pump, args=pair, daemon=True).start()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=serve, daemon=True).start()
+        yield listener.getsockname()[1]
+        listener.shutdown(socket.SHUT_RDWR)
+
+
+def test_tls(own_server, certificate, monkeypatch):
+    """With its certificate named it works; each wrong way is one line, soon, that names the right one."""
+    monkeypatch.setattr("sotopia_sdpo.store.redis.connection.CONNECT_TIMEOUT_S", 1)
+    _, port = own_server()
+    redis.Redis(port=port).config_set("requirepass", "hidden")
+    place = ":hidden@127.0.0.1"
+    with tls_before(port, certificate) as tls_port:
+        url = f"rediss://{place}:{tls_port}/2?ssl_ca_certs={certificate[0]}"
+        with open_store(url) as store:
+            assert store.url == f"rediss://127.0.0.1:{tls_port}/2"
+            put_all(store, map(make_episode, range(100)))
+        with open_store(f"redis://{place}:{port}/2") as store:
+            assert len(list(store.episodes())) == 100
+        for wrong, message in [
+            (f"rediss://{place}:{port}/2", "that the server speaks TLS: without it the URL begins with redis://"),
+            (f"redis://{place}:{tls_port}/2", "whether the server speaks TLS: then the URL begins with rediss://"),
+            (f"rediss://{place}:{tls_port}/2", "certificate verify failed.*ssl_ca_certs=FILE"),
+            (url.replace("hidden", "wrong1"), "check the user name and the password"),
+        ]:
+            started = time.monotonic()
+            with pytest.raises(UserError, match=message) as caught:
+                open_store(wrong)
+            assert time.monotonic() - started < 20 and "hidden" not in told(caught.value)
+            assert "wrong1" not in told(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_prefix_keeps_two_projects_apart(own_server):
+    """Also for a user who may touch no other keys."""
+    _, port = own_server()
+    raw = redis.Redis(port=port, decode_responses=True)
+    raw.execute_command("ACL", "SETUSER", "team", "on", ">pw", "~team*:*", "+@all", "-@admin", "-@dangerous")
+    ours, plain = f"redis://team:pw@127.0.0.1:{port}/0?prefix=team*:", f"redis://127.0.0.1:{port}/0"
+    with open_store(ours) as store, open_store(plain) as other:
+        for number, one in enumerate((store, other)):
+            put_all(one, map(make_episode, range(3 + number)))
+            assert one.claim(make_episode(9).key, "me", TTL_S) and one.claimers(TAG) == {"me"}
+        assert (len(list(store.episodes())), len(list(other.episodes()))) == (3, 4)
+        store.check_whole()
+        assert store.delete_tag(TAG) == 3 and len(other.heads()) == 4
+    with pytest.raises(UserError, match="the server answered: .*permissions"):
+        open_store(ours.replace("team*:", "other:")).heads()
+
+
+def test_a_server_that_keeps_nothing_is_told_of_once(own_server, capsys):
+    _, port = own_server()
+    raw = redis.Redis(port=port)
+    for name, value, notes in [("save", "", 1), ("save", "60 1", 0), ("appendonly", "yes", 0)]:
+        raw.config_set("save", "")
+        raw.config_set(name, value)
+        with open_store(f"redis://127.0.0.1:{port}/0") as store:
+            assert store.counts() and "note" not in capsys.readouterr().err
+            for number in range(3):
+                store.put_episode(make_episode(number))
+        err = capsys.readouterr().err
+        assert err.count("the server writes nothing to its disk") == notes, (name, value)
+    raw.config_set("appendonly", "no")  # a server that is rewriting its log takes its time to end
+
+
+def test_a_tag_that_is_being_sampled_is_not_deleted(url, capsys):
+    """Its run would count what it has stored, though it is gone."""
+    delete = ["delete", "--tag", TAG, "--db", url]
+    with open_store(url) as store:
+        put_all(store, map(make_episode, range(2)))
+        assert store.claim(make_episode(2).key, "host:12:abc", TTL_S)
+        assert db_app(delete, standalone_mode=False) == 2
+        assert f"{TAG} is being sampled by host:12, which would" in capsys.readouterr().err
+        store.release([make_episode(2).key], "host:12:abc")
+        assert db_app(delete, standalone_mode=False) == 0
+        assert "2 episodes of" in capsys.readouterr().out and store.heads() == []
 
 
 def test_a_password_is_needed_and_never_shown(own_server):
@@ -237,6 +458,7 @@ def test_a_server_that_drops_episodes_is_not_written_to(own_server):
             lambda: store.put_episode(make_episode(1)),
             lambda: put_all(store, [make_episode(1)]),
             lambda: require_world(store, is_demo=True),
+            lambda: evaluate([TAG], "custom/other@http://127.0.0.1:1/v1", url, None, "new", Limits()),
         ):
             with pytest.raises(UserError, match="maxmemory-policy is allkeys-lru, expected noeviction") as caught:
                 write()

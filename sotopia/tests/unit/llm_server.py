@@ -32,7 +32,7 @@ async def served(handlers: list[Handler], work: Callable[[list[str]], Awaitable[
             return await handler(request, await request.json())
 
         app = web.Application()
-        app.router.add_post("/v1/chat/completions", handle)
+        app.router.add_post(getattr(handler, "path", "/v1/chat/completions"), handle)
         runners.append(web.AppRunner(app))
         await runners[-1].setup()
         await web.TCPSite(runners[-1], "127.0.0.1", 0).start()

@@ -169,6 +169,17 @@ class StoreContract:
         assert [(head.pk, head.status) for head in store.heads([TAG])] == [(key.pk, "unscored")]
         assert store.claim(key, "third", TTL_S)
 
+    def test_who_holds_claims(self, store):
+        """Claims that are alive, of this tag and no other, also where tags hold what patterns are made of."""
+        tag = 'a*[b]?\\ü"'
+        for number, (name, owner, ttl_s) in enumerate([(tag, "me", TTL_S), (tag, "you", TTL_S), (tag, "dead", 0)]):
+            assert store.claim(make_episode(number, tag=name).key, owner, ttl_s)
+        assert store.claim(make_episode(tag="aXb").key, "other", TTL_S)
+        assert store.claimers(tag) == {"me", "you"}
+        assert store.claimers("a*") == set()
+        store.release([make_episode(tag=tag).key], "me")
+        assert store.claimers(tag) == {"you"}
+
     def test_many_claims_at_once(self, store):
         keys = [make_episode(n).key for n in range(1500)]
         for key in keys[:20]:

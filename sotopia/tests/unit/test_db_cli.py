@@ -133,7 +133,7 @@ def test_import_from_a_url(db, tmp_path, agents):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["info"], "there is no database here; `sotopia db import FILE...` makes and fills it"),
+        (["info"], "there is no database here; `sotopia benchmark` or `sotopia db import FILE...` makes one"),
         (["export", "--episodes", "x"], "there is no database here"),
         (["delete", "--tag", "x"], "there is no database here"),
         (["export"], "nothing to export; say --episodes FILE.jsonl, --profiles DIR or both"),

@@ -7,7 +7,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sotopia_sdpo.llm.answers import AnswerError, as_integer, find_object, without_thoughts
+from sotopia_sdpo.llm import answers
+from sotopia_sdpo.llm.answers import (
+    LONGEST_ANSWER,
+    MOST_BROKEN,
+    AnswerError,
+    as_integer,
+    find_object,
+    without_thoughts,
+)
 
 
 DRAFT, FINAL = '{"a": "draft"}', '{"a": "final"}'
@@ -24,6 +32,9 @@ DRAFT, FINAL = '{"a": "draft"}', '{"a": "final"}'
         f"[THINK]{DRAFT}[/THINK]{FINAL}",
         f"◁think▷{DRAFT}◁/think▷{FINAL}",
         f"<|channel|>analysis<|message|>{DRAFT}<|end|><|start|>assistant<|channel|>final<|message|>{FINAL}",
+        f"<|channel|>analysis<|message|>{DRAFT}<|end|><|channel|>final <|constrain|>json<|message|>{FINAL}",
+        f'{FINAL}<think type="quick">or {DRAFT}',
+        f"{FINAL}<analysis>or {DRAFT}",
         f"<think>{DRAFT}</think>{FINAL}<think>or {DRAFT}",
         f"{FINAL}<think>or {DRAFT}</think>",
         f"<think>one <think> two {DRAFT}</think> three {DRAFT}</think>{FINAL}",
@@ -70,6 +81,25 @@ def test_what_is_no_answer(text: str, fault: str) -> None:
 def test_marks_within_an_answer_are_words(said: str) -> None:
     answer = json.dumps({"a": said})
     assert find_object(answer, "a") == find_object(f"<think>no</think>{answer}", "a") == {"a": said}
+
+
+@pytest.mark.parametrize(
+    "piece", ['{"a":', '{"a":[', '{"', '{"a":[1,],"b":', '{"a": 1 {', '{"reason": "r", "index": ']
+)
+def test_objects_that_do_not_end_are_not_read_for_ever(piece: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each was read up to its fault, 10,000 of them up to the end of the text: seconds, in which nothing else went on."""
+
+    class Counted(json.JSONDecoder):
+        calls = 0
+
+        def raw_decode(self, *args: Any) -> Any:
+            Counted.calls += 1
+            return super().raw_decode(*args)
+
+    monkeypatch.setattr(answers, "DECODER", Counted())
+    with pytest.raises(AnswerError, match="no JSON object that can be told from 200 that are not whole"):
+        find_object(piece * (LONGEST_ANSWER // len(piece)), "a")
+    assert Counted.calls <= MOST_BROKEN + answers.MAX_STRAY_COMMAS
 
 
 def test_text_without_thoughts() -> None:

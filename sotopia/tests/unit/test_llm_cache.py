@@ -2,6 +2,8 @@
 
 import re
 import sqlite3
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ from sotopia_sdpo.errors import UserError
 from sotopia_sdpo.llm.answers import Answer
 from sotopia_sdpo.llm.cache import CLAIM_TTL_S, AnswerCache, Request
 from sotopia_sdpo.llm.usage import Usage
+from sotopia_sdpo.sqlite_file import LOCKS
 
 
 CHAT = [{"role": "user", "content": "Hi"}]
@@ -157,6 +160,28 @@ def test_a_table_of_other_columns_is_one_line(tmp_path: Path) -> None:
             answers.get(REQUEST)
         with pytest.raises(UserError, match="an answer cannot be kept"):
             answers.put(REQUEST, STORED)
+
+
+def test_a_locked_file_is_to_be_waited_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It says who holds it, where the system tells, and does not tell to move paid answers away."""
+    monkeypatch.setattr("sotopia_sdpo.sqlite_file.BUSY_TIMEOUT_S", 0.05)
+    path = tmp_path / "answers.db"
+    with AnswerCache(path) as answers:
+        code = "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); c.execute('BEGIN IMMEDIATE'); print(1, flush=True); input()"
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+        with subprocess.Popen([sys.executable, "-c", code, str(path)], **pipes) as holder:
+            holder.stdout.readline()
+            by = f" by process {holder.pid}" if LOCKS.exists() else ""
+            for call in (
+                lambda: answers.put(REQUEST, STORED),
+                lambda: answers.claim(REQUEST),
+                lambda: answers.give_up([REQUEST]),
+            ):
+                with pytest.raises(UserError, match=f"is locked.; it is being written{by}; wait until") as caught:
+                    call()
+                assert "move" not in str(caught.value) and "make room" not in str(caught.value)
+            holder.communicate(b"\n")
+        assert answers.put(REQUEST, STORED) == STORED
 
 
 @pytest.mark.parametrize("kept", [0, 4096, 8192])

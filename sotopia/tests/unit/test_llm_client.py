@@ -34,6 +34,7 @@ def test_settings_are_sent_and_usage_counted() -> None:
         lambda _: web.Response(text="{torn"),
         lambda _: web.json_response({"choices": []}),
         lambda _: web.json_response([1]),
+        lambda _: web.Response(body=b"{}", headers={"Content-Type": "application/json; charset=base64"}),
         dropped,
     ],
 )
@@ -60,7 +61,14 @@ def test_retry_after_is_obeyed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("headers", "expected"), [({"Retry-After": "3"}, 3.0), ({"retry-after": "x"}, None), ({}, None), (None, None)]
+    ("headers", "expected"),
+    [
+        ({"Retry-After": "3"}, 3.0),
+        ({"retry-after": "x"}, None),
+        ({"retry-after": f"Wed, 21 Oct {'9' * 20} 07:28:00 GMT"}, None),
+        ({}, None),
+        (None, None),
+    ],
 )
 def test_retry_after_as_seconds(headers: dict[str, str] | None, expected: float | None) -> None:
     assert retry_after_s(headers) == expected
@@ -195,6 +203,24 @@ def test_a_probe_names_what_cannot_work(step: Callable[[web.Request], web.Stream
 
     with pytest.raises(UserError, match=fault):
         asyncio.run(served([handler], work))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Could not finish the message because max_tokens or model output limit was reached.",
+        "The response was filtered due to the prompt triggering the content management policy.",
+    ],
+)
+def test_a_probe_whose_text_or_length_is_refused_has_found_the_model(text: str) -> None:
+    handler, bodies = scripted(lambda _: web.Response(status=400, text=text))
+
+    async def probe(urls: list[str]) -> None:
+        async with LLMClient() as client:
+            await client.probe([parse_model(f"custom/m@{urls[0]}")])
+
+    asyncio.run(served([handler], probe))
+    assert len(bodies) == 1
 
 
 def test_a_probe_outlives_a_passing_fault() -> None:

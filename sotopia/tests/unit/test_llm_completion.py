@@ -50,6 +50,8 @@ def test_what_is_no_text(content: Any) -> None:
         ({"prompt_tokens": "ten", "completion_tokens": 5}, (None, None)),
         ({"prompt_tokens": -1, "completion_tokens": 5}, (None, None)),
         ({"prompt_tokens": 0, "completion_tokens": 0}, (None, None)),
+        ({"prompt_tokens": 10**30, "completion_tokens": 5}, (None, None)),
+        ({"prompt_tokens": 5, "completion_tokens": 2**63}, (None, None)),
         ({"prompt_tokens": True, "completion_tokens": 5}, (None, None)),
     ],
 )

@@ -44,7 +44,11 @@ def openai(message: str, param: str | None = None, code: str | None = None) -> s
         (json.dumps({"error": "Input validation error: `temperature` must be strictly positive"}), ["temperature"]),
         ("Argument not supported on this model: temperature, seed", ["temperature", "seed"]),
         ("max_tokens is too large: 512. This model supports at most 256 completion tokens, max_tokens was refused: 512 > 256 output tokens", ["max_tokens"]),
+        (openai("property 'seed' is unsupported, did you mean 'temperature'?"), ["seed"]),
+        ("unknown field `seed`, expected one of `model`, `temperature`, `max_tokens` at line 1 column 9", ["seed"]),
+        ("Unknown parameter: seed. Supported parameters are temperature, max_tokens, which are not available", ["seed"]),
         # What names a setting, and does not refuse it.
+        (openai("Content policy: max_tokens is not allowed as a topic"), []),
         (json.dumps({"message": FULL, "type": "BadRequestError", "param": "max_tokens", "code": 400}), []),
         (openai(FULL), []),
         ("max_tokens must be at least 1, got -1788", []),
@@ -72,6 +76,25 @@ def test_what_an_error_quotes_it_does_not_say() -> None:
     )
     assert refused_settings(400, error, FIELDS, said) == []
     assert refused_settings(400, openai("'temperature' is not supported"), FIELDS, said) == ["temperature"]
+
+
+@pytest.mark.parametrize(
+    "quoted",
+    [
+        "temperature is not supported here, said the nurse",
+        "...TEMPERATURE IS  NOT\tSUPPORTED HERE, said",
+        json.dumps('The "temperature" is not supported.\nOk, Bo?'),
+        repr('The "temperature" is not supported.\nOk, Bo?'),
+        json.dumps(json.dumps('The "temperature" is not supported.\nOk, Bo?')),
+    ],
+)
+def test_a_quote_is_known_however_it_is_written(quoted: str) -> None:
+    said = [
+        {"role": "user", "content": "You are Ann. The temperature is not supported here, said the nurse."},
+        {"role": "assistant", "content": 'The "temperature" is not supported.\nOk, Bo?'},
+    ]
+    assert refused_settings(400, openai(f"Invalid messages: {quoted}"), FIELDS, said) == []
+    assert refused_settings(400, openai(f"seed is unknown in {quoted}"), FIELDS, said) == ["seed"]
 
 
 @pytest.mark.parametrize(
@@ -181,3 +204,33 @@ def test_a_form_that_works_is_not_given_up() -> None:
     assert isinstance(found[0], Refused) and isinstance(found[2], Refused) and found[1] == found[3] == "Hello"
     assert ["response_format" in body for body in bodies] == [True, False, True, True, True, True, True]
     assert not client.notes
+
+
+@pytest.mark.parametrize("status", [400, 404])
+def test_requests_at_once_all_go_on_without_a_form_that_fails(status: int) -> None:
+    """The first answer without a form does not make the others' refusals, which are under way, theirs."""
+    waiting: list[asyncio.Event] = []
+
+    async def handler(_: web.Request, body: dict[str, Any]) -> web.StreamResponse:
+        if "response_format" not in body:
+            return good()
+        waiting.append(asyncio.Event())
+        if len(waiting) > 1:
+            await waiting[-1].wait()
+        return web.Response(text="No.", status=status)
+
+    async def work(urls: list[str]) -> list[str]:
+        async with LLMClient(Limits(attempts=1)) as client:
+
+            async def one() -> str:
+                return (await client.complete(parse_model(f"custom/m@{urls[0]}"), CHAT, ACTION)).text
+
+            calls = [asyncio.create_task(one()) for _ in range(3)]
+            await asyncio.wait(calls, return_when=asyncio.FIRST_COMPLETED)
+            while len(waiting) < 3:
+                await asyncio.sleep(0.01)
+            for event in waiting:
+                event.set()
+            return await asyncio.gather(*calls)
+
+    assert asyncio.run(served([handler], work)) == ["Hello"] * 3

@@ -35,12 +35,16 @@ def test_keys_come_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None
     assert spec.key == "k"
 
 
+BROKEN = [f"custom/m@http://{host}/v1" for host in ("[::1", "h:99999", "u:secret@h:abc")]
+
+
 @pytest.mark.parametrize(
-    "typed", ["", " ", "custom/", "custom/m", "custom/@http://h", "custom/m@ftp://h", "custom/m@h:1"]
+    "typed", ["", " ", "custom/", "custom/m", "custom/@http://h", "custom/m@ftp://h", "custom/m@h:1", *BROKEN]
 )
 def test_what_is_no_model_is_refused(typed: str) -> None:
-    with pytest.raises(UserError):
+    with pytest.raises(UserError) as found:
         parse_model(typed)
+    assert "secret" not in str(found.value)
 
 
 def test_secrets_do_not_survive(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -171,6 +171,20 @@ def test_no_budget_at_all_asks_nothing_and_writes_nothing(tmp_path: Path, monkey
     assert annotator.probes == 0 and read_list(tmp_path / "out.json", "w.py") == ["old"]
 
 
+def test_where_no_record_is_left_whoever_goes_on_is_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The loop takes exit code 3 for good, and would go on with the file of an earlier annotator."""
+    (tmp_path / "out.json").write_text('["old"]')
+    Annotator(monkeypatch, lambda *_: throw(Refused("status 400: filtered")))
+    with pytest.raises(
+        UserError, match=r"none is left: kept 0 of 2 questions \(2 no answer\); .*out.json is not written"
+    ):
+        run_and_finish(tmp_path, *NAMES[:2])
+    assert "  no answer: Refused: status 400: filtered" in capsys.readouterr().out
+    assert read_list(tmp_path / "out.json", "w.py") == ["old"]
+
+
 def test_a_budget_without_a_price_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     annotator = Annotator(monkeypatch)
     with pytest.raises(UserError, match=f"^--budget 1: no price is known for {MODEL}; leave it out"):
@@ -193,7 +207,8 @@ def test_a_question_is_given_up_by_a_finished_run_only(
     assert annotator.asked[ATTEMPTS + 1 :] == ["bad"] * ATTEMPTS and set(annotator.seeds[ATTEMPTS + 1 :]) == {1}
     annotator.answer = lambda text, _: f"to {text}"
     assert reasons(run(tmp_path, "bad"))[0] == NO_USABLE_ANSWER and len(annotator.asked) == 2 * ATTEMPTS + 1
-    run_and_finish(tmp_path, "bad")
+    with pytest.raises(UserError, match="1 no usable answer"):
+        run_and_finish(tmp_path, "bad")
     annotation, code = run_and_finish(tmp_path, "bad")
     assert annotation.results == ["to bad"] and annotator.seeds[-1] == 2 and code == EXIT_DONE
     assert run(tmp_path, "bad").paid.calls == 0
@@ -204,7 +219,8 @@ def test_a_question_that_was_not_asked_or_has_no_answer_is_not_given_up(
 ) -> None:
     """Its first answers are kept, and it goes on after them."""
     annotator = Annotator(monkeypatch, lambda _, number: "nonsense" if number == 1 else throw(Transient("500")))
-    assert run_and_finish(tmp_path, "a")[1] == EXIT_INCOMPLETE
+    with pytest.raises(UserError, match="1 no answer"):
+        run_and_finish(tmp_path, "a")
     annotator.answer = lambda text, _: text
     assert run(tmp_path, "a").results == ["a"] and [len(chat) for chat in annotator.chats] == [1, 3, 3]
     assert set(annotator.seeds) == {0}

@@ -45,7 +45,7 @@ def test_half_a_character_in_a_reason_can_be_written() -> None:
         ('{"index": 3, "reason": ["r"]}', "reason is missing, expected a text"),
         ('{"index": ' + "1" * 5000, "no JSON object with 'index' in "),
         ('{"index": ' + "1" * 5000 + "}", "no JSON object with 'index' in "),
-        ('{"index":' * 1200, "no JSON object with 'index' in "),
+        ('{"index":' * 1200, "no JSON object that can be told from 200 that are not whole"),
     ],
 )
 def test_an_answer_that_cannot_be_read(answer: str, fault: str) -> None:

@@ -11,10 +11,14 @@ from hypothesis import strategies as st
 from pairs_world import row, turns
 
 from sotopia_sdpo.errors import UserError
+from sotopia_sdpo.outcomes import Outcome
 from sotopia_sdpo.pairs.published import LOCATED_TURNS, SEGMENT_LENGTHS, bucket_of, shares_table
 from sotopia_sdpo.pairs.records import (
     DialogueRecord,
+    LocatedLog,
     LocatedSide,
+    LoggedSide,
+    PairedLog,
     PairedSide,
     PlayedSide,
     check_unique,
@@ -83,6 +87,99 @@ def say(*speakers: str) -> list[dict[str, str]]:
 )  # fmt: skip
 def test_a_dialogue_in_another_form(tmp_path: Path, conversations: Any, fault: str) -> None:
     refused(tmp_path, [row(), row(conversations=conversations)], f"1: conversations: {fault}")
+
+
+@pytest.mark.parametrize(
+    ("speakers", "fault"),
+    [
+        ("hg", None), ("g", None), ("sg", None), ("ghg", None), ("hcg", "turn 2 is a 'gpt' turn, expected 'human' or 'observation'"),
+        ("hcog", None), ("hcoog", None), ("hcoohg", None), ("hchg", None), ("hcocog", None), ("hcoc", None), ("shcog", None), ("c", None),
+        ("hgog", "turn 2 is a 'observation' turn, expected 'human'"),
+        ("og", "turn 0 is a 'observation' turn, expected 'human' or 'gpt' or 'function_call'"),
+        ("hog", "turn 1 is a 'observation' turn, expected 'gpt' or 'function_call'"),
+        ("hcohog", "turn 4 is a 'observation' turn, expected 'gpt' or 'function_call'"),
+        ("hcc", "turn 2 is a 'function_call' turn, expected 'human' or 'observation'"),
+        ("hcshg", "turn 2 is a 'system' turn, expected 'human' or 'observation'"),
+        ("hco", "3 turns that do not end on one of the agent's, expected a 'gpt' turn"),
+    ],
+)  # fmt: skip
+def test_turns_of_tools(tmp_path: Path, speakers: str, fault: str | None) -> None:
+    """Letters are the turns of system, human, gpt, function_call and observation; SOTOPIA's sides have no calls."""
+    tags = {"s": "system", "h": "human", "g": "gpt", "c": "function_call", "o": "observation"}
+    conversations = say(*(tags[letter] for letter in speakers))
+    if fault is None:
+        assert DialogueRecord(conversations=conversations).conversations == conversations
+        assert LoggedSide(**logged(conversations=conversations)).conversations == conversations
+    else:
+        refused(tmp_path, [logged(conversations=conversations)], f"0: conversations: {fault}", LoggedSide)
+    if "c" in speakers or "o" in speakers:
+        with pytest.raises(ValueError, match="turn"):
+            PlayedSide(**row(conversations=conversations))
+
+
+def logged(**changes: Any) -> dict[str, Any]:
+    """Make a record of a dialogue out of a log."""
+    facts = {"episode": "t/1", "task": "shop/1", "trial": 0, "source": "made", "outcomes": [{"name": "r", "value": 1}]}
+    return {"conversations": say("human", "gpt"), **facts, **changes}
+
+
+WEIGHTED = [{"from": "human", "value": "v"}, {"from": "gpt", "value": "v", "weight": 0.5}]
+
+
+@pytest.mark.parametrize(
+    ("model", "more"),
+    [
+        (LoggedSide, {}),
+        (LoggedSide, {"tools": '[{"name": "é", "parameters": {"default": null}}]', "note": None, "agent_model": "m"}),
+        (LoggedSide, {"conversations": WEIGHTED, "outcomes": [{"name": "r", "value": 0.5, "low": 0, "high": 1}]}),
+        (LocatedLog, {"location": 1, "reason": "why"}),
+        (PairedLog, {"side": "negative", "pair": "p", "match": "state", "outcome_gains": {"r": 1.0}, "segment": [1, 2]}),
+    ],
+)  # fmt: skip
+def test_a_logged_record_is_written_as_it_was_read(model: type[LoggedSide], more: dict[str, Any]) -> None:
+    data = logged(**more)
+    assert json.dumps(model(**data).dump(), sort_keys=True) == json.dumps(data, sort_keys=True)
+
+
+def test_tools_are_json_in_a_file_and_may_be_a_list() -> None:
+    """Parameters of tools differ, which no column of a table can hold; the host reads them as text as well."""
+    tools = [{"name": "find", "parameters": {"default": None}}]
+    read = LoggedSide(**logged(tools=tools))
+    assert read.tools == tools and json.loads(read.dump()["tools"]) == tools
+    with pytest.raises(ValueError, match="expected a list of tools, or their JSON"):
+        LoggedSide(**logged(tools="find("))
+
+
+@pytest.mark.parametrize(
+    ("changes", "fault"),
+    [
+        ({"outcomes": [{"name": "r", "value": "1"}]}, "outcomes.0.value: expected a number, found '1'"),
+        ({"outcomes": [{"name": "r", "value": float("nan")}]}, "outcomes.0.value: expected a number, found 'nan'"),
+        ({"outcomes": [{"name": "r", "value": 1}] * 2}, "outcomes: r comes twice"),
+        ({"outcomes": [{"name": "r", "value": 3, "low": 0, "high": 1}]}, "outcomes: r is 3, expected 0 to 1"),
+        ({"outcomes": [{"name": "r", "value": -1, "low": 0}]}, "outcomes: r is -1, expected at least 0"),
+        ({"outcomes": [{"value": 3}]}, "outcomes.0.name: Field required"),
+        ({"conversations": [WEIGHTED[0], {**WEIGHTED[1], "weight": -1}]}, "conversations.1.weight: Input should be greater than or equal to 0, found -1"),
+        ({"task": 7}, "task: Input should be a valid string, found 7"),
+    ],
+)  # fmt: skip
+def test_a_wrong_logged_record(tmp_path: Path, changes: dict[str, Any], fault: str) -> None:
+    refused(tmp_path, [logged(), logged(**changes)], f"1: {fault}", LoggedSide)
+
+
+def test_scores_are_outcomes_by_their_dimensions() -> None:
+    """Goal from 0 to 10 and relationship from -5 to 5, in the order of the comparison."""
+    assert PlayedSide(**row()).outcomes == [Outcome("goal", 5, 0, 10), Outcome("relationship", 1, -5, 5)]
+
+
+def test_pairs_out_of_logs(tmp_path: Path) -> None:
+    path = tmp_path / "f.json"
+    rows = [logged(side=name, pair="a", episode=name) for name in ("negative", "positive")]
+    path.write_text(json.dumps(rows))
+    (pair,) = read_pairs(path, "w.py")
+    assert all(isinstance(one, PairedLog) for one in pair) and pair.positive.dump() == rows[1]
+    del rows[1]["outcomes"]
+    refused(tmp_path, rows, "1: outcomes: Field required", None)
 
 
 @pytest.mark.parametrize(

@@ -109,7 +109,7 @@ def test_an_empty_store(tmp_path: Path) -> None:
     ],
 )
 def test_who_played(changes: dict[str, Any], expected: tuple[str, str, str]) -> None:
-    assert run_of(episode(**changes))[2:] == expected
+    assert run_of(episode(**changes))[2:] == (*expected, None)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from small_world import small_store
 
 from sotopia_sdpo.errors import UserError
 from sotopia_sdpo.pairs.runs import stored_runs
-from sotopia_sdpo.pairs.sides import EpisodeSide, record_of, sides_of
+from sotopia_sdpo.pairs.sides import EpisodeSide, record_of, sample_of, sides_of
 from sotopia_sdpo.pairs.tally import Tally
 from sotopia_sdpo.play.dialogue import Template
 from sotopia_sdpo.play.sources import target_positions
@@ -107,3 +107,17 @@ def test_what_does_not_say_how_it_was_prompted_is_noted(tmp_path: Path) -> None:
     _, tally = rendered(tmp_path, {}, {}, {"settings": {"prompt_template": TEMPLATE.fingerprint}})
     told = f"they are rendered with t.txt ({TEMPLATE.fingerprint})"
     assert tally.note_lines() == [f"note: 2 episodes do not say how they were prompted; {told}"]
+
+
+def test_what_is_drawn_does_not_depend_on_the_name_of_the_run(tmp_path: Path) -> None:
+    """Forty sides under two tags, so with other names: the same trials of the same combos are drawn."""
+    drawn = []
+    for tag in ("one", "another"):
+        (tmp_path / tag).mkdir()
+        runs = [{"pk": "", "tag": tag, "trial": trial} for trial in range(40)]
+        sides, tally = rendered(tmp_path / tag, *runs)
+        kept = sample_of(sides, 6, 0, tally)
+        trials = {side.record.name: side.episode.trial for side in sides}
+        assert len(trials) == 40 and len(kept) == 6
+        drawn.append({trials[record.name] for record in kept})
+    assert drawn[0] == drawn[1]

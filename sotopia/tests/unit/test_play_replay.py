@@ -93,6 +93,7 @@ def test_a_template_that_hides_the_first_action_needs_the_stored_episode(tmp_pat
         ({"agent_position": 2}, "agent_position is 2, expected 0 or 1"),
         ({"agents": ["p0"]}, "the agents are .*, expected two ids"),
         ({"conversations": None}, "conversations is missing"),
+        ({"conversations": [{"from": "human", "value": None}]}, "turn 0 has the value 'None', expected a text"),
     ],
 )
 def test_a_wrong_row_is_refused_with_its_number(tmp_path: Path, changes: dict[str, Any], fault: str) -> None:
@@ -206,6 +207,17 @@ def test_of_several_sessions_the_dialogue_decides(tmp_path: Path) -> None:
 def test_one_session_that_says_something_else_is_replayed_as_the_file_has_it(tmp_path: Path) -> None:
     (origin,), _ = load(tmp_path, [theirs(QUOTED)], episode=negative_episode())
     assert (origin.episode, origin.history, origin.differs) == ("S", QUOTED[:2], True)
+
+
+def test_two_dialogues_of_one_session_are_not_played_for_one(tmp_path: Path) -> None:
+    """Their sessions would have one key: all would be paid for, and those of the first alone stored."""
+    with pytest.raises(
+        UserError, match="record 1: it starts from the same turn of the same session as record 0, after"
+    ):
+        load(tmp_path, [theirs(), theirs(QUOTED)], episode=negative_episode())
+    later = (*ACTIONS[:-1], Action("speak", "Other words at the end."))
+    origins, repeated = load(tmp_path, [theirs(), theirs(later)], episode=negative_episode())
+    assert (len(origins), repeated) == (1, 1)
 
 
 TWO = [negative_episode(), negative_episode(pk="Q", tag="u_neg_trial0")]

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from sotopia_sdpo.play.actions import Action, parse_answer
 from sotopia_sdpo.play.dialogue import Session, session_of
-from sotopia_sdpo.play.environment import run
-from sotopia_sdpo.play.stage import Stage, load
+from sotopia_sdpo.play.stage import SotopiaStage, load
+from sotopia_sdpo.play.taking_turns import run
 from sotopia_sdpo.store.upstream import upstream_models
 
 
@@ -28,9 +28,9 @@ def profiles() -> tuple[Any, list[Any]]:
     return scenario, people
 
 
-def stage() -> Stage:
+def stage() -> SotopiaStage:
     """Set a stage."""
-    return Stage(*profiles())
+    return SotopiaStage(*profiles())
 
 
 def says(*words: str) -> list[Action]:
@@ -54,7 +54,7 @@ def test_two_characters_of_one_name_are_refused() -> None:
     scenario, people = profiles()
     people[1].first_name = people[0].first_name
     with pytest.raises(ValueError, match="both characters are called 'Ann Lee'"):
-        Stage(scenario, people)
+        SotopiaStage(scenario, people)
 
 
 def test_turns_alternate_and_end_at_twenty() -> None:
@@ -114,7 +114,7 @@ def test_messages_are_upstreams() -> None:
     )
     agents = [Scripted(agent_profile=person) for person in people]
     theirs = asyncio.run(arun_one_episode(env, agents))
-    found = Stage(scenario, people)
+    found = SotopiaStage(scenario, people)
     asyncio.run(run(found, never, script[: len(env.inbox) // 3]))
     told = [message for turn in found.messages for message in turn]
     assert told == [(sender, receiver, message.to_natural_language()) for sender, receiver, message in theirs]

@@ -6,10 +6,11 @@ from pathlib import Path
 import pytest
 from small_world import finished, make_run, small_store
 
+from sotopia_sdpo.errors import UserError
 from sotopia_sdpo.judge.dimensions import DIMENSIONS
 from sotopia_sdpo.judge.rejudge import new_tag
 from sotopia_sdpo.results.compare import compare, comparison_table
-from sotopia_sdpo.results.scores import results_of, score_of, scores_of
+from sotopia_sdpo.results.scores import Score, results_of, score_of, scores_of
 from sotopia_sdpo.results.tables import results_table, upstream_row, write_jsonl
 from sotopia_sdpo.run.plan import items_of_combos
 from sotopia_sdpo.world.combos import Combo
@@ -83,6 +84,14 @@ def test_jsonl_has_upstreams_columns(tmp_path: Path) -> None:
     assert [path.name for path in paths] == ["models_vs_base.jsonl"]
     row = json.loads(paths[0].read_text())
     assert row["model_name"] == "m" and row["SOC [-10, 0]"] == -10 and row["details"]["goal"]["scenarios"] == 2
+
+
+def test_what_lacks_a_dimension_has_no_column_of_it(tmp_path: Path) -> None:
+    result, _ = results_of([Score(e, e, 0, {"goal": 6.0}, False) for e in ("e0", "e1")], {"e1"})
+    assert list(upstream_row("m", result)) == ["model_name", "GOAL [0, 10]", "details"]
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="file: cannot be written .* name another folder"):
+        write_jsonl(tmp_path / "file", "p", {"all": []})
 
 
 def test_the_tag_of_new_scores() -> None:

@@ -18,8 +18,12 @@ ROOMS = (
     *(
         "text",
         "terminal",
+        "places",
         "errors",
+        "outcomes",
+        "envs",
         "prompts",
+        "whole_files",
         "sqlite_file",
         "rdb",
         "llm",
@@ -34,18 +38,30 @@ ROOMS = (
         "results",
         "options",
         "pairs",
+        "logs",
         "report",
+        "show",
+        "rollout",
         "simulated",
+        "make",
         "loop",
         "benchmark",
         "evaluate",
         "db_cli",
         "cli",
+        "sdpo",
         "__main__",
     ),
 )
-EXTRAS = {"anycrc": "rdb", "lzf": "rdb"}
-DISTRIBUTIONS = {"lzf": "python-neo-lzf", "yaml": "pyyaml"}
+EXTRAS = {
+    "anycrc": "rdb",
+    "lzf": "rdb",
+    "inspect_ai": "inspect",
+    "scienceworld": "scienceworld",
+    "krippendorff": "judges",
+    "matplotlib": "figures",
+}
+DISTRIBUTIONS = {"lzf": "python-neo-lzf", "typing_extensions": "typing-extensions", "yaml": "pyyaml"}
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ from sotopia_sdpo.llm.client import Sampling
 from sotopia_sdpo.llm.spec import ModelSpec, parse_model
 from sotopia_sdpo.llm.usage import Usage
 from sotopia_sdpo.play.episode import ANSWER_ATTEMPTS, SEED_STEP
-from sotopia_sdpo.run.execute import sample
+from sotopia_sdpo.run.execute import note_marks, sample
 from sotopia_sdpo.run.plan import WorkItem, items_of_combos
 from sotopia_sdpo.run.runner import Ran
 from sotopia_sdpo.world.cast import Cast
@@ -102,6 +103,19 @@ def test_a_session_that_was_left_without_scores_is_judged_as_it_is() -> None:
     found, is_unreachable = asyncio.run(rejudge(Client([]), evaluator, left))  # type: ignore[arg-type]
     assert found.status == "scored" and not found.failure and found.messages == left.messages and not is_unreachable
     assert found.usage == {**left.usage, "evaluator": Usage(1, 10, 1, None).record()}
+
+
+def test_judging_again_keeps_what_is_noted_of_the_agents() -> None:
+    """Their part was played in another process: by a scripted model, and by one whose server takes no seed."""
+    agent, judge, stern = (f"custom/{name}@http://h/v1" for name in ("m", "judge", "stern"))
+    noted = {"simulated": [judge, agent], "left_out": {agent: {"action": ["seed"]}, judge: {"evaluation": ["seed"]}}}
+    left = run(Client([SPEAK, LEAVE])).episode.model_copy(update={"models": [stern, agent, agent], "settings": noted})
+    client: Any = SimpleNamespace(simulated=set(), left_out={stern: {"evaluation": ["temperature 0.0"]}})
+    note_marks(left, client)
+    assert left.settings == {
+        "simulated": [agent],
+        "left_out": {stern: {"evaluation": ["temperature 0.0"]}, agent: {"action": ["seed"]}},
+    }
 
 
 def test_two_characters_of_one_name_are_a_failed_episode() -> None:

@@ -4,10 +4,12 @@ import asyncio
 import os
 import signal
 from collections import deque
+from contextlib import suppress
 
 import pytest
 
 from sotopia_sdpo.errors import UserError
+from sotopia_sdpo.run import flight as flights
 from sotopia_sdpo.run.flight import SERVER_GONE, SIGNALS, Flight, run_loop, stop_on_signals
 
 
@@ -95,3 +97,23 @@ def test_signals_are_as_before_after_a_run() -> None:
     before = [signal.getsignal(name) for name in SIGNALS]
     run_loop(work())
     assert [signal.getsignal(name) for name in SIGNALS] == before
+
+
+def test_a_task_that_will_not_be_cancelled_does_not_hold_the_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(flights, "CLOSE_S", 0.05)
+    runner, let_go = asyncio.Runner(), False
+
+    async def stubborn() -> None:
+        while not let_go:
+            with suppress(asyncio.CancelledError):
+                await asyncio.sleep(0.001)
+
+    async def main() -> "asyncio.Task[None]":
+        return asyncio.create_task(stubborn())
+
+    task = runner.run(main())
+    flights.close(runner)
+    assert not task.done() and not runner.get_loop().is_closed()
+    let_go = True
+    flights.close(runner)
+    assert task.done()

@@ -84,7 +84,7 @@ def test_profiles_that_are_not_there_are_found_before_anything_starts(
 
 
 def test_a_combo_of_one_character_does_not_keep_the_others_from_running(tmp_path: Path) -> None:
-    """Its own episode fails, with the reason that a Stage gives."""
+    """Its own episode fails, with the reason that a SotopiaStage gives."""
     check_profiles(small_store(tmp_path), [Combo("e0", ("p0", "p0")), Combo("e0", ("p0", "p1"))])
 
 
@@ -302,3 +302,7 @@ def test_an_address_without_combos_is_refused(at_address: Callable[[bytes], str]
     assert fault in str(caught.value) and "secret" not in str(caught.value)
     with pytest.raises(UserError, match="expected an address, http://"):
         fetch_combos("file:///etc/passwd")
+    with pytest.raises(UserError, match="the address cannot be read; expected http://"):
+        fetch_combos("http://[::1")
+    with pytest.raises(UserError, match="no list of combos can be read there"):
+        fetch_combos("http://127.0.0.1:abc/")

@@ -1,6 +1,7 @@
 """The pool: always full, nothing twice, nothing lost, whoever else works on the same store."""
 
 import asyncio
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -10,8 +11,10 @@ from small_world import finished, make_run, small_store
 from sotopia_sdpo.errors import UserError
 from sotopia_sdpo.run import runner as pool
 from sotopia_sdpo.run.plan import WorkItem, items_of_combos
-from sotopia_sdpo.run.runner import Outcome, Ran, Runner
+from sotopia_sdpo.run.runner import Counts, Ran, Runner
 from sotopia_sdpo.store.base import Store
+from sotopia_sdpo.store.episode import EpisodeHead
+from sotopia_sdpo.store.keys import EpisodeKey
 from sotopia_sdpo.world.combos import Combo
 
 
@@ -41,8 +44,8 @@ def test_no_episode_waits_for_the_slowest(store: Store) -> None:
         over += 1
         return Ran(finished(item))
 
-    outcome = asyncio.run(asyncio.wait_for(Runner(store, run_one).run(items(20), 4), 60))
-    assert outcome.is_complete and outcome.scored == 20 and most == 4
+    counts = asyncio.run(asyncio.wait_for(Runner(store, run_one).run(items(20), 4), 60))
+    assert counts.is_complete and counts.scored == 20 and most == 4
     assert store.counts().episodes[items(1)[0].key.tag] == {"scored": 20}
 
 
@@ -51,9 +54,9 @@ def test_what_fails_is_stored_counted_and_does_not_stop_the_others(store: Store)
         number = int(item.combo.environment[1:])
         return Ran(finished(item, ("scored", "failed", "unscored")[number % 3]))
 
-    outcome = asyncio.run(Runner(store, run_one).run(items(9), 2))
-    assert (outcome.scored, outcome.failed, outcome.unscored) == (3, 3, 3) and not outcome.is_complete
-    assert outcome.reasons == {"because": 6}
+    counts = asyncio.run(Runner(store, run_one).run(items(9), 2))
+    assert (counts.scored, counts.failed, counts.unscored) == (3, 3, 3) and not counts.is_complete
+    assert counts.reasons == {"because": 6}
 
 
 def test_two_processes_share_the_work(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -65,15 +68,15 @@ def test_two_processes_share_the_work(store: Store, tmp_path: Path, monkeypatch:
         await asyncio.sleep(0.02)
         return Ran(finished(item))
 
-    async def both() -> list[Outcome]:
+    async def both() -> list[Counts]:
         with small_store(tmp_path) as other:
             runners = [Runner(store, run_one), Runner(other, run_one)]
             return await asyncio.gather(*(runner.run(items(30), 3) for runner in runners))
 
-    outcomes = asyncio.run(both())
+    counts = asyncio.run(both())
     assert set(runs.values()) == {1} and len(runs) == 30
-    assert all(o.is_complete for o in outcomes) and sum(o.scored for o in outcomes) == 30
-    assert sum(o.elsewhere for o in outcomes) == 30
+    assert all(o.is_complete for o in counts) and sum(o.scored for o in counts) == 30
+    assert sum(o.elsewhere for o in counts) == 30
 
 
 def test_the_claim_of_a_dead_process_runs_out(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -84,8 +87,8 @@ def test_the_claim_of_a_dead_process_runs_out(store: Store, monkeypatch: pytest.
     async def run_one(item: WorkItem) -> Ran:
         return Ran(finished(item))
 
-    outcome = asyncio.run(Runner(store, run_one).run(work, 2))
-    assert outcome.scored == 3 and outcome.elsewhere == 0
+    counts = asyncio.run(Runner(store, run_one).run(work, 2))
+    assert counts.scored == 3 and counts.elsewhere == 0
 
 
 def test_a_claim_is_kept_while_its_episode_runs(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -102,6 +105,30 @@ def test_a_claim_is_kept_while_its_episode_runs(store: Store, monkeypatch: pytes
     assert asyncio.run(Runner(store, run_one).run([item], 1)).scored == 1
 
 
+def test_a_claim_is_kept_while_looking_again_is_slow(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every look at what a rival does takes longer than a claim should wait for its renewal."""
+    for name, value in (("LOOK_AGAIN_S", 0.05), ("RENEW_S", 0.5), ("CLAIM_TTL_S", 2.0)):
+        monkeypatch.setattr(pool, name, value)
+    ours, other = items(2)
+    assert store.claim(other.key, "a rival", 60)
+    find_keys = store.find_keys
+
+    def slow(keys: set[EpisodeKey]) -> dict[EpisodeKey, EpisodeHead]:
+        time.sleep(0.6)
+        return find_keys(keys)
+
+    monkeypatch.setattr(store, "find_keys", slow)
+
+    async def run_one(item: WorkItem) -> Ran:
+        for _ in range(35 if item is ours else 0):
+            await asyncio.sleep(0.1)
+            assert not store.claim(ours.key, "a thief", 1)
+        store.release([other.key], "a rival")
+        return Ran(finished(item))
+
+    assert asyncio.run(Runner(store, run_one).run([ours, other], 2)).scored == 2
+
+
 def test_a_lost_claim_is_not_stored_over(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """A process that slept too long finds its episode done by another one, and leaves it alone."""
     monkeypatch.setattr(pool, "LOOK_AGAIN_S", 0.05)
@@ -113,8 +140,8 @@ def test_a_lost_claim_is_not_stored_over(store: Store, monkeypatch: pytest.Monke
         return Ran(finished(item, goal=1.0))
 
     runner = Runner(store, run_one)
-    outcome = asyncio.run(runner.run([item], 1))
-    assert (outcome.scored, outcome.elsewhere) == (0, 1)
+    counts = asyncio.run(runner.run([item], 1))
+    assert (counts.scored, counts.elsewhere) == (0, 1)
     assert store.get_episode(item.key.pk).rewards[0][1]["goal"] == 9.0
 
 
@@ -146,13 +173,13 @@ def test_a_database_that_goes_away_stops_the_run(store: Store, monkeypatch: pyte
     def gone(*_: object) -> bool:
         raise UserError("redis://h:1/0: connection lost")
 
-    outcome = asyncio.run(Runner(store, run_one).run(items(20), 2))
-    assert outcome.stopped_because == "redis://h:1/0: connection lost" and 0 < outcome.scored < 20
+    counts = asyncio.run(Runner(store, run_one).run(items(20), 2))
+    assert counts.stopped_because == "redis://h:1/0: connection lost" and 0 < counts.scored < 20
 
 
 def test_a_server_that_is_gone_stops_the_run(store: Store) -> None:
     async def run_one(item: WorkItem) -> Ran:
         return Ran(finished(item, "failed"), is_unreachable=True)
 
-    outcome = asyncio.run(Runner(store, run_one).run(items(40), 2))
-    assert outcome.stopped_because == "a server stopped answering" and outcome.failed < 10
+    counts = asyncio.run(Runner(store, run_one).run(items(40), 2))
+    assert counts.stopped_because == "a server stopped answering" and counts.failed < 10

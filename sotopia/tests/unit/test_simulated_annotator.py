@@ -7,8 +7,14 @@ import pytest
 from annotation_requests import TEMPLATE, ask, dialogue, first_difference, locating, segmenting, sessions, task_for
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from logs_world import logged, pair, rests, talk
 from test_simulated import SESSION
 
+from sotopia_sdpo.llm.ask import Question
+from sotopia_sdpo.pairs.choose import segment_question
+from sotopia_sdpo.pairs.locate import location_question
+from sotopia_sdpo.pairs.records import LoggedSide, PairedLog, PreferencePair
+from sotopia_sdpo.pairs.segments import PartedPair
 from sotopia_sdpo.play.dialogue import Message, chat_of, check_location
 from sotopia_sdpo.simulated import acts
 from sotopia_sdpo.simulated.annotator import annotate, job_of
@@ -130,3 +136,21 @@ def test_other_requests_are_not_taken_for_annotations() -> None:
 def test_a_block_in_another_form_is_refused(line: str, fault: str) -> None:
     with pytest.raises(ValueError, match=fault):
         job_of(ask("Told.", {"dialogue": line}, ""))
+
+
+def read(question: Question) -> object:
+    """Have the annotator answer a question, and read the answer as the steps do."""
+    request = ChatRequest("judge", [{"role": "user", "content": question.text}], 0.0, None)
+    return question.read(json.dumps(annotate(task_for(request))))
+
+
+@settings(deadline=None)
+@given(st.sampled_from(["", "h", "sh", "hcooh", "shgh", "hco"]), rests(), rests())
+def test_dialogues_out_of_logs_are_annotated_too(shared: str, worse: str, better: str) -> None:
+    """No act of the scripted world is in them, so it is the agent's first turn, and a segment of two turns at most."""
+    conversations = talk(shared) + talk(better)
+    first = next(index for index, turn in enumerate(conversations) if turn["from"] in ("gpt", "function_call"))
+    assert read(location_question(LoggedSide(**logged(conversations)))).indices == (first,)
+    parted = PartedPair(PreferencePair(*(PairedLog(**one) for one in pair(shared, worse, better))), len(shared))
+    agents = sum(letter in "gc" for letter in better)
+    assert read(segment_question(parted)).length == min(2, agents)

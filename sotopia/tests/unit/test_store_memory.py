@@ -91,6 +91,9 @@ class MemoryStore(Store):
         for key in [key for key in keys if self.claims.get(key, (None,))[0] == owner]:
             del self.claims[key]
 
+    def claimers(self, tag: str) -> set[str]:
+        return {self.claims[key][0] for key in self.claims if key.tag == tag and self._owner(key)}
+
     def close(self) -> None:
         """Nothing is open."""
 

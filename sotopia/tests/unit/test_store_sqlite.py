@@ -74,6 +74,34 @@ def test_kill_9_loses_nothing_that_was_written(tmp_path):
         assert all(store.get_episode(head.pk).head == head for head in heads)
 
 
+def write_shared(folder, owner):
+    """Claim and write the same 160 episodes as others, and note each once it is written."""
+    with SqliteStore(folder / "s.db") as store, (folder / owner).open("w", buffering=1) as written:
+        for episode in map(make_episode, range(160)):
+            if store.claim(episode.key, owner, 60) and store.put_episode(episode, owner):
+                written.write(f"{episode.key.combo}\n")
+
+
+def test_sixteen_processes_and_two_are_killed(tmp_path):
+    """Each episode is written once; what a killed one had claimed and not written is its own for a while."""
+    context = multiprocessing.get_context("fork")
+    processes = [context.Process(target=write_shared, args=(tmp_path, f"owner{n}")) for n in range(16)]
+    for process in processes:
+        process.start()
+    while not sum(path.stat().st_size for path in tmp_path.glob("owner*")):
+        time.sleep(0.001)
+    for process in processes[:2]:
+        process.kill()
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes[2:]] == [0] * 14
+    reported = [line for path in tmp_path.glob("owner*") for line in path.read_text().splitlines()]
+    with SqliteStore(tmp_path / "s.db") as store:
+        found = [episode.key.combo for episode in store.episodes()]
+    assert len(set(reported)) == len(reported) and set(reported) <= set(found)
+    assert len(set(found)) == len(found) >= 158
+
+
 def open_at_once(paths, barrier, failures):
     """Open each store in almost the same moment as other processes."""
     for path in paths:
@@ -121,6 +149,28 @@ def test_waiting_for_a_file_ends(tmp_path, monkeypatch):
     other.execute("BEGIN IMMEDIATE")
     with pytest.raises(UserError, match="database is locked"):
         SqliteStore(tmp_path / "s.db")
+
+
+def test_whatever_page_is_damaged(tmp_path):
+    """All 20 episodes come, or one short line: never fewer without a word."""
+    path = tmp_path / "s.db"
+    with SqliteStore(path) as store:
+        for number in range(20):
+            store.put_episode(make_episode(number, reasoning="x" * 5000))
+    data, told = path.read_bytes(), set()
+    for place in range(0, len(data), 4096):
+        path.write_bytes(data[:place] + b"\xa5" * 4096 + data[place + 4096 :])
+        try:
+            with SqliteStore(path) as store:
+                assert len(list(store.episodes())) == len(store.heads()) == 20
+        except UserError as err:
+            assert len(str(err)) < 300
+            told.add(str(err).removeprefix(f"{path}: ").partition(";")[0])
+    assert told == {
+        "file is not a database",
+        "database disk image is malformed",
+        "Could not decode to UTF-8 column 'text'",
+    }
 
 
 def test_threads_share_a_store(tmp_path):
@@ -195,8 +245,19 @@ def test_work_does_not_grow_with_the_database(tmp_path, call, growth, statements
     assert steps[1] <= growth * steps[0] * 1.1 + 5
 
 
+def test_a_file_that_may_not_grow_is_told_as_full(tmp_path):
+    """SQLite ends the transaction by itself then; what was stored stays, and smaller things have room."""
+    with SqliteStore(tmp_path / "s.db") as store:
+        store.put_episode(make_episode(1))
+        store._connection.execute("PRAGMA max_page_count = 50")
+        with pytest.raises(UserError, match="database or disk is full; make room on its disk"):
+            store.put_episode(make_episode(2, reasoning="x" * 1_000_000))
+        store.put_episode(make_episode(3))
+        assert {head.key for head in store.heads()} == {make_episode(number).key for number in (1, 3)}
+
+
 def test_a_missing_file_is_not_made_for_reading(tmp_path):
-    with pytest.raises(UserError, match="there is no database here; `sotopia db import"):
+    with pytest.raises(UserError, match="there is no database here; `sotopia benchmark` or `sotopia db import"):
         open_store(f"sqlite:///{tmp_path}/none.db", create=False)
     assert not (tmp_path / "none.db").exists()
 
@@ -218,6 +279,8 @@ def test_files_that_are_not_ours(tmp_path):
         with pytest.raises(UserError, match=message) as caught:
             open_store(f"sqlite:///{tmp_path}/{name}")
         assert "\n" not in str(caught.value)
+    with pytest.raises(UserError, match="/: unable to open database file"):
+        open_store("sqlite:////", create=False)
 
 
 DAMAGED = ["", "{", "[]", "null", "5", "[" * 20_000, '{"pk": 1}', "\0", b"\xff\xfe"]

@@ -149,6 +149,7 @@ def test_profiles_round_trip(row):
         ({**ENVIRONMENT, "agent_constraint": "x ("}, "expected lists of agents"),
         ({"env_id": "e", "agent_ids": ["a", "b"], "agent_position": 0, "episode": "x"}, "combo pk: Field required"),
         ({**LOG, "messages": "hello"}, "episode messages: .*found 'hello'"),
+        ({**LOG, "settings": [1], "extra": 1}, r"episode settings: .*found \[1\]"),
         ({**LOG, "status": "scored", "rewards": []}, "episode .*not each of 2 agents has a verdict"),
     ],
 )
@@ -240,7 +241,7 @@ def test_numbers_that_json_does_not_have_are_stored_as_absent(store, write, tmp_
     assert store.get_profile("agents", "a1")["extra"] == {"x": None}
 
 
-@pytest.mark.parametrize("text", ["(" * 300, "1+" * 100_000 + "1", "[[", "9" * 5000])
+@pytest.mark.parametrize("text", ["(" * 300, "1+" * 100_000 + "1", "[[", "9" * 5000, "{[1]: 2}"])
 def test_a_constraint_that_is_no_list_is_refused(text):
     with pytest.raises(NotAnEntry, match="environment agent_constraint: expected lists of agents, found"):
         to_entry({**ENVIRONMENT, "agent_constraint": text})
@@ -354,6 +355,17 @@ def test_an_export_in_the_published_shape(store, tmp_path):
     assert (line["scenario"], line["codename"], line["social_interactions"]) == ("two meet", "c", 'Ann B said: "Hi"')
     assert line["agents_background"] == {"Ann B": "30."} and line["social_goals"] == {"Ann B": "g1"}
     assert to_entry(line)[1].model_dump() == to_entry(log)[1].model_dump()
+
+
+def test_a_goal_is_exported_for_whom_it_is(store, tmp_path):
+    """The first character's profile is not there; the second one's goal is the second."""
+    store.put_entries(map(to_entry, [ENVIRONMENT, AGENT, LOG | {"agents": ["gone", AGENT["agent_id"]]}]))
+    export_published(store, tmp_path / "p.jsonl")
+    assert json.loads((tmp_path / "p.jsonl").read_text())["social_goals"] == {"Ann B": "g2"}
+
+
+def test_a_field_of_another_kind_says_nothing_of_a_profile():
+    assert to_entry({**ENVIRONMENT, "agent_ids": 5})[1]["agent_ids"] == 5
 
 
 def test_export_chooses_by_tag_and_status(store, tmp_path):

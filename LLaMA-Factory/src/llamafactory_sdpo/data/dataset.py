@@ -1,4 +1,4 @@
-"""Load one entry of dataset_info.json as a dataset of pairs, one row each.
+"""Load an entry of dataset_info.json, a file or a name of the hub as a dataset of pairs, one row each.
 
 This comes before everything that works on rows (shuffling, splitting, subsampling, sharding): from here on a row is a
 pair, so nothing can join two dialogues of different pairs. `datasets` caches the rows under a key of the files' bytes,
@@ -7,6 +7,7 @@ the rules and the code that reads them, so other ranks and later runs do not rea
 
 import hashlib
 import logging
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from functools import partial
@@ -14,36 +15,47 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from datasets import Dataset, Features, Value, load_dataset
+from datasets import Dataset, Features, Value
 from datasets.exceptions import DatasetGenerationError
 
 from .. import stages
 from ..errors import UserError, printable
-from . import formats, pairing, reading, records, tables
+from . import (
+    calls,
+    encoding,
+    formats,
+    forms,
+    gaps,
+    pairing,
+    reading,
+    records,
+    rendering,
+    sources,
+    splitting,
+    tables,
+    turns,
+    weights,
+)
+from . import flags as flagging
 from .encoding import SIDES
-from .formats import format_of
+from .flags import Flags
+from .formats import Format, format_of, names_columns
+from .forms import SAMPLE, recognise
 from .pairing import Rules, make_pairs
-from .reading import Format, Message
+from .reading import Message
+from .sources import Source, first_records, parts_of, source_of
+from .tables import as_record
 
 
 logger = logging.getLogger(__name__)
 
-PRODUCERS = {
-    "preference_data_auto.json": "python dpo/auto_tail.py writes it",
-    "preference_data.json": "python dpo/data_filtering_positive.py writes it",
-    "positive_data.json": "python dpo/data_filtering_positive.py writes it",
-    "eto_data.json": "python dpo/data_filtering_positive.py --pairs eto writes it",
-    "sft_data.json": "python dpo/sft_data.py writes it",
-}
-"""The step that writes a file, for the message when it is missing."""
-
-JSON_ENDINGS = (".json", ".jsonl", ".json.gz", ".jsonl.gz")
-ENDINGS = (*JSON_ENDINGS[2:], *tables.BUILDERS)
-
-CODE = (stages, formats, records, tables, reading, pairing)
+CODE = (
+    *(stages, formats, sources, records, tables, turns, splitting, weights, reading, forms, gaps, pairing),
+    *(calls, rendering, encoding, flagging),
+)
 """The modules that, with this one, decide what a file becomes."""
 
-_TURNS = [{"role": Value("string"), "content": Value("string")}]
+_TURNS = [{"role": Value("string"), "content": Value("string"), "weight": Value("float64")}]
 _FEATURES = Features(
     {
         "chosen": _TURNS,
@@ -54,12 +66,19 @@ _FEATURES = Features(
         "calls": Value("bool"),
         "origin": Value("string"),
         "error": Value("string"),
+        "gap": Value("float64"),
     }
 )
 
 
 def load_pairs(
-    attr: Any, rules: Rules, dataset_dir: Any, max_samples: int | None, seed: int, cache_dir: Any
+    attr: Any,
+    rules: Rules,
+    dataset_dir: Any,
+    max_samples: int | None,
+    seed: int,
+    cache_dir: Any,
+    flags: Flags | None = None,
 ) -> Dataset:
     """Load the pairs of one dataset.
 
@@ -70,51 +89,40 @@ def load_pairs(
         max_samples: how many records to read; in the adjacent form a pair is two.
         seed: of the choice that `num_samples` makes.
         cache_dir: where `datasets` keeps its files, None for its default.
+        flags: of pairs that are left out, before any choice is made.
 
     Raises:
         UserError: if a file is missing or broken, or a number of records would split a pair.
     """
-    form = format_of(attr)
-    generate: Callable[..., Iterator[dict[str, Any]]]
-    inputs: dict[str, Any]
-    if attr.load_from == "file":
-        if attr.split != "train":
-            raise UserError(f"{attr.dataset_name}: split is {attr.split!r}, but a file is read whole; leave it out")
-        files = _files(Path(dataset_dir) / attr.dataset_name)
-        generate, inputs = _pairs_of_files, {"files": files, "cache_key": _digest(files)}
-    elif attr.load_from == "hf_hub":
-        generate, inputs = _pairs_of_rows, {"rows": _hub_rows(attr, cache_dir), "cache_key": _digest([])}
-    else:
-        raise UserError(
-            f"{attr.dataset_name}: pairs cannot be read from '{attr.load_from}'; "
-            "download the data and name it as file_name in dataset_info.json"
-        )
+    source = source_of(attr, dataset_dir, cache_dir)
+    form = format_of(attr) if names_columns(attr) else _recognised(source, attr.dataset_name)
     try:
         dataset = Dataset.from_generator(
-            generate,
+            _pairs_of,
             features=_FEATURES,
-            gen_kwargs={**inputs, "form": asdict(form), "rules": asdict(rules), "name": attr.dataset_name},
+            gen_kwargs={
+                **{"files": [] if source.rows is not None else source.files, "rows": source.rows},
+                **{"cache_key": _digest(source.files), "form": asdict(form), "rules": asdict(rules)},
+                "name": attr.dataset_name,
+            },
             cache_dir=cache_dir,
         )
     except DatasetGenerationError as err:
         if isinstance(err.__cause__, UserError):
             raise err.__cause__ from None
         raise
+    if flags:
+        dataset = flags.kept(dataset, source, form, attr.dataset_name)
     return _subsample(dataset, attr, form, max_samples, seed)
 
 
-def _files(path: Path) -> list[str]:
-    """Return the files of a dataset: one, or all of a folder in the order of their names."""
-    if not path.exists():
-        hint = PRODUCERS.get(path.name, "put it there, or correct file_name in dataset_info.json")
-        raise UserError(f"{path} does not exist; {hint}")
-    files = sorted(file for file in path.iterdir() if not file.name.startswith(".")) if path.is_dir() else [path]
-    if not files:
-        raise UserError(f"{path} is an empty folder; expected .json or .jsonl files")
-    for file in files:
-        if tables.ending(file) not in (*JSON_ENDINGS, *tables.BUILDERS):
-            raise UserError(f"{file} is neither .json nor .jsonl, nor {', '.join(ENDINGS)}; pairs are read from these")
-    return [str(file) for file in files]
+def _recognised(source: Source, name: str) -> Format:
+    """Return the format of a dataset that says nothing about it, and print what it was recognised as."""
+    rows, is_table = first_records(source, SAMPLE)
+    found = recognise(rows, is_table, name)
+    if os.environ.get("LOCAL_RANK", "0") == "0":
+        print(f"{Path(name).name}: {found.said}", flush=True)
+    return found.format
 
 
 def _digest(files: list[str]) -> str:
@@ -126,41 +134,18 @@ def _digest(files: list[str]) -> str:
     return digest.hexdigest()
 
 
-# `cache_key` is not read here: `datasets` finds cached rows by a hash of a generator's arguments.
-
-
-def _pairs_of_files(
-    files: list[str], cache_key: str, form: dict[str, Any], rules: dict[str, Any], name: str
+def _pairs_of(
+    files: list[str], rows: Dataset | None, cache_key: str, form: dict[str, Any], rules: dict[str, Any], name: str
 ) -> Iterator[dict[str, Any]]:
-    for file in files:
-        for pair in make_pairs(_records_of(Path(file), Format(**form)), Format(**form), Rules(**rules), file):
+    """Yield the rows of a dataset.
+
+    `cache_key` is not read here: `datasets` finds cached rows by a hash of a generator's arguments.
+    """
+    read = Format(**form)
+    for part in parts_of(files, rows, name):
+        found = ((number, as_record(row, read)) for number, row in part.records) if part.is_table else part.records
+        for pair in make_pairs(found, read, Rules(**rules), part.name):
             yield pair._asdict()
-
-
-def _records_of(file: Path, form: Format) -> Iterator[tuple[int, object]]:
-    if tables.ending(file) in tables.BUILDERS:
-        return tables.read_rows(file, form.dialogues)
-    return records.read_records(file)
-
-
-def _pairs_of_rows(
-    rows: Dataset, cache_key: str, form: dict[str, Any], rules: dict[str, Any], name: str
-) -> Iterator[dict[str, Any]]:
-    turns = [column for column in Format(**form).dialogues if column in rows.column_names]
-    read = ({**row, **{column: tables.turns(row[column]) for column in turns}} for row in rows)
-    for pair in make_pairs(enumerate(read), Format(**form), Rules(**rules), name):
-        yield pair._asdict()
-
-
-def _hub_rows(attr: Any, cache_dir: Any) -> Dataset:
-    """Load the rows of a dataset of the Hugging Face hub (or of a folder of that form)."""
-    try:
-        return load_dataset(
-            path=attr.dataset_name, name=attr.subset, data_dir=attr.folder, split=attr.split, cache_dir=cache_dir
-        )
-    except (OSError, ValueError) as err:
-        reason = str(err).splitlines()[0]
-        raise UserError(f"dataset {attr.dataset_name} cannot be loaded: {reason}") from None
 
 
 def _subsample(dataset: Dataset, attr: Any, form: Format, max_samples: int | None, seed: int) -> Dataset:

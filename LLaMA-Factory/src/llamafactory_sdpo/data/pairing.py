@@ -3,6 +3,9 @@
 This is where pairs are validated. A pair is formed before anything may shuffle, split, subsample or shard, and from
 here on it is one row. A pair that is wrong is not raised but carries its one-line `error`, so that the caller may
 stop at it or count it.
+
+Weights are no part of what is said: two messages that differ in weight alone are the same one. What both sides share
+carries no loss whatever its weights, since the same tokens in the same context say nothing for one side or the other.
 """
 
 from collections.abc import Iterable, Iterator
@@ -11,11 +14,18 @@ from typing import Any, Literal, NamedTuple
 
 from ..errors import UserError, printable
 from ..stages import STAGES
-from .reading import Format, Message, Side, Sides, is_agent, read_sides
+from .formats import Format
+from .gaps import gap_of
+from .reading import Message, Side, Sides, agent_turns, is_agent, read_sides
+from .splitting import MAX_SHOWN
+from .weights import weight_of
 
 
 Scope = Literal["segment", "turn"]
 Unequal = Literal["stop", "warn", "truncate"]
+
+NO_WIDTH = dict.fromkeys(map(ord, "\u200b\u2060\ufeff"))
+"""White space that takes no place and that Python does not count as such: zero-width space, word joiner, BOM."""
 
 
 @dataclass(frozen=True)
@@ -39,11 +49,13 @@ class Pair(NamedTuple):
         chosen: the better dialogue, a leading system message included.
         rejected: the worse one.
         tools: tool descriptions for the host's template, usually empty.
-        first_turn: number (from 0) of the first scored agent turn, the same on both sides.
+        first_turn: number (from 0) of the first agent turn that may be scored, the same on both sides; its weight may
+            be 0.
         unequal: whether the sides have different numbers of scored turns.
-        calls: whether there are tools or function calls, which not every template can render.
+        calls: whether there are tools, calls, results or an agent that speaks first: what not every template renders.
         origin: file and record numbers, for messages.
         error: the reason why the pair cannot be trained on, or ''.
+        gap: how much better the chosen one went, 0 where nobody says.
     """
 
     chosen: list[Message]
@@ -54,6 +66,7 @@ class Pair(NamedTuple):
     calls: bool
     origin: str
     error: str
+    gap: float = 0.0
 
 
 def make_pairs(records: Iterable[tuple[int, Any]], form: Format, rules: Rules, file: str) -> Iterator[Pair]:
@@ -93,7 +106,8 @@ def _checked_pair(records: list[Any], form: Format, rules: Rules, origin: str) -
     """Build one pair, or one that carries its error."""
     try:
         sides = read_sides(records, form, with_segment=rules.is_of_segments)
-        return _segment_pair(sides, rules, origin) if rules.is_of_segments else _session_pair(sides, origin)
+        pair = _segment_pair(sides, rules, origin) if rules.is_of_segments else _session_pair(sides, origin)
+        return pair._replace(gap=gap_of(records[-1]))
     except UserError as err:
         return Pair([], [], "", 0, False, False, origin, f"{origin}: {printable(str(err))}")
 
@@ -106,15 +120,20 @@ def first_difference(one: Side, other: Side) -> int | None:
             shared turn would make it the first one that is scored.
     """
     for index, (a, b) in enumerate(zip(one.messages, other.messages, strict=False)):
-        if a != b:
+        if _said(a) != _said(b):
             _check_visible(a, b, f"turn {index + one.shift}, the first that differs,")
             return index
     return None
 
 
+def _said(message: Message) -> tuple[str, str]:
+    """Return all of a message but its weight."""
+    return message["role"], message["content"]
+
+
 def _check_visible(one: Message, other: Message, name: str) -> None:
     """Refuse two different messages that look the same; blank ones may be meant."""
-    visible = ["".join(message["content"].split()) for message in (one, other)]
+    visible = ["".join(message["content"].translate(NO_WIDTH).split()) for message in (one, other)]
     if visible[0] and visible[0] == visible[1] and one["role"] == other["role"]:
         raise UserError(f"{name} differs in white space only; write it the same way on both sides")
 
@@ -131,45 +150,41 @@ def _have_one_system(rejected: Side, chosen: Side) -> bool:
 def _session_pair(sides: Sides, origin: str) -> Pair:
     """Pair two whole sessions, which may differ from the start and in length; what they share is not scored."""
     rejected, chosen, _ = sides
-    if (rejected.system, rejected.messages) == (chosen.system, chosen.messages):
+    difference = first_difference(rejected, chosen) if _have_one_system(rejected, chosen) else 0
+    # If one session is the beginning of the other, either side needs a turn that is scored.
+    start = difference or 0
+    ends = [_scored_ends(side, start, len(side.messages))[-1] for side in (rejected, chosen)]
+    if difference is None and (len(rejected.messages) == len(chosen.messages) or ends[0] == ends[1]):
         raise UserError("the two dialogues never differ; remove the pair")
-    ends = [len(rejected.messages), len(chosen.messages)]
-    return _pair(sides, ends, _shared_turns(rejected, chosen), False, origin)
+    return _pair(sides, start, ends, False, origin)
 
 
-def _pair(sides: Sides, ends: list[int], first_turn: int, unequal: bool, origin: str) -> Pair:
-    """Return the pair of two sides, each cut at its end."""
+def _pair(sides: Sides, start: int, ends: list[int], unequal: bool, origin: str) -> Pair:
+    """Return the pair of two sides that share what stands before `start`, each cut at its end."""
     rejected, chosen = (side.system + side.messages[:end] for side, end in zip(sides[:2], ends, strict=True))
-    calls = bool(sides.tools) or any(message["role"] == "function" for message in rejected + chosen)
+    usual = ("system", "user", "assistant")
+    calls = bool(sides.tools) or any(message["role"] not in usual for message in rejected + chosen)
+    calls = calls or any(is_agent(side.messages[0]) for side in sides[:2])
+    first_turn = agent_turns(sides.chosen.messages[:start])
     return Pair(chosen, rejected, sides.tools, first_turn, unequal, calls, origin, error="")
-
-
-def _shared_turns(rejected: Side, chosen: Side) -> int:
-    """Return the number of agent turns with which both sides begin, each in the same context.
-
-    If one session is the beginning of the other it is 0: either side needs a turn that is scored.
-    """
-    if not _have_one_system(rejected, chosen):
-        return 0
-    return (first_difference(rejected, chosen) or 0) // 2
 
 
 def _segment_pair(sides: Sides, rules: Rules, origin: str) -> Pair:
     """Pair two dialogues that share a history, and cut both at the end of what is scored."""
     rejected, chosen, _ = sides
     start = _segment_start(rejected, chosen)
-    ends = [_segment_end(side, start, rules.scope) for side in (rejected, chosen)]
-    turns = [(end - start + 1) // 2 for end in ends]
+    ends = [_scored_ends(side, start, _segment_end(side, start, rules.scope)) for side in (rejected, chosen)]
+    turns = [len(side) for side in ends]
     unequal = turns[0] != turns[1]
     if unequal and rules.unequal == "stop":
         raise UserError(
-            f"the segments have {turns[0]} (negative) and {turns[1]} (positive) agent turns; expected the same "
-            "number, since a longer negative side collapses training; cut them alike, or set "
+            f"the segments have {turns[0]} (negative) and {turns[1]} (positive) agent turns to score; expected the "
+            "same number, since a longer negative side collapses training; cut them alike, or set "
             "unequal_segments: truncate"
         )
     if unequal and rules.unequal == "truncate":
-        ends, unequal = [min(ends)] * 2, False
-    return _pair(sides, ends, start // 2, unequal, origin)
+        ends, unequal = [side[: min(turns)] for side in ends], False
+    return _pair(sides, start, [side[-1] for side in ends], unequal, origin)
 
 
 def _segment_start(rejected: Side, chosen: Side) -> int:
@@ -181,9 +196,9 @@ def _segment_start(rejected: Side, chosen: Side) -> int:
         if len(rejected.messages) == len(chosen.messages):
             raise UserError("the two dialogues never differ; remove the pair")
         raise UserError("one dialogue is the beginning of the other, so they never differ; remove the pair")
-    if start == 0:
-        raise UserError("the first human turns differ; the two sides of a pair share their beginning")
-    if not is_agent(start):
+    if not (is_agent(rejected.messages[start]) and is_agent(chosen.messages[start])):
+        if start == 0:
+            raise UserError("the first human turns differ; the two sides of a pair share their beginning")
         raise UserError(
             f"the first difference, turn {start + chosen.shift}, is the partner's; "
             "the sides must part at an agent's turn"
@@ -202,3 +217,19 @@ def _segment_end(side: Side, start: int, scope: Scope) -> int:
     if scope == "turn":
         return start + 1
     return side.segment[1] if side.segment else len(side.messages)
+
+
+def _scored_ends(side: Side, start: int, end: int) -> list[int]:
+    """Return the index after each agent turn of [start, end) that carries loss; what follows the last is not needed.
+
+    Raises:
+        UserError: if there is none, since all of them have weight 0.
+    """
+    turns = [index for index in range(start, end) if is_agent(side.messages[index])]
+    ends = [index + 1 for index in turns if weight_of(side.messages[index]) != 0]
+    if not ends:
+        which = ", ".join(str(index + side.shift) for index in turns[:MAX_SHOWN])
+        raise UserError(
+            f"{side.name}: every turn to be scored has weight 0 (turn {which}); weigh one above 0, or remove the pair"
+        )
+    return ends

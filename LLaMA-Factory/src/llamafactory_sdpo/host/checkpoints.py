@@ -1,7 +1,7 @@
 """Choose the checkpoint from which a training goes on: the last whole one.
 
 A checkpoint is written file by file, the trainer's state last. One that was cut off (a full disk, a kill) lacks that
-file, or has a file that ends too early, which every format used here shows.
+file, or has a file that ends too early, which every format used here shows. All ranks must choose the same one.
 """
 
 import json
@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch.distributed as dist
 from safetensors import SafetensorError, safe_open
 
 from ..errors import OptionError
@@ -21,6 +22,8 @@ logger = logging.getLogger(__name__)
 
 OPTION = "resume_from_checkpoint"
 STATE = "trainer_state.json"
+OPTIMIZERS = ("*optimizer.pt*", "optimizer.bin", "optimizer_*", "global_step*")
+"""How the host calls the state of the optimizer: as it is, by FSDP whole and in parts, by DeepSpeed."""
 NAME = re.compile(r"checkpoint-(\d+)")
 
 
@@ -43,14 +46,67 @@ def choose(asked: Any, output_dir: str, found: str | None) -> str | None:
     if asked is not None and word not in ("true", "yes"):
         if reason := why_not_whole(Path(asked)):
             raise OptionError(OPTION, f"{OPTION} {asked} is not a whole checkpoint: {reason}")
-        return str(asked)
+        return _told(Path(asked))
     for folder in _checkpoints(Path(output_dir)):
         if (reason := why_not_whole(folder)) is None:
-            return str(folder)
+            return _told(folder)
         logger.warning("%s is passed over, since it is not whole: %s", folder, reason)
     if asked is not None:
         raise OptionError(OPTION, f"{OPTION} is true, but {output_dir} has no whole checkpoint; leave it out to begin")
     return None
+
+
+def agreed(choice: Callable[[], str | None]) -> str | None:
+    """Return the checkpoint that this rank goes on from, after a look at what the others have chosen.
+
+    Raises:
+        OptionError: if this rank finds none where it must, or the ranks do not find the same.
+    """
+    chosen, error = None, None
+    try:
+        chosen = choice()
+    except OptionError as err:
+        error = err
+    everywhere = [chosen or "none"]
+    if dist.is_available() and dist.is_initialized():
+        everywhere = [""] * dist.get_world_size()
+        dist.all_gather_object(everywhere, chosen or "none")
+    if len(set(everywhere)) > 1:
+        found = ", ".join(f"rank {rank}: {folder}" for rank, folder in enumerate(everywhere))
+        raise OptionError(
+            OPTION,
+            f"{OPTION}: the ranks do not find the same checkpoint ({found}); put output_dir on a disk that "
+            "all machines share",
+        )
+    if error is not None:
+        raise error
+    return chosen
+
+
+def check_deepspeed_state(folder: Path) -> None:
+    """Refuse a checkpoint from which DeepSpeed cannot go on, which it would say as a bug.
+
+    Raises:
+        OptionError: with the ways that are left.
+    """
+    if not any(folder.glob("global_step*")):
+        raise OptionError(
+            OPTION,
+            f"{folder} has no state of DeepSpeed (save_only_model leaves it out), without which it cannot go on; "
+            "begin anew with overwrite_output_dir: true and save_only_model: false, or name the checkpoint as "
+            "model_name_or_path of a training with another output_dir",
+        )
+
+
+def _told(folder: Path) -> str:
+    """Return a checkpoint as text, and warn if the optimizer begins anew: the host says nothing of that."""
+    if not any(path for pattern in OPTIMIZERS for path in folder.glob(pattern)):
+        logger.warning(
+            "%s has no state of the optimizer (save_only_model leaves it out): training goes on from its weights with"
+            " a new one, so the result differs from that of a training that was not interrupted",
+            folder,
+        )
+    return str(folder)
 
 
 def _checkpoints(output: Path) -> list[Path]:

@@ -5,13 +5,13 @@ Beside every file stands its checksum, written when it is first opened, which is
 
 import hashlib
 import logging
-import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
 from ..errors import UserError
+from ..whole_files import write_whole
 
 
 logger = logging.getLogger(__name__)
@@ -59,10 +59,8 @@ def _check(path: Path) -> None:
         if kept.read_text(encoding="ascii", errors="replace").strip() != digest:
             raise Damaged(str(path))
         return
-    mine = kept.with_name(f"{kept.name}.{os.getpid()}")
     try:
-        mine.write_text(digest, encoding="ascii")
-        os.replace(mine, kept)
+        write_whole(kept, digest.encode())
     except OSError as err:
         logger.warning("the checksum of %s is not kept: %s", path, err)
 

@@ -50,8 +50,8 @@ def seam(module: ModuleType | type, name: str, *parameters: str) -> Any:
 
 
 @contextmanager
-def substituted(module: ModuleType, **names: Any) -> Iterator[None]:
-    """Replace names of a host module for as long as the block runs."""
+def substituted(module: ModuleType | type, **names: Any) -> Iterator[None]:
+    """Replace names of a host module, or class, for as long as the block runs."""
     before = {name: seam(module, name) for name in names}
     for name, ours in names.items():
         setattr(module, name, ours)

@@ -21,6 +21,7 @@ AT_LEAST: dict[str, float] = {
     "preprocessing_batch_size": 1,
     "cutoff_len": 1,
     "max_samples": 1,
+    "lora_rank": 1,
     "dataloader_num_workers": 0,
     "learning_rate": 0,
     "num_train_epochs": 0,
@@ -28,12 +29,26 @@ AT_LEAST: dict[str, float] = {
     "weight_decay": 0,
     "pref_beta": 0,
     "val_size": 0,
+    "dpo_label_smoothing": 0,
+    "lora_dropout": 0,
 }
 """The smallest values with which a training can be made."""
 
+AT_MOST: dict[str, float] = {
+    "dpo_label_smoothing": 0.5,
+    "lora_dropout": 1,
+}
+"""The largest ones; labels that are smoothed by more than a half are turned round."""
+
+MAPPINGS = ("lr_scheduler_kwargs", "gradient_checkpointing_kwargs")
+"""Options that are declared as text too, which is then to be a JSON object and not a path."""
+
 
 def checked(args: dict[str, Any], kinds: list[type]) -> dict[str, Any]:
-    """Return a config whose values are of the declared types, with true and false in the place of their texts.
+    """Return a config whose values are of the declared types.
+
+    True and false stand in the place of their texts, whole numbers in that of `2.0`, and text in that of a number
+    where only text is read, as for a dataset that is called 2024.
 
     Args:
         args: a config.
@@ -54,9 +69,23 @@ def checked(args: dict[str, Any], kinds: list[type]) -> dict[str, Any]:
             raise OptionError(key, f"`{key}` is {value!r}, expected {_expected(kind)}")
         if key in AT_LEAST and isinstance(value, int | float) and value < AT_LEAST[key]:
             raise OptionError(key, f"`{key}` is {value!r}, expected at least {AT_LEAST[key]:g}")
-        if isinstance(value, str) and bool in _parts(kind) and str not in _parts(kind):
-            found[key] = BOOLEANS[value.lower()]
+        if key in AT_MOST and isinstance(value, int | float) and value > AT_MOST[key]:
+            raise OptionError(key, f"`{key}` is {value!r}, expected at most {AT_MOST[key]:g}")
+        if key in MAPPINGS and isinstance(value, str) and not value.startswith("{"):
+            raise OptionError(key, f"`{key}` is {value!r}, expected key: value lines")
+        found[key] = _as_declared(value, set(_parts(kind)) - {NoneType})
     return found
+
+
+def _as_declared(value: Any, parts: set[Any]) -> Any:
+    """Return a value that fits as one of its type."""
+    if isinstance(value, str) and bool in parts and str not in parts:
+        return BOOLEANS[value.lower()]
+    if isinstance(value, float) and int in parts and float not in parts and str not in parts:
+        return int(value)
+    if isinstance(value, int | float) and not isinstance(value, bool) and parts == {str}:
+        return str(value)
+    return value
 
 
 def fits(value: Any, kind: Any) -> bool:
@@ -93,7 +122,7 @@ def _fits_one(value: Any, kind: Any) -> bool:
     if kind is float:
         return is_number
     if kind in (str, Path):
-        return value is not None
+        return value is not None and not isinstance(value, dict)
     # Lists and mappings, which the host also reads from text.
     return value is not None
 

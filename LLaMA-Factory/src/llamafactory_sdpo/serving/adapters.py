@@ -8,7 +8,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import UserError
+from ..errors import UserError, one_line
 
 
 if TYPE_CHECKING:
@@ -30,7 +30,14 @@ def read_config(folder: str) -> dict[str, Any]:
     path = Path(folder) / CONFIG_FILE
     if not path.is_file():
         raise UserError(f"adapter_name_or_path {folder}: expected a LoRA adapter, found no {CONFIG_FILE}")
-    config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as err:
+        raise UserError(
+            f"adapter_name_or_path {folder}: {CONFIG_FILE} cannot be read: {one_line(err)[:200]}"
+        ) from None
+    if not isinstance(config, dict) or not {"r", "lora_alpha"} <= config.keys():
+        raise UserError(f"adapter_name_or_path {folder}: expected a LoRA adapter, whose {CONFIG_FILE} has its rank r")
     return config
 
 
@@ -48,14 +55,14 @@ def stack(folders: tuple[str, ...], out: Path) -> str:
     if len(folders) == 1:
         return folders[0]
     import torch
-    from safetensors.torch import load_file, save_file
+    from safetensors.torch import save_file
 
     configs = [read_config(folder) for folder in folders]
     for folder, config in zip(folders, configs, strict=True):
         for key in UNSUPPORTED:
             if config.get(key):
                 raise UserError(f"adapter_name_or_path {folder}: {key} cannot be stacked; merge the lower one first")
-    deltas = [_scaled(load_file(Path(folder) / WEIGHTS_FILE), c) for folder, c in zip(folders, configs, strict=True)]
+    deltas = [_scaled(_weights(folder), config) for folder, config in zip(folders, configs, strict=True)]
     rank = sum(int(config["r"]) for config in configs)
     names = sorted({name for delta in deltas for name in delta})
     if odd := [name for name in names if LEFT_FACTOR not in name and RIGHT_FACTOR not in name]:
@@ -64,6 +71,8 @@ def stack(folders: tuple[str, ...], out: Path) -> str:
     for name in names:
         axis = 1 if LEFT_FACTOR in name else 0
         parts = [delta[name] for delta in deltas if name in delta]
+        if len({part.shape[1 - axis] for part in parts}) > 1:
+            raise UserError(f"adapter_name_or_path {folders[-1]}: {name} has another shape than in those below it")
         missing = rank - sum(part.shape[axis] for part in parts)
         shape = (parts[0].shape[0], missing) if axis else (missing, parts[0].shape[1])
         stacked[name] = torch.cat([*parts, torch.zeros(shape, dtype=parts[0].dtype)], dim=axis).contiguous()
@@ -73,6 +82,19 @@ def stack(folders: tuple[str, ...], out: Path) -> str:
     config = {**configs[-1], "r": rank, "lora_alpha": rank, "use_rslora": False, "target_modules": modules}
     (out / CONFIG_FILE).write_text(json.dumps(config), encoding="utf-8")
     return str(out)
+
+
+def _weights(folder: str) -> "dict[str, Tensor]":
+    """Load the weights of an adapter."""
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(Path(folder) / WEIGHTS_FILE)
+    except (OSError, SafetensorError) as err:
+        raise UserError(
+            f"adapter_name_or_path {folder}: {WEIGHTS_FILE} cannot be read: {one_line(err)[:200]}"
+        ) from None
 
 
 def _scaled(weights: "dict[str, Tensor]", config: dict[str, Any]) -> "dict[str, Tensor]":

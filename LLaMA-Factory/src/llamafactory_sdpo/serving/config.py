@@ -5,6 +5,7 @@ error, and so is a value of another type.
 """
 
 import difflib
+import math
 import os
 from pathlib import Path
 from typing import Any, Literal
@@ -19,6 +20,9 @@ from ..errors import OptionError, UserError
 KEY_VARIABLE = "API_KEY"
 """Environment variable of the host's own server for the key that clients must send."""
 
+PARALLEL = ("tensor_parallel_size", "pipeline_parallel_size")
+"""Options of vLLM by which a model is spread over GPUs."""
+
 
 class ServingConfig(BaseModel):
     """What is served, and how; keys of the host mean what they mean there."""
@@ -30,6 +34,7 @@ class ServingConfig(BaseModel):
     """Name -> folders of a stack of adapters, the first on the model, each other on the one before."""
     template: str
     default_system: str | None = None
+    tool_format: str | None = None
     enable_thinking: bool | None = False
     """Not the host's default: the empty thought is part of the prompt, not left to the model."""
     infer_backend: Literal["vllm", "huggingface"] = "vllm"
@@ -43,6 +48,8 @@ class ServingConfig(BaseModel):
     vllm_gpu_util: float | None = Field(default=None, gt=0, le=1)
     vllm_enforce_eager: bool = False
     vllm_max_lora_rank: int | None = Field(default=None, gt=0)
+    vllm_load_adapters: bool = False
+    """Whether adapters can be loaded while it runs, by load_adapter.py."""
     vllm_config: dict[str, Any] = {}
 
     do_sample: bool = True
@@ -68,6 +75,21 @@ class ServingConfig(BaseModel):
         named = value if isinstance(value, dict) else {"": value}
         stacks = {name: _stack(folders) for name, folders in named.items()}
         return {name or Path(stack[-1]).name: stack for name, stack in stacks.items()}
+
+    @field_validator("vllm_config")
+    @classmethod
+    def _with_underscores(cls, value: dict[str, Any]) -> dict[str, Any]:
+        """Return the options of vLLM by one spelling of their names, of the two that it takes."""
+        options = {name.replace("-", "_"): option for name, option in value.items()}
+        for name in PARALLEL:
+            if not isinstance(size := options.get(name, 1), int) or size < 1:
+                raise ValueError(f"{name} is {size!r}, expected a whole number of at least 1")
+        return options
+
+    @property
+    def gpus(self) -> int:
+        """How many GPUs a replica takes."""
+        return math.prod(self.vllm_config.get(name, 1) for name in PARALLEL)
 
     @property
     def name(self) -> str:
@@ -124,7 +146,7 @@ def check_models(config: ServingConfig) -> None:
 
 def host_args(config: ServingConfig) -> dict[str, Any]:
     """Return the config as the host's own engine takes it."""
-    ours = {"served_model_name", "host", "port", "api_key", "replicas", "adapter_name_or_path"}
+    ours = {"served_model_name", "host", "port", "api_key", "replicas", "adapter_name_or_path", "vllm_load_adapters"}
     args = {key: value for key, value in config.model_dump(exclude=ours).items() if value is not None}
     stacks = list(config.adapter_name_or_path.values())
     if stacks:
@@ -148,6 +170,8 @@ def _check_names(config: ServingConfig) -> None:
         raise UserError(
             "adapter_name_or_path: infer_backend huggingface serves one model; name one adapter, or use vllm"
         )
+    if config.infer_backend == "huggingface" and config.vllm_load_adapters:
+        raise UserError("vllm_load_adapters: infer_backend huggingface loads none while it runs; use vllm")
     if config.infer_backend == "vllm" and config.name in config.adapter_name_or_path:
         raise UserError(f"adapter_name_or_path: the model itself is called {config.name}; set served_model_name")
     if config.ports[-1] > 65535:

@@ -15,7 +15,7 @@ from typing import Any
 from ..errors import run_at_edge
 from .config import KEY_VARIABLE, ServingConfig, host_args
 from .prompting import generation_defaults
-from .requests import Limits, RequestChecks
+from .requests import Limits, RequestChecks, prompt_of
 
 
 def main() -> int:
@@ -29,7 +29,7 @@ def serve(config: ServingConfig, port: int) -> None:
     # Heavy: after the arguments were read.
     import uvicorn
 
-    from ..host.serving import context_length, host_api
+    from ..host.serving import context_length, host_api, packed
 
     # The host's server reads these; it would log every request with its whole chat.
     os.environ.setdefault("API_VERBOSE", "0")
@@ -42,10 +42,10 @@ def serve(config: ServingConfig, port: int) -> None:
 
     def tokenize(chat: dict[str, Any]) -> dict[str, list[int]]:
         """Return the ids of a chat's prompt."""
-        return {"tokens": prompt_ids(chat["messages"])}
+        return {"tokens": prompt_of(chat, prompt_ids)}
 
     limits = Limits(config.names, os.environ.get(KEY_VARIABLE, ""), context_length(args))
-    application.add_middleware(RequestChecks, limits=limits, prompt_ids=prompt_ids)
+    application.add_middleware(RequestChecks, limits=limits, prompt_ids=prompt_ids, packed=packed)
     application.add_api_route("/health", health)
     application.add_api_route("/tokenize", tokenize, methods=["POST"])
     uvicorn.run(application, host=config.host, port=port, log_level="warning", access_log=False)

@@ -38,7 +38,11 @@ def weights_bytes(folder: Path, dtype: str) -> float:
 def _stored_dtype(folder: Path) -> str:
     """Return the type of the stored weights, by the model's config."""
     path = folder / "config.json"
-    config = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        # Not there, or of no use, which is said where the model is loaded.
+        config = {}
     return str(config.get("dtype") or config.get("torch_dtype"))
 
 
@@ -51,7 +55,6 @@ def _free_memory(replicas: int) -> float:
 def _free_on_gpus(config: ServingConfig) -> tuple[str, float]:
     import torch
 
-    each = config.vllm_config.get("tensor_parallel_size", 1) * config.vllm_config.get("pipeline_parallel_size", 1)
-    count = torch.cuda.device_count() if config.infer_backend == "huggingface" else each
+    count = torch.cuda.device_count() if config.infer_backend == "huggingface" else config.gpus
     free = sum(torch.cuda.mem_get_info(index)[0] for index in range(min(count, torch.cuda.device_count())))
     return f"{count} GPU{'s' * (count > 1)}", free

@@ -5,6 +5,7 @@ ended with it. If we are killed outright, the kernel ends the server (on Linux).
 """
 
 import ctypes
+import http.client
 import os
 import re
 import signal
@@ -12,14 +13,13 @@ import socket
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 from ..errors import UserError
+from .asking import DIRECTLY
 
 
 POLL_S = 0.3
@@ -75,9 +75,9 @@ class Server:
     def answers(self) -> bool:
         """Return whether it is ready."""
         try:
-            with urllib.request.urlopen(f"{self.url}/health", timeout=5):
+            with DIRECTLY.open(f"{self.url}/health", timeout=5):
                 return True
-        except (OSError, urllib.error.URLError):
+        except (OSError, http.client.HTTPException):
             return False
 
     def last_lines(self) -> list[str]:

@@ -6,17 +6,15 @@ tokens of the template and the defaults of the config, so that nothing is taken 
 
 import json
 import shutil
-from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from ..data.encoding import DialogueEncoder
+from ..data.rendering import TemplateParts
 from .chat_template import render_jinja
+from .chats import Chat, Served, Tools, read_arguments
 from .config import ServingConfig, host_args
 
-
-if TYPE_CHECKING:  # heavy
-    from ..host.serving import TemplateParts
 
 TEMPLATE_FILE = "chat_template.jinja"
 
@@ -25,8 +23,14 @@ class Prompting(NamedTuple):
     """How training prompts the model."""
 
     encoder: DialogueEncoder
-    parts: "TemplateParts"
     stop_ids: list[int]
+    no_tools: str = ""
+    """Why a server takes no tools, if it takes none."""
+
+    @property
+    def parts(self) -> TemplateParts:
+        """The template as texts."""
+        return self.encoder.parts
 
     @property
     def writes_thought(self) -> bool:
@@ -40,20 +44,23 @@ def load(config: ServingConfig) -> Prompting:
     Raises:
         UserError: if the template is unknown or does not fit the tokenizer.
     """
-    from ..host.serving import load_template, template_parts  # heavy
+    from ..host.serving import load_template  # heavy
 
     encoder = load_template(host_args(config))
-    parts = template_parts(encoder.template, encoder.tokenizer)
-    return Prompting(encoder, parts, sorted(encoder.template.get_stop_token_ids(encoder.tokenizer)))
+    return Prompting(encoder, sorted(encoder.template.get_stop_token_ids(encoder.tokenizer)))
 
 
-def rendered_ids(prompting: Prompting) -> Callable[[list[dict[str, str]]], list[int]]:
+def rendered_ids(prompting: Prompting) -> Served:
     """Return a function from a chat to its ids as a server makes them: our template, the whole text encoded."""
-    template, tokenizer = render_jinja(prompting.parts), prompting.encoder.tokenizer
+    template, tokenizer = render_jinja(prompting.parts, prompting.no_tools), prompting.encoder.tokenizer
 
-    def ids(messages: list[dict[str, str]]) -> list[int]:
+    def ids(messages: Chat, tools: Tools) -> list[int]:
         rendered: list[int] = tokenizer.apply_chat_template(
-            messages, chat_template=template, add_generation_prompt=True, return_dict=False
+            read_arguments(messages),
+            tools=tools,
+            chat_template=template,
+            add_generation_prompt=True,
+            return_dict=False,
         )
         return rendered
 
@@ -77,7 +84,7 @@ def write(prompting: Prompting, config: ServingConfig, folder: Path) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     tokenizer = prompting.encoder.tokenizer
-    template = render_jinja(prompting.parts)
+    template = render_jinja(prompting.parts, prompting.no_tools)
     # Put back below: the encoder goes on with the tokenizer that training has.
     before, tokenizer.chat_template = tokenizer.chat_template, template
     tokenizer.save_pretrained(folder)

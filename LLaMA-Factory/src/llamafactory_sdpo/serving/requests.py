@@ -1,8 +1,10 @@
 """Check the requests to a server on the host's own engine, before the host sees them.
 
-What training never saw (tools, pictures, a chat that does not end on a user turn), values that no model takes, and
-prompts that are longer than the model's context are refused with status 400, another model's name with 404: each at
-once, so that no request keeps the server from the others.
+What training never saw (pictures, a chat that ends on an agent's turn, what the template has no form for), values that
+no model takes, and prompts that are longer than the model's context are refused with status 400, another model's name
+with 404: each at once, so that no request keeps the server from the others.
+
+The host takes only chats that alternate, so a chat passes through it as the text of one turn (`host.serving.packed`).
 """
 
 import asyncio
@@ -12,10 +14,14 @@ import sys
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any, NamedTuple
 
+from ..data.reading import Message as Turn
+from ..data.rendering import RENDERING_ERRORS
+from ..errors import UserError, one_line
+from .chats import dialogue_of
+
 
 CHAT, TOKENIZE = "/v1/chat/completions", "/tokenize"
-PARTNER_ROLES, AGENT_ROLES = ("user", "tool"), ("assistant", "function")
-"""Roles that the host takes at even and at odd places."""
+ROLES = ("system", "user", "assistant", "tool")
 
 BYTES_PER_TOKEN = 32
 MIN_BODY_BYTES = 1 << 16
@@ -28,6 +34,7 @@ RANGES: dict[str, tuple[type | tuple[type, ...], float, float, str]] = {
     "top_p": ((int, float), math.ulp(0.0), 1, "a number above 0 and at most 1"),
     "presence_penalty": ((int, float), 0, HUGE, "a number of at least 0"),
     "max_tokens": (int, 1, HUGE, "a whole number of at least 1"),
+    "seed": (int, -(2**63), 2**63 - 1, "a whole number of 64 bits"),
     "n": (int, 1, MAX_ANSWERS, f"a whole number from 1 to {MAX_ANSWERS}"),
 }
 """Options of a request: type, smallest and largest value, and both in words."""
@@ -35,6 +42,7 @@ RANGES: dict[str, tuple[type | tuple[type, ...], float, float, str]] = {
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
+PromptIds = Callable[[list[Turn], str], list[int]]
 Application = Callable[[Message, Receive, Send], Awaitable[None]]
 
 
@@ -83,8 +91,13 @@ def read_chat(body: bytes, limits: Limits) -> dict[str, Any]:
     name = chat.get("model")
     if name is not None and name not in limits.names:
         raise Refused(f"the model {str(name)[:200]!r} does not exist; expected {' or '.join(limits.names)}", 404)
-    if chat.get("tools") or chat.get("functions"):
-        raise Refused("tools are not part of this template")
+    if chat.get("functions"):
+        raise Refused("functions are not taken; send them as tools")
+    tools = chat.get("tools")
+    if tools is not None and not (isinstance(tools, list) and all(isinstance(tool, dict) for tool in tools)):
+        raise Refused("tools is not a list of objects")
+    if tools and chat.get("stream"):
+        raise Refused("calls are not streamed; ask without stream")
     _check_options(chat, limits.context)
     return {**chat, "messages": _messages(chat.get("messages"))}
 
@@ -104,21 +117,22 @@ def _check_options(chat: dict[str, Any], context: int) -> None:
 
 
 def _messages(messages: Any) -> list[dict[str, Any]]:
-    """Return messages that alternate and end on a user turn, each with one text."""
+    """Return messages, each with one text, that end before the agent's turn."""
     if not isinstance(messages, list) or not all(isinstance(message, dict) for message in messages):
         raise Refused("messages is not a list of objects")
-    first = int(bool(messages) and messages[0].get("role") == "system")
-    for index, message in enumerate(messages[first:]):
-        if message.get("role") not in (AGENT_ROLES if index % 2 else PARTNER_ROLES):
-            raise Refused("a dialogue alternates user, assistant, user, ...")
-    if (len(messages) - first) % 2 == 0:
+    for message in messages:
+        if message.get("role") not in ROLES:
+            raise Refused(f"the role {str(message.get('role'))[:50]!r} is not one of {', '.join(ROLES)}")
+    if not messages or messages[-1]["role"] == "assistant":
         raise Refused("a chat ends on a user turn")
-    return [message if message.get("tool_calls") else {**message, "content": _text(message)} for message in messages]
+    return [{**message, "content": _text(message)} for message in messages]
 
 
 def _text(message: dict[str, Any]) -> str:
     """Return a message's text, that of its parts joined."""
     content = message.get("content")
+    if content is None and message.get("tool_calls"):
+        return ""
     parts: list[Any] = content if isinstance(content, list) else [{"type": "text", "text": content}]
     for part in parts:
         if not isinstance(part, dict) or part.get("type") != "text" or not isinstance(part.get("text"), str):
@@ -129,9 +143,18 @@ def _text(message: dict[str, Any]) -> str:
 class RequestChecks:
     """The ASGI middleware that checks chats; all else passes."""
 
-    def __init__(self, app: Application, limits: Limits, prompt_ids: Callable[[Any], list[int]]) -> None:
-        """Keep what a check takes: the application, its limits, and a function from a chat to its prompt's ids."""
-        self._app, self._limits, self._prompt_ids = app, limits, prompt_ids
+    def __init__(
+        self, app: Application, limits: Limits, prompt_ids: PromptIds, packed: Callable[..., dict[str, Any]]
+    ) -> None:
+        """Keep what a check takes.
+
+        Args:
+            app: the host's application.
+            limits: its limits.
+            prompt_ids: from a dialogue and its tools to its prompt's ids.
+            packed: from the same and the seed to the messages and tools that the application takes.
+        """
+        self._app, self._limits, self._prompt_ids, self._packed = app, limits, prompt_ids, packed
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Answer a request, or refuse it."""
@@ -139,10 +162,13 @@ class RequestChecks:
         if not is_chat:
             await self._app(scope, receive, send)
             return
+        is_answered = scope["path"].endswith(CHAT)
         try:
-            if scope["path"].endswith(CHAT):
+            if is_answered:
                 self._check_key(dict(scope["headers"]))
-            body = json.dumps(await self._checked(receive)).encode()
+            chat = await self._checked(receive)
+            dialogue = dialogue_of(chat)
+            body = json.dumps(chat | self._packed(*dialogue, chat.get("seed")) if is_answered else chat).encode()
         except Refused as err:
             await _send_refusal(send, err)
             return
@@ -163,11 +189,24 @@ class RequestChecks:
             if len(body) > self._limits.body_bytes:
                 raise Refused(f"the body is longer than {self._limits.body_bytes} bytes, more than any prompt")
         chat = read_chat(body, self._limits)
-        if all(message["role"] in ("system", "user", "assistant") for message in chat["messages"]):
-            count = len(await asyncio.to_thread(self._prompt_ids, chat["messages"]))
-            if count >= self._limits.context:
-                raise Refused(f"the prompt has {count} tokens, the context of the model {self._limits.context}")
+        count = len(await asyncio.to_thread(prompt_of, chat, self._prompt_ids))
+        if count >= self._limits.context:
+            raise Refused(f"the prompt has {count} tokens, the context of the model {self._limits.context}")
         return chat
+
+
+def prompt_of(chat: dict[str, Any], prompt_ids: PromptIds) -> list[int]:
+    """Return the ids of the prompt of a chat that was checked.
+
+    Raises:
+        Refused: if it has no form in training.
+    """
+    try:
+        return prompt_ids(*dialogue_of(chat))
+    except UserError as err:
+        raise Refused(str(err)) from None
+    except RENDERING_ERRORS as err:
+        raise Refused(f"calls or tools that cannot be rendered: {type(err).__name__}: {one_line(err)[:200]}") from None
 
 
 async def _send_refusal(send: Send, err: Refused) -> None:

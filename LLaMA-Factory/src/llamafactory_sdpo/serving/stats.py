@@ -1,10 +1,10 @@
 """Read a vLLM server's counters: its prefix cache's hits and the time to the first token."""
 
 import re
-import urllib.request
 from typing import NamedTuple
 
-from ..errors import UserError
+from ..errors import UserError, one_line
+from .asking import FAILURES, open_url
 
 
 COUNTERS = {
@@ -59,10 +59,10 @@ def read(url: str) -> Stats:
     """
     base = url.rstrip("/").removesuffix("/v1")
     try:
-        with urllib.request.urlopen(f"{base}/metrics", timeout=TIMEOUT_S) as response:
+        with open_url(f"{base}/metrics", TIMEOUT_S) as response:
             return parse(response.read().decode())
-    except (OSError, ValueError) as err:
-        raise UserError(f"{base}/metrics: {err}; expected the address of a vLLM server") from None
+    except FAILURES as err:
+        raise UserError(f"{base}/metrics: {one_line(err)[:200]}; expected the address of a vLLM server") from None
 
 
 def parse(text: str) -> Stats:

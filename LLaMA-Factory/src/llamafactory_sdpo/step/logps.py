@@ -146,4 +146,5 @@ class LogpComputer:
 
 def batch_inputs(batch: dict[str, Any]) -> dict[str, Tensor]:
     """Return the part of a batch that the model takes."""
-    return {name: value for name, value in batch.items() if name not in ("labels", "loss_weights", "pair_keys")}
+    ours = ("labels", "turns", "turn_weights", "pair_keys")
+    return {name: value for name, value in batch.items() if name not in ours}

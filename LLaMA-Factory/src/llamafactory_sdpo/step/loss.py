@@ -5,7 +5,11 @@
     ETO    the same over the agent turns of both sessions, from the first that differs (arXiv 2403.02502)
     DMPO   ETO with turn t of a side's T weighted by φ(t, T) = (1 - γ^(T-t)) / (1 - γ^T), t from 0 (arXiv 2406.14868)
 
-The sums are of plain token log-probabilities, without a length normalisation; σ and β are the host's.
+So all are Σ_t w_t log π/π_ref (y_t | h_t) on either side, and differ in the weights w alone, which the data may give
+too. The sums are of plain token log-probabilities; σ and β are the host's. `loss_norm` divides them, on either side:
+
+    length Σ_t w_t log π/π_ref (y_t | h_t) / Σ_t w_t |y_t|, length-normalised DPO (Tülu 3, arXiv 2411.15124)
+    turns  Σ_t w_t log π/π_ref (y_t | h_t) / Σ_t w_t, the mean over turns (ours)
 """
 
 from collections.abc import Iterator
@@ -15,7 +19,7 @@ import torch
 from torch import Tensor
 
 from ..data.encoding import IGNORE_INDEX
-from ..stages import STAGES
+from ..stages import STAGES, Norm
 
 
 CHUNK_LOGITS, CHUNK_LOGITS_GPU = 1 << 22, 1 << 25
@@ -48,31 +52,62 @@ class ScoredTokens(NamedTuple):
         rows: (N,) the row of each.
         positions: (N,) the index of the token before it, whose logits predict it.
         targets: (N,) its id.
-        weights: (N,) its weight.
+        turns: (N,) the index of its turn in the row's weights.
     """
 
     rows: Tensor
     positions: Tensor
     targets: Tensor
-    weights: Tensor
+    turns: Tensor
 
-    def sums(self, values: Tensor, rows: int) -> Tensor:
-        """Return the sum of a value of each scored token over every one of R rows: (R,)."""
+    def by_turn(self, values: Tensor, weights: Tensor) -> Tensor:
+        """Return the sums of a value of each scored token over turns: (R, K) float64, as the turns' weights."""
         # In float64: one after another in float32 costs digits that a sum of hundreds does not have to spare.
-        wide = torch.zeros(rows, dtype=torch.float64, device=values.device)
-        return wide.index_add(0, self.rows, values.double()).to(values.dtype)
+        return torch.zeros_like(weights).index_put((self.rows, self.turns), values.double(), accumulate=True)
 
 
-def scored_tokens(labels: Tensor, loss_weights: Tensor) -> ScoredTokens:
+def scored_tokens(labels: Tensor, turns: Tensor) -> ScoredTokens:
     """Return the scored tokens of a batch.
 
     Args:
         labels: (R, T) int64, IGNORE_INDEX where nothing is scored; the logits at t-1 predict the label at t.
-        loss_weights: (R, T) float32, read where labels are scored.
+        turns: (R, T) int64, the index of each label's turn, read where labels are scored.
     """
     targets = labels[:, 1:]
     rows, positions = (targets != IGNORE_INDEX).nonzero(as_tuple=True)
-    return ScoredTokens(rows, positions, targets[rows, positions], loss_weights[:, 1:][rows, positions])
+    return ScoredTokens(rows, positions, targets[rows, positions], turns[:, 1:][rows, positions])
+
+
+def weights_of(batch: dict[str, Tensor]) -> Tensor:
+    """Return the weights of the turns of a batch: (2B, K) float64, 0 for turns that a row has not, or not scored."""
+    return batch["turn_weights"].view(torch.float64)
+
+
+def tokens_of(batch: dict[str, Tensor]) -> Tensor:
+    """Return how many scored tokens each turn of a batch has: (2B, K) float64; the first of a row is not predicted."""
+    is_scored = (batch["labels"][:, 1:] != IGNORE_INDEX).double()
+    return torch.zeros_like(weights_of(batch)).scatter_add(1, batch["turns"][:, 1:], is_scored)
+
+
+def weighted(sums: Tensor, tokens: Tensor, weights: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Return the log-probabilities of R sides, and their averages over tokens: Σ w·logp and Σ w·logp / Σ w, (R,).
+
+    Args:
+        sums: (R, K) float64, the log-probability of each turn.
+        tokens: (R, K) its number of scored tokens.
+        weights: (R, K) of each turn; w of a token is that of its turn.
+        dtype: of the results.
+    """
+    wholes, lengths = ((weights * values).sum(-1).to(dtype) for values in (sums, tokens))
+    return wholes, wholes / lengths
+
+
+def normalised(sums: Tensor, tokens: Tensor, weights: Tensor, dtype: torch.dtype, norm: Norm) -> Tensor:
+    """Return what a loss compares of R sides: (R,), the log-probabilities as `weighted`, divided as `norm` says."""
+    wholes, averages = weighted(sums, tokens, weights, dtype)
+    if norm == "turns":
+        return wholes / weights.sum(-1).to(dtype)
+    return averages if norm == "length" else wholes
 
 
 def token_logps(logits: Tensor, source: Tensor, targets: Tensor) -> Tensor:

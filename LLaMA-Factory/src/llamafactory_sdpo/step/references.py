@@ -1,17 +1,17 @@
-"""The reference's log-probabilities of every pair: computed in one pass, kept on disk, looked up in every step.
+"""The reference's log-probabilities of every turn: computed in one pass, kept on disk, looked up in every step.
 
 The pass runs before the first step, when the model is wrapped and nothing has been updated; a reference model of its
-own is loaded for it and freed after it. A pair's key is a digest of its tokens and turns, a file's name one of all
-that the values depend on: the weights' bytes, how they are loaded, the pairs, the masks, this code. So a stale table
-is never found, and a damaged one is computed again.
+own is loaded for it and freed after it. It scores every turn from the first that differs, whatever that weighs, so
+sums and averages under any weights follow from one table. A pair's key is a digest of its tokens and turns, a file's
+name one of all that the values depend on: the bytes of the model, how they are loaded, the pairs, this code. So a
+stale table is never found, and a damaged one is computed again.
 """
 
 import gc
 import hashlib
 import json
-import logging
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from importlib import metadata
@@ -22,15 +22,17 @@ from typing import Any
 import torch
 from accelerate.utils import broadcast_object_list, gather_object
 from huggingface_hub import snapshot_download
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 from torch.utils.data import ConcatDataset, DataLoader
-from tqdm import tqdm
 from transformers import Trainer, TrainerCallback
 
+from ..data.encoding import SIDES
+from ..errors import UserError
+from ..screen.progress import progress
+from .loss import tokens_of, weights_of
+from .reference_table import Table, TurnLogps, read, write
 
-logger = logging.getLogger(__name__)
 
 WEIGHT_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth", ".gguf", ".py")
 CONFIG_NAMES = ("config.json", "adapter_config.json", "quantization_config.json")
@@ -44,21 +46,21 @@ ELSEWHERE = (
 PIECE = 1 << 24
 """Bytes of a file that are hashed at a time."""
 
-CODE = ("../stages.py", "masks.py", "loss.py", "logps.py", "sharing.py", "finite.py", "trainer.py")
+CODE = (
+    *("../stages.py", "masks.py", "loss.py", "logps.py", "sharing.py", "finite.py", "trainer.py"),
+    "reference_table.py",
+)
 """Our files that make the masks and the values, seen from this one."""
 
-TUNING = ("pair_stage", "dmpo_gamma", "pref_loss", "finetuning_type", "pure_bf16", "ref_model_quantization_bit")
-"""The fine-tuning options on which the values depend; `segment_scope` is in the pairs."""
-
-Table = dict[int, tuple[float, float]]
-"""The key of a pair -> the reference's log-probabilities of its chosen and of its rejected side."""
+TUNING = ("finetuning_type", "pure_bf16", "ref_model_quantization_bit")
+"""The fine-tuning options on which the values depend; which turns are read of them, and how they weigh, is no part."""
 
 
 class References(TrainerCallback):
     """Fills its table when training begins, and looks values up in it.
 
     Attributes:
-        table: None until then, when the trainer runs the reference model itself.
+        table: None until then, when the trainer runs the reference model itself. The trainer's collator gets it too.
     """
 
     def __init__(
@@ -77,9 +79,15 @@ class References(TrainerCallback):
         self._identity, self._create_model, self._prepare, self._folder = identity, create_model, prepare, folder
 
     def on_train_begin(self, *args: Any, **kwargs: Any) -> None:
-        """Read the table, or compute and write it; every rank ends with the same one."""
+        """Read the table, or compute and write it; every rank ends with the same one.
+
+        Raises:
+            UserError: if the ranks do not hold the same pairs, as on machines with copies of their own.
+        """
         rows = _rows(self.trainer)
         keys = list(chain.from_iterable(part["key"] for part in rows))
+        if len(set(gather_object([hash(tuple(keys))]))) > 1:
+            raise UserError("the ranks do not hold the same pairs; give every machine the same data, model and config")
         is_main = self.trainer.accelerator.is_main_process
         path = self._path(keys) if is_main else None
         found = [read(path, keys) if path else None]
@@ -89,13 +97,14 @@ class References(TrainerCallback):
             table = self._compute(rows, keys)
             if path:
                 write(path, table)
-        self.table = table
+        self.table = self.trainer.data_collator.table = table
 
-    def look_up(self, keys: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the log-probabilities of the chosen and of the rejected sides of B pairs: two (B,) tensors."""
+    def look_up(self, keys: Tensor) -> Tensor:
+        """Return the log-probability of each turn of B pairs, chosen sides first: (2B, K) float64, 0 for no turn."""
         assert self.table is not None
-        values = torch.tensor([self.table[key] for key in keys.tolist()], device=keys.device)
-        return values[:, 0], values[:, 1]
+        pairs = [self.table[key] for key in keys.tolist()]
+        sums = [torch.tensor(pair[side].sums, dtype=torch.float64) for side in range(len(SIDES)) for pair in pairs]
+        return pad_sequence(sums, batch_first=True).to(keys.device)
 
     def _path(self, keys: list[int]) -> Path | None:
         identity = self._identity()
@@ -113,13 +122,13 @@ class References(TrainerCallback):
         del model
         policy = trainer.model_wrapped
         policy.eval()
-        is_quiet = trainer.accelerator.process_index > 0 or trainer.args.disable_tqdm
-        found: list[tuple[int, float, float]] = []
-        for batch in tqdm(_loader(trainer, rows, keys), desc="reference", disable=is_quiet):
+        loader = _loader(trainer, rows, keys)
+        found: list[tuple[int, TurnLogps, TurnLogps]] = []
+        for batch in progress(loader, "reference", len(loader)) if trainer.accelerator.is_main_process else loader:
             pair_keys = batch["pair_keys"].tolist()
             with trainer.accelerator.autocast():
-                sides = trainer.compute_reference_log_probs(policy, trainer._prepare_inputs(batch))
-            found += zip(pair_keys, *(side.tolist() for side in sides), strict=True)
+                sums = trainer.reference_turns(policy, trainer._prepare_inputs(batch))
+            found += zip(pair_keys, *_sides(sums, batch), strict=True)
         trainer.ref_model = None
         gc.collect()
         if torch.cuda.is_available():
@@ -145,49 +154,23 @@ def _loader(trainer: Any, rows: list[Any], keys: list[int]) -> DataLoader[Any]:
     # Sharded models need every rank in every forward: the last round is filled up.
     mine = [batches[number % len(batches)] for number in range(rank, -(-len(batches) // ranks) * ranks, ranks)]
     return DataLoader(
-        ConcatDataset(rows), batch_sampler=mine, collate_fn=trainer.data_collator,
+        ConcatDataset(rows), batch_sampler=mine, collate_fn=partial(_every_turn, trainer.data_collator),
         num_workers=trainer.args.dataloader_num_workers,
     )  # fmt: skip
 
 
-def read(path: Path, keys: Iterable[int]) -> Table | None:
-    """Read a table; None if there is none, or it is damaged or lacks a key."""
-    if not path.is_file():
-        return None
-    try:
-        with safe_open(path, framework="pt") as file:
-            stored = {name: file.get_tensor(name) for name in ("keys", "logps")}
-            checksum = file.metadata()["sha256"]
-        table = {key: tuple(values) for key, values in zip(*(part.tolist() for part in stored.values()), strict=True)}
-        is_whole = checksum == _checksum(stored) and set(keys) <= set(table)
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError):
-        is_whole = False
-    if not is_whole:
-        logger.warning("%s is damaged; the reference's log-probabilities are computed again", path)
-        return None
-    return table
+def _every_turn(collate: Callable[[list[dict[str, Any]]], dict[str, Tensor]], pairs: list[dict[str, Any]]) -> Any:
+    """Return the batch of these pairs with every turn scored, whatever it weighs."""
+    ones = [{f"{side}_turn_weights": [1.0] * len(pair[f"{side}_turn_lengths"]) for side in SIDES} for pair in pairs]
+    return collate([pair | weights for pair, weights in zip(pairs, ones, strict=True)])
 
 
-def write(path: Path, table: Table) -> None:
-    """Write a table atomically; if the disk refuses, warn and go on, and the next run repeats the pass."""
-    stored = {
-        "keys": torch.tensor(list(table), dtype=torch.int64),
-        "logps": torch.tensor(list(table.values()), dtype=torch.float64),
-    }
-    mine = path.with_suffix(f".{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        mine.write_bytes(save(stored, metadata={"sha256": _checksum(stored)}))
-        os.replace(mine, path)
-    except OSError as err:
-        logger.warning("the reference's log-probabilities are not kept: %s", err)
-
-
-def _checksum(stored: dict[str, Tensor]) -> str:
-    digest = hashlib.sha256()
-    for name in ("keys", "logps"):
-        digest.update(stored[name].numpy().tobytes())
-    return digest.hexdigest()
+def _sides(sums: Tensor, batch: dict[str, Tensor]) -> list[list[TurnLogps]]:
+    """Return what the reference says of B chosen and of B rejected sides."""
+    turns = (weights_of(batch) > 0).sum(-1).tolist()
+    values = zip(sums.tolist(), tokens_of(batch).int().tolist(), turns, strict=True)
+    found = [TurnLogps(logps[:count], tokens[:count]) for logps, tokens, count in values]
+    return [found[: len(found) // 2], found[len(found) // 2 :]]
 
 
 def identity_of(model_args: Any, training_args: Any, finetuning_args: Any) -> dict[str, Any] | None:

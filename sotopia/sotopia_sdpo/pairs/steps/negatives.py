@@ -1,7 +1,9 @@
 """Keep the sides of episodes that went badly: the scored episodes of task `neg` -> negative_data.json and its combos.
 
 A side is a negative if its goal is at most a bound, or its relationship at most another one. A limited
-number of sides of one scenario, role and run is drawn.
+number of sides of one scenario, role and run is drawn. With `--input`, the dialogues of a file are kept whose outcome
+is below a bound, and of the episodes of an environment those whose score is, by default the highest; then there are
+no combos.
 """
 
 from collections.abc import Sequence
@@ -13,9 +15,18 @@ import typer
 
 from sotopia_sdpo.pairs import options
 from sotopia_sdpo.pairs.draw import draw
+from sotopia_sdpo.pairs.filtering import (
+    InputOfLogs,
+    OutcomeName,
+    filter_of,
+    filter_of_quests,
+    read_any,
+    refuse_outcome,
+)
+from sotopia_sdpo.pairs.quests import env_of, quest_sides, score_of
 from sotopia_sdpo.pairs.records import PlayedSide
 from sotopia_sdpo.pairs.runs import choose_runs
-from sotopia_sdpo.pairs.sides import EpisodeSide, sample_of, sides_of
+from sotopia_sdpo.pairs.sides import EpisodeSide, lot_of, sample_of, sides_of
 from sotopia_sdpo.pairs.tally import Tally, mean, write_kept
 from sotopia_sdpo.play.dialogue import load_template
 from sotopia_sdpo.step_files import NEGATIVE_COMBOS, NEGATIVES
@@ -55,6 +66,13 @@ MaxPerRole = Annotated[
     typer.Option(show_default=False, min=1, help="At most this many of one scenario, role and run. (default: 3)"),
 ]
 Presets = Annotated[Preset, typer.Option(help="Thresholds of the published code, or of the paper: goal under 7.")]
+Below = Annotated[
+    float | None,
+    typer.Option(show_default=False, help="Keep dialogues whose outcome is less than this."),
+]
+AtMost = Annotated[
+    float | None, typer.Option(show_default=False, help="Keep dialogues whose outcome is at most this.")
+]
 CombosOutput = Annotated[
     Path | None,
     typer.Option(show_default=False, help="Where negative_combos.json goes. (default: in the data folder)"),
@@ -70,6 +88,10 @@ def main(
     max_goal: MaxGoal = None,
     max_relationship: MaxRelationship = None,
     max_per_role: MaxPerRole = None,
+    input: InputOfLogs = None,  # noqa: A002 (what users type)
+    outcome: OutcomeName = None,
+    below: Below = None,
+    at_most: AtMost = None,
     limit: options.Limit = None,
     seed: options.Seed = 0,
     output: options.Output = None,
@@ -79,18 +101,36 @@ def main(
     data_dir: options.DataDir = None,
 ) -> None:
     """Keep the sides of episodes that went badly."""
+    named = {"--models": models, "--partner-model": partner_model, "--evaluator-model": evaluator_model, "--tag": tag}
+    limits = {"--max-goal": max_goal, "--max-relationship": max_relationship, "--max-per-role": max_per_role}
+    places = {"--combos-output": combos_output, "--prompt-template": prompt_template, "--db": db}
+    theirs = {**limits, "--preset": None if preset is Preset.code else preset}
+    outcome_bounds, target = {"--below": below, "--at-most": at_most}, options.place(output, NEGATIVES, data_dir)
+    if chosen := filter_of(input, outcome, outcome_bounds, {**named, **theirs, **places}):
+        chosen.write(read_any(Path(chosen.place)), Tally("dialogues"), "negative", target, limit, seed)
+        return
     typed: dict[str, Any] = {"goal": max_goal, "relationship": max_relationship, "per_role": max_per_role}
     bounds = PRESETS[preset]._replace(**{name: value for name, value in typed.items() if value is not None})
     tally = Tally("sides")
     wanted = options.wanted(models, partner_model, evaluator_model, tag)
     with open_store(database_url(db, data_dir), create=False) as store:
-        sides = sides_of(store, choose_runs(store, "neg", wanted), load_template(prompt_template), tally)
+        runs = choose_runs(store, "neg", wanted)
+        if env_of(runs):
+            tally = Tally("episodes")
+            quests = [side.record for side in quest_sides(store, runs, tally)]
+            score = score_of(quests, tally, "negative")
+            default = "--below", score.high
+            chosen = filter_of_quests(store.url, score, outcome, outcome_bounds, theirs, default)
+            chosen.write(quests, tally, "negative", target, limit, seed)
+            return
+        refuse_outcome(outcome, outcome_bounds)
+        sides = sides_of(store, runs, load_template(prompt_template), tally)
         found = list(tally.only(sides, bounds.are_met, "too good"))
-    few = draw(found, bounds.per_role, seed, lambda side: side.record.name, role_of)
+    few = draw(found, bounds.per_role, seed, lot_of, role_of)
     tally.drop(f"over {bounds.per_role} of a scenario and role", len(found) - len(few))
-    records = sample_of([side.record for side in few], limit, seed, tally)
+    records = sample_of(few, limit, seed, tally)
     files = [
-        (options.place(output, NEGATIVES, data_dir), [record.dump() for record in records]),
+        (target, [record.dump() for record in records]),
         (options.place(combos_output, NEGATIVE_COMBOS, data_dir), [combo_of(record) for record in records]),
     ]
     write_kept(tally, "negative", files, "; raise --max-goal, or sample more")

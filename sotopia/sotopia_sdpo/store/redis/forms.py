@@ -1,20 +1,14 @@
-"""How keys and entries are written for a Redis store and its scripts."""
+"""How episodes' keys and entries are written for a Redis store and its scripts."""
 
 import json
 
 from sotopia_sdpo.store.base import Entry
 from sotopia_sdpo.store.episode import Episode, Status
 from sotopia_sdpo.store.keys import EpisodeKey
-from sotopia_sdpo.store.redis.scripts import PREFIX
 
 
 RANK: dict[Status, int] = {"scored": 0, "unscored": 1, "failed": 2}
 """The order in which the episodes of one key are preferred."""
-
-
-def name_of(*parts: str) -> str:
-    """Return one of our keys by its parts."""
-    return PREFIX + ":".join(parts)
 
 
 def at_of(key: EpisodeKey) -> str:

@@ -1,25 +1,28 @@
 """The steps of a Redis store that must not be interrupted, as Lua scripts, and the names of its keys.
 
-Everything stands under PREFIX in plain strings, sets, hashes and lists, so any Redis will do:
+Everything stands under PREFIX, behind a prefix of the user's where there is one, in plain strings, sets and hashes, so
+any Redis will do:
 
     sdpo:tags              set of tags
     sdpo:heads:TAG         hash of pk -> head as JSON
     sdpo:episode:PK        hash of tag, at, text
     sdpo:at:KEY            hash of pk -> status, the episodes of one key
     sdpo:profiles:KIND     hash of pk -> profile as JSON
-    sdpo:claim:KEY         string "UNTIL_MS OWNER"
-    sdpo:staged:ID         list of the entries of an import that is under way
-    sdpo:done:ID           string, for ten minutes: an import that was taken over
+    sdpo:claim:KEY         string "UNTIL_MS OWNER"; of a call, KEY is answer:REQUEST
+    sdpo:staged:ID         hash of number -> entry, of an import that is under way
+    sdpo:done:ID           string, for ten minutes: an import that was taken over, questions that were given up
+    sdpo:answer:REQUEST    string, an answer of a model with its request as JSON
+    sdpo:rounds            hash of request -> how many runs have given it up
 
 Invariant: only these scripts write, so the first four always agree. A claim that ran out stays for a day,
-so that an owner who only slept finds it again as long as nobody else took it.
+so that an owner who only slept finds it again as long as nobody else took it. Each script may be run twice.
 """
 
 PREFIX = "sdpo:"
 KEPT_CLAIM_MS = 24 * 3600 * 1000
 
 _COMMON = f"""
-local P = '{PREFIX}'
+local P = KEYS[1]
 local function now_ms()
   local time = redis.call('TIME')
   return time[1] * 1000 + math.floor(time[2] / 1000)
@@ -78,16 +81,14 @@ COMMIT = (
 local staged, done = P .. 'staged:' .. ARGV[1], P .. 'done:' .. ARGV[1]
 -- Done already: a command repeated after its answer was lost.
 if redis.call('EXISTS', done) == 1 then return tonumber(ARGV[2]) end
-local count = redis.call('LLEN', staged)
+local count = redis.call('HLEN', staged)
 if count ~= tonumber(ARGV[2]) then return count end
-for first = 0, count - 1, 100 do
-  for _, packed in ipairs(redis.call('LRANGE', staged, first, first + 99)) do
-    local record = cjson.decode(packed)
-    if #record == 3 then
-      redis.call('HSET', P .. 'profiles:' .. record[1], record[2], record[3])
-    else
-      put(unpack(record))
-    end
+for number = 0, count - 1 do
+  local record = cjson.decode(redis.call('HGET', staged, number))
+  if #record == 3 then
+    redis.call('HSET', P .. 'profiles:' .. record[1], record[2], record[3])
+  else
+    put(unpack(record))
   end
 end
 redis.call('DEL', staged)
@@ -163,3 +164,16 @@ return count
 """
 )
 """ARGV: a tag, then pk and at of each episode of it; forgets those whose text a full server has dropped."""
+
+GIVE_UP = (
+    _COMMON
+    + """
+local done = P .. 'done:' .. ARGV[1]
+-- Done already: a command repeated after its answer was lost.
+if redis.call('EXISTS', done) == 1 then return 0 end
+for i = 2, #ARGV do redis.call('HINCRBY', P .. 'rounds', ARGV[i], 1) end
+redis.call('SET', done, 1, 'EX', 600)
+return 1
+"""
+)
+"""ARGV: an id of this call, then each request."""

@@ -6,63 +6,45 @@ against the death of the server is the server's setting (`appendonly yes`).
 """
 
 import json
+import re
 import uuid
 from collections.abc import Collection, Iterable, Iterator
-from contextlib import contextmanager
 from typing import Any
-
-import redis
 
 from sotopia_sdpo.errors import UserError
 from sotopia_sdpo.store.base import PROFILE_KINDS, Entry, LostTexts, Profile, ProfileKind, Store, StoreCounts
 from sotopia_sdpo.store.episode import Episode, EpisodeHead, Status
 from sotopia_sdpo.store.keys import EpisodeKey
 from sotopia_sdpo.store.paging import pages
-from sotopia_sdpo.store.redis import scripts
-from sotopia_sdpo.store.redis.connection import answer_of, check_answers, client_of, evicting_policy, secrets_of
 from sotopia_sdpo.store.redis.documents import ForeignDocuments
-from sotopia_sdpo.store.redis.forms import RANK, at_of, best_of, name_of, put_arguments, staged_form
+from sotopia_sdpo.store.redis.forms import RANK, at_of, best_of, put_arguments, staged_form
+from sotopia_sdpo.store.redis.server import RedisServer
 from sotopia_sdpo.store.stored import damage_told, head_from, stored_episode, stored_profile
-from sotopia_sdpo.store.urls import without_password
 
 
 PAGE_EPISODES = 50
 PAGE_ENTRIES = 200
 PAGE_COMMANDS = 1000
+GLOB = re.compile(r"[][*?^\\-]")
 STAGED_FOR_S = 3600
 """How long the entries of an import that died are kept."""
 
 
-class RedisStore(Store):
+class RedisStore(RedisServer, Store):
     """A store in a Redis server."""
 
-    def __init__(self, url: str) -> None:
-        self.url = without_password(url)
-        self._secrets: list[str] = []
-        with self._explained():
-            self._redis = client_of(url)
-            self._secrets = secrets_of(self._redis)
-            check_answers(self._redis, self.url)
-            self._policy = evicting_policy(self._redis)
-            self._foreign = ForeignDocuments(self._redis)
-            self._scripts = {
-                name: self._redis.register_script(getattr(scripts, name))
-                for name in ("PUT", "COMMIT", "CLAIM", "RENEW", "RELEASE", "DELETE", "FORGET")
-            }
+    SCRIPTS = ("PUT", "COMMIT", "CLAIM", "RENEW", "RELEASE", "DELETE", "FORGET")
 
-    def check_keeps(self) -> None:
-        """Refuse a server that drops episodes when it is full."""
-        if self._policy:
-            raise UserError(
-                f"{self.url}: maxmemory-policy is {self._policy}, expected noeviction: a full server would drop"
-                " episodes; `redis-cli config set maxmemory-policy noeviction`, or name another database"
-            )
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        with self._explained():
+            self._foreign = ForeignDocuments(self._redis)
 
     def check_whole(self) -> None:
         """Look for heads without texts and, among all keys of the server, for texts without heads."""
         texts = self._text_pks()
         with self._explained():
-            heads = {head.pk for head in self._own_heads(self._redis.smembers(name_of("tags")))}
+            heads = {head.pk for head in self._own_heads(self._redis.smembers(self._name("tags")))}
         self._check_not_lost(heads ^ texts)
 
     def put_episode(self, episode: Episode, owner: str | None = None) -> bool:
@@ -74,12 +56,15 @@ class RedisStore(Store):
         """Collect the entries in a list of their own on the server, then have them taken over in one step."""
         self.check_keeps()
         number = uuid.uuid4().hex
-        staged, count = f"{scripts.PREFIX}staged:{number}", 0
+        staged, count = self._name("staged", number), 0
         try:
             for page in pages(entries, PAGE_ENTRIES):
+                forms: dict[str | bytes, Any] = {
+                    str(index): staged_form(entry) for index, entry in enumerate(page, count)
+                }
                 count += len(page)
                 with self._explained(), self._redis.pipeline() as pipeline:
-                    pipeline.rpush(staged, *map(staged_form, page))
+                    pipeline.hset(staged, mapping=forms)
                     pipeline.expire(staged, STAGED_FOR_S)
                     pipeline.execute()
             taken = self._run("COMMIT", number, count)
@@ -93,7 +78,7 @@ class RedisStore(Store):
     def get_episode(self, pk: str) -> Episode | None:
         """Read one episode."""
         with self._explained():
-            text = self._redis.hget(name_of("episode", pk), "text")
+            text = self._redis.hget(self._name("episode", pk), "text")
             found = self._foreign.episode(pk) if text is None else stored_episode(text, self.url, pk)
         if found is None:
             self._check_not_lost([pk])
@@ -108,7 +93,7 @@ class RedisStore(Store):
         without_text = []
         for page in pages(wanted, PAGE_EPISODES):
             with self._explained():
-                texts = self._pipelined(("HGET", name_of("episode", pk), "text") for pk in page)
+                texts = self._pipelined(("HGET", self._name("episode", pk), "text") for pk in page)
                 missing = [pk for pk, text in zip(page, texts, strict=True) if text is None]
                 foreign = {episode.pk: episode for episode in self._foreign.episodes(missing)}
             for pk, text in zip(page, texts, strict=True):
@@ -125,7 +110,7 @@ class RedisStore(Store):
     def heads(self, tags: Collection[str] | None = None) -> list[EpisodeHead]:
         """Read heads, those of all tags in one exchange."""
         with self._explained():
-            wanted = self._redis.smembers(name_of("tags")) if tags is None else set(tags)
+            wanted = self._redis.smembers(self._name("tags")) if tags is None else set(tags)
             own = self._own_heads(wanted)
             foreign = self._foreign.heads()
             known = self._known(foreign)
@@ -137,9 +122,9 @@ class RedisStore(Store):
     def find_keys(self, keys: Collection[EpisodeKey]) -> dict[EpisodeKey, EpisodeHead]:
         """Find which keys have an episode, in one exchange for the pks and one for the heads."""
         with self._explained():
-            tries = self._pipelined(("HGETALL", name_of("at", at_of(key))) for key in keys)
+            tries = self._pipelined(("HGETALL", self._name("at", at_of(key))) for key in keys)
             best = {key: best_of(found) for key, found in zip(keys, tries, strict=True) if found}
-            texts = self._pipelined(("HGET", name_of("heads", key.tag), pk) for key, pk in best.items())
+            texts = self._pipelined(("HGET", self._name("heads", key.tag), pk) for key, pk in best.items())
             wanted = set(keys)
             foreign = [head for head in self._foreign.heads().values() if head.key in wanted]
             known = self._known(head.pk for head in foreign)
@@ -169,13 +154,13 @@ class RedisStore(Store):
     def get_profile(self, kind: ProfileKind, pk: str) -> Profile | None:
         """Read one profile."""
         with self._explained():
-            text = self._redis.hget(name_of("profiles", kind), pk)
+            text = self._redis.hget(self._name("profiles", kind), pk)
             return self._foreign.profile(kind, pk) if text is None else stored_profile(text, self.url, kind, pk)
 
     def profiles(self, kind: ProfileKind) -> Iterator[Profile]:
         """Read all profiles of a kind."""
         with self._explained():
-            texts = self._redis.hgetall(name_of("profiles", kind))
+            texts = self._redis.hgetall(self._name("profiles", kind))
             own = {pk: stored_profile(text, self.url, kind, pk) for pk, text in texts.items()}
             profiles = {**self._foreign.profiles(kind), **own}
         yield from (profiles[pk] for pk in sorted(profiles))
@@ -186,8 +171,8 @@ class RedisStore(Store):
         with self._explained():
             for kind in PROFILE_KINDS:
                 foreign = self._foreign.profile_pks(kind)
-                pks = foreign.union(self._redis.hkeys(name_of("profiles", kind))) if foreign else None
-                profiles[kind] = self._redis.hlen(name_of("profiles", kind)) if pks is None else len(pks)
+                pks = foreign.union(self._redis.hkeys(self._name("profiles", kind))) if foreign else None
+                profiles[kind] = self._redis.hlen(self._name("profiles", kind)) if pks is None else len(pks)
         by_tag: dict[str, dict[Status, int]] = {}
         for head in sorted(self.heads(), key=lambda head: (head.key.tag, head.status)):
             statuses = by_tag.setdefault(head.key.tag, {})
@@ -212,14 +197,16 @@ class RedisStore(Store):
         for page in pages(map(at_of, keys), PAGE_COMMANDS):
             self._run("RELEASE", owner, *page)
 
-    def close(self) -> None:
-        """Close the connections."""
-        self._redis.close()
-
-    def _run(self, name: str, *arguments: str | int) -> Any:
-        """Run one of our scripts."""
+    def claimers(self, tag: str) -> set[str]:
+        """Return who holds claims on episodes of a tag; looks at the names of all keys."""
+        # A claim's key ends in the episode's, which is JSON that begins with the tag.
+        prefix = self._name("claim", f"[{json.dumps(tag, ensure_ascii=False)},")
         with self._explained():
-            return self._scripts[name](args=arguments)
+            seconds, microseconds = self._redis.time()
+            names = list(self._redis.scan_iter(f"{_literally(prefix)}*", count=PAGE_COMMANDS))
+            claims = [claim.partition(" ") for claim in (self._redis.mget(names) if names else []) if claim]
+        now_ms = seconds * 1000 + microseconds // 1000
+        return {owner for until_ms, _, owner in claims if int(until_ms) > now_ms}
 
     def _pipelined(self, commands: Iterable[tuple[str, ...]]) -> list[Any]:
         """Send commands together and return their answers in order."""
@@ -232,33 +219,36 @@ class RedisStore(Store):
     def _known(self, pks: Iterable[str]) -> set[str]:
         """Return which of these episodes are ours."""
         listed = list(pks)
-        found = self._pipelined(("EXISTS", name_of("episode", pk)) for pk in listed)
+        found = self._pipelined(("EXISTS", self._name("episode", pk)) for pk in listed)
         return {pk for pk, there in zip(listed, found, strict=True) if there}
 
     def _text_pks(self) -> set[str]:
         """Find which texts there are, among all keys of the server."""
-        prefix = name_of("episode", "")
+        prefix = self._name("episode", "")
         with self._explained():
-            return {key.removeprefix(prefix) for key in self._redis.scan_iter(f"{prefix}*", count=PAGE_COMMANDS)}
+            return {
+                key.removeprefix(prefix)
+                for key in self._redis.scan_iter(f"{_literally(prefix)}*", count=PAGE_COMMANDS)
+            }
 
     def _own_heads(self, tags: Iterable[str]) -> list[EpisodeHead]:
         """Read our heads of some tags in one exchange."""
         listed = list(tags)
-        found = self._pipelined(("HGETALL", name_of("heads", tag)) for tag in listed)
+        found = self._pipelined(("HGETALL", self._name("heads", tag)) for tag in listed)
         return [
             self._head(tag, pk, text) for tag, heads in zip(listed, found, strict=True) for pk, text in heads.items()
         ]
 
     def _head(self, tag: str, pk: str, text: str) -> EpisodeHead:
         """Return a head from its JSON."""
-        place = f"{self.url}: field {pk} of the hash {name_of('heads', tag)}"
+        place = f"{self.url}: field {pk} of the hash {self._name('heads', tag)}"
         with damage_told(place, "delete this field, then import or sample the episode again"):
             return head_from(*json.loads(text))
 
     def _check_not_lost(self, pks: Collection[str]) -> None:
         """Raise LostTexts for those of some episodes that have a head or a text, not both."""
         with self._explained():
-            tags = list(self._redis.smembers(name_of("tags"))) if pks else []
+            tags = list(self._redis.smembers(self._name("tags"))) if pks else []
             lost = [pk for page in pages(sorted(pks), PAGE_COMMANDS) for pk in self._torn(page, tags)]
         if lost:
             raise LostTexts(
@@ -273,21 +263,13 @@ class RedisStore(Store):
         pipeline: Any
         with self._redis.pipeline() as pipeline:
             for pk in pks:
-                pipeline.exists(name_of("episode", pk))
+                pipeline.exists(self._name("episode", pk))
                 for tag in tags:
-                    pipeline.hexists(name_of("heads", tag), pk)
+                    pipeline.hexists(self._name("heads", tag), pk)
             found = list(pages(pipeline.execute(), 1 + len(tags)))
         return [pk for pk, (text, *heads) in zip(pks, found, strict=True) if bool(text) != any(heads)]
 
-    @contextmanager
-    def _explained(self) -> Iterator[None]:
-        """Raise an error of the server as a UserError of one line."""
-        try:
-            yield
-        except (redis.ConnectionError, redis.TimeoutError) as err:
-            why = answer_of(err, self._secrets)
-            raise UserError(f"{self.url}: {why}; check the address and that the server runs") from None
-        except UnicodeDecodeError as err:
-            raise UserError(f"{self.url}: a stored text is damaged: it is not UTF-8 ({err.reason})") from err
-        except redis.RedisError as err:
-            raise UserError(f"{self.url}: the server answered: {answer_of(err, self._secrets)}") from None
+
+def _literally(text: str) -> str:
+    """Return the pattern that matches a text alone."""
+    return GLOB.sub(r"\\\g<0>", text)

@@ -1,0 +1,17 @@
+# Everything on a CPU. From the checkout: docker build -f docker/cpu.Dockerfile -t sdpo:cpu .
+#   V="-v sdpo-data:/data -v sdpo-saves:/sdpo/LLaMA-Factory/saves"
+#   docker run --rm $V sdpo:cpu                                  trains the demo
+#   docker run --rm -it $V -e OPENAI_API_KEY sdpo:cpu bash       the commands of the README
+FROM python:3.11-slim-bookworm
+# Java is for ScienceWorld alone.
+# hadolint ignore=DL3008
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends default-jre-headless \
+    && rm -rf /var/lib/apt/lists/*
+WORKDIR /sdpo
+COPY . .
+RUN SDPO_TORCH=cpu UV_NO_CACHE=1 bash setup.sh
+ENV PATH=/sdpo/.venv/bin:$PATH SDPO_HOME=/data HF_HOME=/data/huggingface
+# Episodes and pairs; models.
+VOLUME /data /sdpo/LLaMA-Factory/saves
+CMD ["bash", "train.sh"]

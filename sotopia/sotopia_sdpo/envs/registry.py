@@ -1,0 +1,47 @@
+"""The environments by name, a row each, and opening one.
+
+Comes in: a name. Goes out: an instance. Invariant: what has to be installed is imported when it is opened, and where
+it is missing one line says how to get it.
+"""
+
+from importlib import import_module
+from typing import NamedTuple
+
+from sotopia_sdpo.envs.protocol import Environment
+from sotopia_sdpo.errors import UserError
+
+
+class Row(NamedTuple):
+    """Where an environment is."""
+
+    module: str
+    factory: str
+    """What makes an instance in it, without arguments."""
+    extra: str = ""
+    """The extra of our package that installs what it needs."""
+
+
+ENVIRONMENTS: dict[str, Row] = {
+    "scienceworld": Row("sotopia_sdpo.envs.scienceworld", "ScienceWorld", "scienceworld"),
+    "game": Row("sotopia_sdpo.envs.game", "Game"),
+}
+
+
+def open_environment(name: str) -> Environment:
+    """Make an instance.
+
+    Raises:
+        UserError: if there is no such environment, or something that it needs is not installed.
+    """
+    if name not in ENVIRONMENTS:
+        raise UserError(f"--env {name!r} is not an environment; expected one of {', '.join(ENVIRONMENTS)}")
+    row = ENVIRONMENTS[name]
+    try:
+        found: Environment = getattr(import_module(row.module), row.factory)()
+    except ModuleNotFoundError as err:
+        if not row.extra:
+            raise
+        raise UserError(
+            f"--env {name}: the package {err.name} is not installed; `pip install -e 'sotopia[{row.extra}]'` gets it"
+        ) from err
+    return found

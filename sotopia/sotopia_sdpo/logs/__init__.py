@@ -1,0 +1,1 @@
+"""Logs of agents' runs: a reader a format, their messages as our turns, and pairs of failed and successful trials."""

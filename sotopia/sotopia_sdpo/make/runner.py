@@ -1,0 +1,279 @@
+"""Run steps: each once, and again when what it depends on has changed or what it made is gone.
+
+Comes in: steps, in order. Goes out: a line for each, its files and episodes, its output in logs/NAME.log, and in
+done/NAME what it depended on. Every step depends on those before it; what `aside` runs is no such step.
+Invariant: a step counts as done only after all its commands have succeeded.
+"""
+
+import json
+import os
+import sys
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any, Self
+
+from sotopia_sdpo.errors import EXIT_DONE, EXIT_INCOMPLETE
+from sotopia_sdpo.make.database import Database
+from sotopia_sdpo.make.digests import Digests, digest, files_of
+from sotopia_sdpo.make.live import Live
+from sotopia_sdpo.make.processes import MARK, Group, claimed
+from sotopia_sdpo.make.servers import Server, ServerEnded, answers, free_ports, is_free
+from sotopia_sdpo.make.steps import Command, Copy, Service, Step, fill
+from sotopia_sdpo.places import ROOT
+from sotopia_sdpo.whole_files import write_whole
+
+
+SHOWN_LINES = 5
+POLL_S = 0.2
+START_TRIES = 3
+EXIT_SERVER = 1
+
+
+class Runner:
+    """The state of a run; in a `with`, which ends its servers."""
+
+    def __init__(self, run: Path, values: Mapping[str, str] | None = None, home: Path | None = None) -> None:
+        """Take a run folder.
+
+        Args:
+            run: the folder, claimed.
+            values: of words in braces in commands.
+            home: the run folder that it is part of, if it is one of several.
+        """
+        self.run = run
+        self.home = home or run
+        self._prepare()
+        self.database = Database(f"sqlite:///{run / 'sotopia.db'}")
+        self.digests = Digests(run / "done" / ".digests.json")
+        # The data folder of all that is started here, and the mark by which it is found.
+        self.env = {**os.environ, "SDPO_HOME": str(run), "SOTOPIA_DB": self.database.url, MARK: str(run)}
+        self.values = {"python": sys.executable, **(values or {})}
+        self.chain = ""
+        """Names the state after the steps so far."""
+        self.number = 0
+        self.servers: dict[Service, Server] = {}
+
+    def _prepare(self) -> None:
+        """Make the folders."""
+        for name in ("done", "logs"):
+            (self.run / name).mkdir(parents=True, exist_ok=True)
+        self._forget_earlier_version()
+
+    @contextmanager
+    def inside(self, folder: str) -> Iterator[Self]:
+        """Give a runner of a run folder in this one, with a database of its own; servers here end first."""
+        self.end_servers()
+        run = self.run / folder
+        with claimed(run), type(self)(run, self.values, self.home) as runner:
+            yield runner
+
+    def write(self, path: Path, text: str) -> None:
+        """Write a file that steps read."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, text)
+
+    @property
+    def is_planning(self) -> bool:
+        """Whether it only looks what there is to do."""
+        return False
+
+    # ---- steps
+
+    def steps(self, steps: Iterable[Step]) -> None:
+        """Run steps, one after the other."""
+        for step in steps:
+            self.step(step)
+
+    def step(self, step: Step) -> None:
+        """Run a step, unless it is done."""
+        self.number += 1
+        key = self._key(step)
+        self.values |= {step.name: key, "key": key}
+        say(head_of(self.number, step), end="")
+        record = self._record(step)
+        if record.get("key") == key and self._has_output(step, record):
+            say("done before")
+        else:
+            record = self._do(step, key)
+        self.chain = after(step, key, record)
+
+    def aside(self, step: Step) -> None:
+        """Run a step on which no later one depends."""
+        with self.branch():
+            self.step(step)
+
+    @contextmanager
+    def branch(self) -> Iterator[None]:
+        """Run steps on which those after the block do not depend."""
+        before = self.chain
+        yield
+        self.chain = before
+
+    def tags(self, step: Step) -> list[str]:
+        """Return the tags of a step that was run or is being run."""
+        return [fill(tag, {**self.values, "key": self.values[step.name]}) for tag in step.tags]
+
+    def _key(self, step: Step) -> str:
+        """Digest what a step depends on, wherever the run folder and the checkout are."""
+        found = json.dumps([self.chain, step.name, step.words(), self.digests.of(step.files())], ensure_ascii=False)
+        for place, word in ((self.run, "RUN"), (self.home, "HOME"), (ROOT, "ROOT")):
+            found = found.replace(str(place), word)
+        return digest(found)
+
+    def _record(self, step: Step) -> dict[str, Any]:
+        try:
+            found = json.loads((self.run / "done" / step.name).read_text("utf-8"))
+        except (OSError, ValueError, RecursionError):
+            return {}
+        return found if isinstance(found, dict) else {}
+
+    def _has_output(self, step: Step, record: Mapping[str, Any]) -> bool:
+        """Return whether all outputs of a step are there, even if changed by hand."""
+        return (
+            all((self.run / name).exists() for name in record["wrote"])
+            and all(self.database.counts(self.tags(step)))
+            and (not step.fills_world or self.database.has_world())
+        )
+
+    def _do(self, step: Step, key: str) -> dict[str, Any]:
+        """Run a step and write down that it is done."""
+        started, made = time.monotonic(), _times_made(self._record(step), key)
+        write_whole(self.run / "done" / step.name, json.dumps({"begun": key, "made": made}))
+        log = self.run / "logs" / f"{step.name}.log"
+        live = Live(head_of(self.number, step), log)
+        try:
+            self._serve(step)
+            with log.open("wb") as out:
+                for action in step.actions:
+                    if code := self._act(action, out, live):
+                        raise self._failed(log, code)
+        except ServerEnded as err:
+            raise self._failed(err.log, EXIT_SERVER, "a server ended") from None
+        wrote = [os.path.relpath(file, self.run) for path in step.writes for file in files_of(path)]
+        seconds = round(time.monotonic() - started, 1)
+        record = {"key": key, "made": made, "wrote": wrote, "seconds": seconds, **self.database.took(self.tags(step))}
+        write_whole(self.run / "done" / step.name, json.dumps(record))
+        minutes, seconds = divmod(round(seconds), 60)
+        say(f"{minutes}:{seconds:02}  {self._remark(step)}".rstrip())
+        return record
+
+    def _remark(self, step: Step) -> str:
+        if not step.tags:
+            return step.remark()
+        counts = self.database.counts(self.tags(step))
+        scored = sum(one.get("scored", 0) for one in counts)
+        return f"{scored} of {sum(sum(one.values()) for one in counts)} episodes scored"
+
+    def _failed(self, log: Path, code: int, why: str = "failed") -> SystemExit:
+        """Print what failed and where its log is; return the exit."""
+        say(f"{why}, exit code {code}")
+        lines = log.read_text("utf-8", "replace").splitlines() if log.exists() else []
+        print(*lines[-SHOWN_LINES:], sep="\n", file=sys.stderr)
+        print(f"all of it: {log}; the same command goes on from here", file=sys.stderr, flush=True)
+        return SystemExit(code)
+
+    def _forget_earlier_version(self) -> None:
+        """Remove what an earlier version has noted as done, by checksums of other things."""
+        earlier = [file for file in (self.run / "done").iterdir() if file.read_text("utf-8").isdecimal()]
+        for file in earlier:
+            file.unlink()
+        if earlier:
+            say(f"{self.run}: made by an earlier version; every step is done again, and samples under new tags")
+
+    # ---- processes
+
+    def _act(self, action: Command | Copy, log: IO[bytes], live: Live) -> int:
+        """Run an action while all servers live, and return its exit code."""
+        if isinstance(action, Copy):
+            action.run()
+            return EXIT_DONE
+        group = Group([fill(word, self.values) for word in action.argv], log, log, self.env)
+        try:
+            while (code := group.code(POLL_S)) is None:
+                self._check_servers()
+                live.look()
+        finally:
+            live.clear()
+            group.end()
+        self._check_servers()
+        return EXIT_DONE if action.may_miss and code == EXIT_INCOMPLETE else code
+
+    def _check_servers(self) -> None:
+        for server in self.servers.values():
+            server.check()
+
+    def _serve(self, step: Step) -> None:
+        """Start the servers that a step needs and end those that are in its way."""
+        names = {service.name for service in step.services}
+        for service in list(self.servers):
+            if step.is_alone or (service.name in names and service not in step.services):
+                self.servers.pop(service).end()
+        for service in step.services:
+            if service not in self.servers:
+                self._start(service)
+        self._check_servers()
+
+    def _start(self, service: Service) -> None:
+        for tries_left in reversed(range(START_TRIES)):
+            ports = free_ports(service.replicas)
+            server = self._server(service, ports)
+            try:
+                self.servers[service] = server.start()
+            except ServerEnded:
+                # Another process may have taken a port since it was found free.
+                if not tries_left or all(map(is_free, ports)):
+                    raise
+                continue
+            self.values[service.name] = ",".join(f"http://127.0.0.1:{port}/v1/" for port in ports)
+            return
+
+    def _server(self, service: Service, ports: list[int]) -> Server:
+        """Prepare a server, which is ready when it says on its standard output that it serves, and does."""
+        log, out = (self.run / "logs" / f"{service.log}.{suffix}" for suffix in ("log", "out"))
+        asked = [answers(f"http://127.0.0.1:{port}/health") for port in ports]
+        argv = [fill(word, self.values) for word in service.argv(ports[0])]
+        return Server(
+            argv,
+            log=log,
+            out=out,
+            env=self.env,
+            ready=lambda: out.stat().st_size > 0 and all(ask() for ask in asked),
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.end_servers()
+
+    def end_servers(self) -> None:
+        """End the servers that it has started."""
+        # The last first, so that nobody waits for an answer of a server that is gone.
+        for server in reversed(self.servers.values()):
+            server.end()
+        self.servers.clear()
+
+
+def _times_made(before: Mapping[str, Any], key: str) -> int:
+    """Return how often a step is made, this time too; no random name, so that other run folders have the same tags."""
+    made = before.get("made")
+    if not isinstance(made, int):
+        return 1
+    return made if before.get("begun") == key else made + 1 if before.get("key") == key else 1
+
+
+def after(step: Step, key: str, record: Mapping[str, Any]) -> str:
+    """Return the state after a step: new episodes under the tags of old ones change what is made of them."""
+    return digest(f"{key}{record['made']}") if step.tags else key
+
+
+def head_of(number: int, step: Step) -> str:
+    """Return how the line of a step begins."""
+    return f"{number:2}  {step.what:<34} "
+
+
+def say(text: str, end: str = "\n") -> None:
+    """Print to whoever waits, a pipe too."""
+    print(text, end=end, flush=True)

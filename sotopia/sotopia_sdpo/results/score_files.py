@@ -1,0 +1,111 @@
+"""Arms as a table of their scores: written where they were sampled, and read together with those of other machines.
+
+Comes in: arms; or paths of such tables. Goes out: CSV, a line a score of an episode; or arms. Invariant: what is read
+is what was written. Runs of several files are different ones, whatever their names: a file's name becomes part of its
+runs', with as many of its folders as tell it from the others.
+"""
+
+import csv
+import io
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from sotopia_sdpo.errors import UserError
+from sotopia_sdpo.results.league import Arm, ArmRun
+from sotopia_sdpo.results.scores import Score
+
+
+PLACE = ("episode", "environment", "combo", "position", "kind", "self_chat", "simulated")
+FIELDS = ("arm", "run", *PLACE, "score", "value")
+UNSCORED = "unscored"
+"""In the place of a score: how many episodes of the arm came to none."""
+
+
+def score_table(arms: Iterable[Arm]) -> str:
+    """Write a line for every score of every episode; what single judges of a panel said is left out."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(FIELDS)
+    for arm in arms:
+        for run in arm.runs:
+            for number, one in enumerate(run.scores):
+                place = (number, one.environment, one.combo, one.position, one.kind, int(one.is_self_chat))
+                for name, value in one.values.items():
+                    writer.writerow((arm.name, run.name, *place, int(one.is_simulated), name, repr(value)))
+        if arm.unscored:
+            writer.writerow((arm.name, "", *[""] * len(PLACE), UNSCORED, arm.unscored))
+    return out.getvalue()
+
+
+def read_tables(paths: Sequence[Path]) -> list[Arm]:
+    """Read the arms of some tables; those of one name are one arm.
+
+    Raises:
+        UserError: if a file cannot be read, is no such table, has no score, or comes twice.
+    """
+    runs: dict[str, list[ArmRun]] = {}
+    unscored: dict[str, int] = defaultdict(int)
+    for path, name in zip(paths, _names_of(paths), strict=True):
+        prefix = f"{name}:" if len(paths) > 1 else ""
+        found = _read(path, unscored)
+        if not found:
+            raise UserError(f"{path}: it has no score")
+        for (arm, run), scores in found.items():
+            runs.setdefault(arm, []).append(ArmRun(f"{prefix}{run}", scores))
+    return [Arm(name, of_arm, unscored[name]) for name, of_arm in runs.items()]
+
+
+def _names_of(paths: Sequence[Path]) -> list[str]:
+    """Name every file in another way: by its stem, else by its name and as many of its folders as it takes.
+
+    Raises:
+        UserError: if one comes twice.
+    """
+    places = [path.resolve() for path in paths]
+    if twice := next((place for number, place in enumerate(places) if place in places[:number]), None):
+        raise UserError(f"{twice}: given twice, and each of its runs would count twice; leave it out once")
+    names, depth = [place.stem for place in places], 0
+    while len(set(names)) < len(names):
+        depth += 1
+        names = ["/".join(place.parts[-depth:]) for place in places]
+    return names
+
+
+def _read(path: Path, unscored: dict[str, int]) -> dict[tuple[str, str], list[Score]]:
+    """Return the scores of a table by arm and run, and add up the episodes without one."""
+    try:
+        table = csv.DictReader(io.StringIO(path.read_text(encoding="utf-8-sig"), newline=""))
+        rows = [(table.line_num, row) for row in table]
+    except (OSError, UnicodeError, csv.Error) as err:
+        raise UserError(f"{path}: cannot be read ({err})") from err
+    if missing := [name for name in FIELDS if name not in (table.fieldnames or ())]:
+        raise UserError(f"{path}: no column {missing[0]}; expected a table that `--scores` has written")
+    found: dict[tuple[str, str], dict[tuple[str, ...], Score]] = defaultdict(dict)
+    for line, row in rows:
+        try:
+            if row["score"] == UNSCORED:
+                unscored[row["arm"]] += int(row["value"])
+                continue
+            place = tuple(row[name] for name in PLACE)
+            values = found[row["arm"], row["run"]].setdefault(place, _score(row)).values
+            value = float(row["value"])
+        except (TypeError, ValueError) as err:
+            raise UserError(f"{path}: line {line}: expected numbers ({err})") from None
+        if row["score"] in values:
+            raise UserError(f"{path}: line {line}: this episode's {row['score']} has been given before")
+        values[row["score"]] = value
+    return {key: list(scores.values()) for key, scores in found.items()}
+
+
+def _score(row: dict[str, str]) -> Score:
+    """Return what a row says of its episode."""
+    return Score(
+        row["environment"],
+        row["combo"],
+        int(row["position"]),
+        {},
+        bool(int(row["self_chat"])),
+        bool(int(row["simulated"])),
+        row["kind"],
+    )
