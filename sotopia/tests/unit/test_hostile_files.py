@@ -112,7 +112,8 @@ def spoiled(draw: st.DrawFn, good: Any) -> Any:
         holder, key = draw(st.sampled_from(places))
         change = draw(st.sampled_from(["replace", "replace", "drop", "double"]))
         if change == "replace":
-            holder[key] = draw(VALUES)
+            # A copy: a later round may change it, and Hypothesis hands out the same lists again.
+            holder[key] = copy.deepcopy(draw(VALUES))
         elif change == "drop":
             del holder[key]
         elif isinstance(holder, list):
