@@ -1,7 +1,8 @@
 """Two nodes, each with a launcher of its own, as on two machines; and Ray, where it is installed.
 
 A node is the command that users start on a machine, with the number of its rank. Both are on this machine here, and
-meet on its loopback interface.
+meet on its loopback interface; or each has a network of its own, where the kernel lets us make one, and they meet on a
+wire between the two.
 """
 
 import importlib.util
@@ -58,20 +59,56 @@ def free_port() -> int:
         return int(taken.getsockname()[1])
 
 
+class Networks:
+    """Two network namespaces that a pair of virtual interfaces connects; neither sees the other's loopback."""
+
+    def __init__(self) -> None:
+        names = [f"sdpo-{os.getpid()}-{number}" for number in range(2)]
+        self.address, self.interface = "192.0.2.1", "wire"
+        self.inside = [["ip", "netns", "exec", name] for name in names]
+        self._names: list[str] = []
+        for name in names:
+            self._ip("netns", "add", name)
+            self._names.append(name)
+        ends = [["name", self.interface, "netns", name] for name in names]
+        self._ip("link", "add", *ends[0], "type", "veth", "peer", *ends[1])
+        for number, name in enumerate(names, 1):
+            self._ip("-n", name, "address", "add", f"192.0.2.{number}/24", "dev", self.interface)
+            for device in ("lo", self.interface):
+                self._ip("-n", name, "link", "set", device, "up")
+
+    def _ip(self, *words: str) -> None:
+        try:
+            subprocess.run(["ip", *words], check=True, capture_output=True, text=True)
+        except (OSError, subprocess.CalledProcessError) as err:
+            self.end()
+            pytest.skip(f"no network of a node's own can be made: {getattr(err, 'stderr', None) or err}")
+
+    def end(self) -> None:
+        """Remove them, and the wire with them."""
+        for name in self._names:
+            subprocess.run(["ip", "netns", "delete", name], check=False)
+
+
 class Nodes:
     """Two nodes of one rank each, which train one config."""
 
-    def __init__(self, home: Path, *options: str) -> None:
+    def __init__(self, home: Path, *options: str, networks: Networks | None = None) -> None:
         self.home = home
         common = {"FORCE_TORCHRUN": "1", "NNODES": "2", "NPROC_PER_NODE": "1", "MASTER_ADDR": "127.0.0.1"}
         common["MASTER_PORT"] = str(free_port())
+        inside: list[list[str]] = [[], []]
+        if networks:
+            inside = networks.inside
+            # The machine's name is not an address of these networks, so Gloo has to be told which one to use.
+            common |= {"MASTER_ADDR": networks.address, "GLOO_SOCKET_IFNAME": networks.interface}
         command = [*CLI, "sdpo.yaml", "per_device_train_batch_size=1", f"deepspeed={ZERO3}", *options]
         self.processes = []
         for rank in range(2):
             with (home / f"node-{rank}.log").open("w") as log:
                 self.processes.append(
                     subprocess.Popen(
-                        command,
+                        inside[rank] + command,
                         cwd=home,
                         env=os.environ | common | {"NODE_RANK": str(rank)},
                         stdout=log,
@@ -129,6 +166,21 @@ def test_two_nodes_are_one_process(home, alone):
     assert small.losses(home / "nodes") == pytest.approx(small.losses(alone), rel=1e-4)
     assert close(home / "nodes", alone)
     assert any("sdpo.yaml" in line for line in seen) and not any("s3cret" in line for line in seen)
+
+
+@pytest.mark.skipif(
+    " " in sys.executable, reason="PyTorch cannot compile DeepSpeed's operator below a path with a space"
+)
+def test_two_nodes_with_networks_of_their_own(home, alone):
+    """As on two machines: nothing goes over a loopback interface that both share."""
+    networks = Networks()
+    try:
+        with Nodes(home, "output_dir=networks", networks=networks) as nodes:
+            assert nodes.wait() == [0, 0], nodes.said()
+    finally:
+        networks.end()
+    assert small.losses(home / "networks") == pytest.approx(small.losses(alone), rel=1e-4)
+    assert close(home / "networks", alone)
 
 
 class Cluster:
