@@ -176,6 +176,22 @@ def test_a_step_that_fails_ends_it_and_is_done_again(run, folder: Path) -> None:
     assert run(THIRD="4").returncode == 4
 
 
+def test_a_step_that_misses_too_much_ends_it_and_is_done_again(run, folder: Path) -> None:
+    """6 of 10 are more than half of them: nothing goes on from there, until more is allowed or fewer fail."""
+    most = '[6, 10, "episodes", "no answer"]'
+    ended = run(MISSED=most)
+    assert ended.returncode == 3 and ended.stdout.splitlines()[-1].split()[-1] == "failed"
+    (line,) = ended.stderr.splitlines()
+    assert line.startswith("error: three: 6 of 10 episodes failed (most: no answer), more than MAY_MISS=0.5 of them;")
+    assert "the same command tries them again; MAY_MISS=1 goes on without them" in line and "three.log" in line
+    assert run(MISSED=most).returncode == 3 and ran(folder) == ["three"]
+    assert run(MISSED=most, MAY_MISS="0.6").returncode == 0 and ran(folder) == ["three"]
+    assert run(MISSED=most).returncode == 0 and ran(folder) == [], "what is done is done"
+    assert run(MISSED='[5, 10, "episodes", "no answer"]').returncode == 0 and ran(folder) == ["three"]
+    # An account of an earlier command is not that of this one.
+    assert run(MISSED=most).returncode == 3 and run(THIRD="3").returncode == 0
+
+
 def test_servers_end_with_the_script(run, folder: Path) -> None:
     for settings in ({}, {"SECOND": "bad"}):
         run(**settings)
