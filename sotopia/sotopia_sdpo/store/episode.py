@@ -71,7 +71,7 @@ class Episode(BaseModel):
     """Why there is no score: a failed episode's error, or what the evaluator's answer lacked."""
     source_episode: str | None = None
     agent_position: Int64 | None = None
-    """Where the target agent sits: as given, else by the order in the tag and in the models; None where both are it."""
+    """Where the target agent sits: as given, else by the order in tag and models; None where both are it."""
     location: Int64 | None = None
     trial: Int64 = 0
     seed: Int64 | None = None
