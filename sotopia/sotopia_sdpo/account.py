@@ -18,7 +18,7 @@ ACCOUNT = "SDPO_ACCOUNT"
 class Missed(NamedTuple):
     """What has no result."""
 
-    count: int
+    number: int
     total: int
     """Of all that was asked for, what an earlier run has done too."""
     unit: str
@@ -31,7 +31,7 @@ def exit_code_of(missed: Missed) -> int:
     """Return how a command ends, and write the account if somebody wants it."""
     if path := os.environ.get(ACCOUNT):
         write_whole(Path(path), json.dumps(missed))
-    return EXIT_INCOMPLETE if missed.count else EXIT_DONE
+    return EXIT_INCOMPLETE if missed.number else EXIT_DONE
 
 
 def read_account(path: Path) -> Missed | None:

@@ -293,8 +293,8 @@ class Comparison(CommonSteps):
             bounds = ("--split", "dev", "--limit", str(self.settings.dev_quests))
             return replace(self.evaluated(*named, (*bounds, "--seed", tuning.SEED)), may_miss_all=True)
         world = CommonSteps(replace(self.settings, splits=self.run / DEVELOPMENT), self.machine)
-        options = "--trials", str(self.settings.dev_trials), "--seed", tuning.SEED
-        return replace(world.evaluated(*named, options), may_miss_all=True)
+        more = "--trials", str(self.settings.dev_trials), "--seed", tuning.SEED
+        return replace(world.evaluated(*named, more), may_miss_all=True)
 
     def evaluate_sft(self, seed: str) -> Step:
         """Return the step that evaluates the SFT agent."""

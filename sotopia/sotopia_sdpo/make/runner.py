@@ -202,11 +202,11 @@ class Runner:
     def _check_missed(self, step: Step, log: Path) -> None:
         """Let a step go on if not too many of its episodes or answers have failed."""
         missed = read_account(self._account)
-        if step.may_miss_all or missed is None or missed.count <= self.may_miss * missed.total:
+        if step.may_miss_all or missed is None or missed.number <= self.may_miss * missed.total:
             return
         say("failed")
         raise TooMuchMissed(
-            f"{step.name}: {missed.count} of {missed.total} {missed.unit} failed (most: {missed.reason}), more than "
+            f"{step.name}: {missed.number} of {missed.total} {missed.unit} failed (most: {missed.reason}), more than "
             f"MAY_MISS={self.may_miss:g} of them; mend that, and the same command tries them again; MAY_MISS=1 goes "
             f"on without them; all of it: {log}"
         )

@@ -67,7 +67,8 @@ def parse(args: dict[str, Any]) -> Arguments:
     Raises:
         UserError: if they are refused.
     """
-    return Arguments(*parse_anywhere(args)[:4], checked_keys(args))
+    model, data, training, tuning, _ = parse_anywhere(args)
+    return Arguments(model, data, training, tuning, checked_keys(args))
 
 
 def data_of(arguments: Arguments, folder: Path) -> dict[str, Split]:
