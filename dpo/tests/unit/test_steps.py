@@ -15,7 +15,7 @@ from running import environment
 from sotopia_sdpo.make import digests, processes, runner, servers
 from sotopia_sdpo.make.digests import Digests
 from sotopia_sdpo.make.runner import Runner
-from sotopia_sdpo.make.servers import Server, ServerEnded
+from sotopia_sdpo.make.servers import Server, ServerEnded, ServerNotReady
 from sotopia_sdpo.make.steps import Service, Step
 
 
@@ -235,6 +235,22 @@ def test_a_server_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         Server(["sh", "-c", "exit 7"], log=tmp_path / "log", ready=bool),
     ):
         pass
+
+
+def test_a_server_that_is_never_ready_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With the end of its log, in one line; nothing of it is left."""
+    monkeypatch.setattr(servers, "READY_S", 1.0)
+    argv = "sh", "-c", f"echo $$ >{tmp_path}/pid; echo loading >&2; sleep 600"
+    step = Step("one", "the first thing", (), services=(Service("web", "web", lambda _: argv),))
+    with (
+        Runner(tmp_path / "run") as started,
+        pytest.raises(ServerNotReady, match="not ready after 1 s; its log ends with 'loading'; all of it: .*/web.log"),
+    ):
+        started.step(step)
+    assert capsys.readouterr().out.split()[-1] == "failed"
+    assert not members(int((tmp_path / "pid").read_text()))
 
 
 @pytest.fixture

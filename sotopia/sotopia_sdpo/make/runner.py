@@ -20,7 +20,7 @@ from sotopia_sdpo.make.database import Database
 from sotopia_sdpo.make.digests import Digests, digest, files_of
 from sotopia_sdpo.make.live import Live
 from sotopia_sdpo.make.processes import MARK, Group, claimed
-from sotopia_sdpo.make.servers import Server, ServerEnded, answers, free_ports, is_free
+from sotopia_sdpo.make.servers import Server, ServerEnded, ServerNotReady, answers, free_ports, is_free
 from sotopia_sdpo.make.steps import Command, Copy, Service, Step, fill
 from sotopia_sdpo.places import ROOT
 from sotopia_sdpo.whole_files import write_whole
@@ -171,6 +171,9 @@ class Runner:
                         raise self._failed(log, code)
         except ServerEnded as err:
             raise self._failed(err.log, EXIT_SERVER, "a server ended") from None
+        except ServerNotReady:
+            say("failed")
+            raise
         wrote = [os.path.relpath(file, self.run) for path in step.writes for file in files_of(path)]
         seconds = round(time.monotonic() - started, 1)
         record = {"key": key, "made": made, "wrote": wrote, "seconds": seconds, **self.database.took(self.tags(step))}
