@@ -1,12 +1,16 @@
 """A small model, small data and a small config on disk, for tests that train."""
 
 import json
+import os
 from pathlib import Path
+from typing import Any
 
 import oracle
 import torch
 from dialogues import pair, ranking
+from transformers import HfArgumentParser
 
+from llamafactory_sdpo.host.names import host_parser
 from llamafactory_sdpo.step.loss import weights_of
 
 
@@ -70,6 +74,13 @@ def config(folder: Path, **options: object) -> dict[str, object]:
         "seed": 5,
         **options,
     }
+
+
+def arguments(**options: object) -> tuple[Any, ...]:
+    """The host's argument objects for options, made without the checks of a training, which want a model."""
+    parser = HfArgumentParser(host_parser._TRAIN_ARGS)
+    made = {"model_name_or_path": "none", "output_dir": os.devnull, "use_cpu": True, "report_to": "none", **options}
+    return parser.parse_dict(made)
 
 
 def history(output: str | Path) -> list[dict[str, float]]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from sotopia_sdpo.errors import run_at_edge
 from sotopia_sdpo.make.processes import claimed, ended_by_signals
-from sotopia_sdpo.make.runner import Runner
+from sotopia_sdpo.make.runner import MAY_MISS, Runner
 from sotopia_sdpo.make.steps import Command, Service, Step
 
 
@@ -70,7 +70,15 @@ BESIDE = [
 THREE = Step(
     "three",
     "the third thing",
-    (shell('echo three-"$0" >>"$SDPO_HOME/ran"; exit "$1"', "{one}", setting("THIRD"), may_miss=True),),
+    (
+        shell(
+            'echo three-"$0" >>"$SDPO_HOME/ran"; test "$2" = MISSED || echo "$2" >"$SDPO_ACCOUNT"; exit "$1"',
+            "{one}",
+            setting("THIRD"),
+            setting("MISSED"),
+            may_miss=True,
+        ),
+    ),
     reads=(MADE,),
 )
 SAMPLE = Step(
@@ -84,7 +92,7 @@ LAST = Step("last", "the last thing", (shell('echo last >>"$SDPO_HOME/ran"', "t-
 
 def main() -> None:
     """Run the steps."""
-    with ended_by_signals(), claimed(RUN), Runner(RUN) as runner:
+    with ended_by_signals(), claimed(RUN), Runner(RUN, may_miss=float(os.environ.get("MAY_MISS", MAY_MISS))) as runner:
         runner.steps([ONE, TWO])
         for step in BESIDE:
             runner.aside(step)

@@ -12,7 +12,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
-from sotopia_sdpo.errors import EXIT_DONE, EXIT_INCOMPLETE, UserError
+from sotopia_sdpo.account import exit_code_of
+from sotopia_sdpo.errors import EXIT_DONE, UserError
 from sotopia_sdpo.judge.panel import Evaluator, Rule, parse_evaluator
 from sotopia_sdpo.judge.verdict import template_hash
 from sotopia_sdpo.llm.limits import DEFAULTS, Limits
@@ -109,7 +110,7 @@ def _carry_out(options: Options, runs: Sequence[Run], work: Plan[WorkItem], stor
     counts = sample_all(store, work.items, options.limits) if work.items else Counts(0)
     if not counts.stopped_because:
         _show(options, [(run.model.name, run.tags) for run in runs], store)
-    return EXIT_DONE if counts.is_complete else EXIT_INCOMPLETE
+    return exit_code_of(counts.missed(work.scored))
 
 
 def dry_run(options: Options) -> int:

@@ -8,7 +8,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from sotopia_sdpo.errors import EXIT_DONE, EXIT_INCOMPLETE, UserError
+from sotopia_sdpo.account import exit_code_of
+from sotopia_sdpo.errors import UserError
 from sotopia_sdpo.judge.panel import Evaluator, Rule, judges_of, parse_evaluator
 from sotopia_sdpo.judge.rejudge import Rescore, check_players, rescores
 from sotopia_sdpo.llm.limits import Limits
@@ -58,7 +59,7 @@ def evaluate(
                 if people:
                     print(calibration_table(store, [tag], people))
                 print("".join(f"{line}\n" for line in simulation_note(scores)), end="")
-    return EXIT_DONE if counts.is_complete else EXIT_INCOMPLETE
+    return exit_code_of(counts.missed(len(items) - len(left)))
 
 
 def _items(store: Store, tags: Sequence[str], model: Evaluator, output_tag: str) -> list[Rescore]:

@@ -16,9 +16,10 @@ from typing import Annotated, cast
 import typer
 
 from sotopia_sdpo import options
+from sotopia_sdpo.account import exit_code_of
 from sotopia_sdpo.envs.protocol import SPLITS, Split
 from sotopia_sdpo.envs.registry import ENVIRONMENTS, open_environment
-from sotopia_sdpo.errors import EXIT_DONE, EXIT_INCOMPLETE, UserError
+from sotopia_sdpo.errors import EXIT_DONE, UserError
 from sotopia_sdpo.llm import limits
 from sotopia_sdpo.llm.spec import parse_model, short_name
 from sotopia_sdpo.results.scores import results_of, scores_of
@@ -139,7 +140,7 @@ def main(
         counts = roll_out_all(store, work.items, partial(open_environment, env), chosen) if work.items else Counts(0)
         if not counts.stopped_because:
             _show(run, store)
-    return EXIT_DONE if counts.is_complete else EXIT_INCOMPLETE
+    return exit_code_of(counts.missed(work.scored))
 
 
 @contextmanager

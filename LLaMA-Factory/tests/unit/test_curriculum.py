@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import small
@@ -16,6 +17,7 @@ from llamafactory_sdpo.host.install import install
 from llamafactory_sdpo.host.names import host_parser, host_tuner
 from llamafactory_sdpo.step.curriculum import Curriculum
 from llamafactory_sdpo.step.masks import SegmentDataCollator
+from llamafactory_sdpo.step.trainer import SegmentTrainer
 
 
 def test_short_pairs_with_a_large_gap_come_first() -> None:
@@ -34,6 +36,17 @@ def test_later_epochs_are_in_another_order_that_a_seed_repeats() -> None:
         sampler.set_epoch(1)
         found.append(list(sampler))
     assert found[0] == found[1] != found[2] and sorted(found[0]) == lengths and found[0] != lengths
+
+
+@pytest.mark.parametrize(("data_seed", "seed"), [(None, 5), (0, 0), (3, 3)])
+def test_the_seed_is_that_of_the_data_if_there_is_one(data_seed: int | None, seed: int) -> None:
+    """0 is one."""
+    trainer = SimpleNamespace(
+        finetuning_args=SimpleNamespace(pair_order="curriculum"),
+        train_dataset={"length": [1, 2], "gap": [0.0, 0.0]},
+        args=SimpleNamespace(seed=5, data_seed=data_seed),
+    )
+    assert SegmentTrainer._get_train_sampler(trainer).seed == seed
 
 
 @pytest.mark.parametrize(

@@ -7,13 +7,13 @@ from types import SimpleNamespace
 
 import oracle
 import pytest
+import small
 from dialogues import pair, ranking, record
 from llamafactory.data.template import TEMPLATES
 
 from llamafactory_sdpo.data import dataset
 from llamafactory_sdpo.data.encoding import IGNORE_INDEX
 from llamafactory_sdpo.errors import UserError
-from llamafactory_sdpo.host.arguments import parse_args_without_launch
 from llamafactory_sdpo.host.data import load_pair_dataset
 from llamafactory_sdpo.host.install import install
 
@@ -30,9 +30,8 @@ def load(folder, stage="sdpo", dataset="pairs", **options):
         "dataset": dataset,
         "dataset_dir": str(folder),
         "template": "llama3",
-        "model_name_or_path": "none",
     }
-    model_args, data_args, tuning, training = parse_args_without_launch({**args, **options})
+    model_args, data_args, training, tuning, _ = small.arguments(**{**args, **options})
     template = TEMPLATES[data_args.template]
     return load_pair_dataset(tuning, template, model_args, data_args, training, "rm", TOKENIZER)
 
@@ -246,7 +245,6 @@ TAGS = {"role_tag": "from", "content_tag": "value", "user_tag": "human", "assist
         ({"split": "train[:50%]"}, {}, "split is .*, but a file is read whole"),
         ({}, {"dataset": "other"}, "Undefined dataset other"),
         ({}, {"dataset_dir": "nowhere"}, "nowhere"),
-        ({}, {"eval_dataset": "pairs", "val_size": 0.5}, "val_size"),
     ],
 )
 def test_wrong_configs_are_one_line(write, tmp_path, entry, options, message):

@@ -70,6 +70,23 @@ def test_a_digest_is_of_what_is_said_alone():
     assert digest_of([{"conversations": 3}, None], FORM) == ""
 
 
+def test_a_digest_is_of_the_calls_too():
+    """Two pairs that say the same and call otherwise are two; a call's id is made anew by who writes a file."""
+
+    def called(seat: str, id: str = "call_1") -> str:
+        call = {"id": id, "type": "function", "function": {"name": "book", "arguments": json.dumps({"seat": seat})}}
+        said = [{"role": "user", "content": "Book it."}, {"role": "assistant", "content": None, "tool_calls": [call]}]
+        return digest_of([{"conversations": said}, {"conversations": said[:1]}], Format(**OPENAI, openai=True))
+
+    def called_once(seat: str) -> str:
+        call = {"name": "book", "arguments": json.dumps({"seat": seat})}
+        said = [{"role": "user", "content": "Book it."}, {"role": "assistant", "content": "", "function_call": call}]
+        return digest_of([{"conversations": said}, {"conversations": said[:1]}], Format(**OPENAI, openai=True))
+
+    assert called("1a") != called("2b") and called("1a", "call_2") == called("1a")
+    assert called_once("1a") != called_once("2b") and "" not in (called("1a"), called_once("1a"))
+
+
 @pytest.mark.parametrize("stage", ["sdpo", "eto"])
 def test_flagged_pairs_are_left_out_and_counted(write, flagged, caplog, stage):
     flags = Flags(flagged(digest(1), digest(3)))

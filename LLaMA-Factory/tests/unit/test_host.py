@@ -15,9 +15,10 @@ from llamafactory_sdpo.errors import UserError
 from llamafactory_sdpo.host.arguments import (
     FinetuningArguments,
     check_keys,
-    parse_args_without_launch,
+    parse_anywhere,
     read_args,
 )
+from llamafactory_sdpo.host.data import prepare_pairs
 from llamafactory_sdpo.host.install import RayWorker, install
 from llamafactory_sdpo.host.names import (
     CustomDPOTrainer,
@@ -256,19 +257,49 @@ def test_a_bare_no_is_the_strategy_no(tmp_path):
 def test_every_shipped_config_parses(monkeypatch):
     """Its keys are known, its stage is one, its data are registered; its model may be one that an earlier step writes."""
     monkeypatch.setattr("llamafactory_sdpo.host.settings.check_models", lambda *_: None)
+    monkeypatch.setattr("llamafactory_sdpo.host.arguments.check_rows", lambda *_: None)
     info = (ROOT / "data" / "dataset_info.json").read_text(encoding="utf-8")
     configs = sorted(path for path in (ROOT / "examples").glob("*/*.yaml") if path.parent.name != "inference")
     assert len(configs) >= 14
     for path in configs:
         args = read_args([str(path)])
         check_keys(args)
-        _, data_args, _, _ = parse_args_without_launch(args)
+        _, data_args, *_ = parse_anywhere(args)
         for name in data_args.dataset or []:
             assert f'"{name}"' in info
         if args.get("deepspeed"):
             assert (ROOT / args["deepspeed"]).is_file()
         first = path.read_text(encoding="utf-8").splitlines()[0]
         assert first.startswith("# "), f"{path} does not open with what it is"
+
+
+def test_flags_are_parsed_and_checked_as_a_config_is(tmp_path):
+    """The same objects come of both; what is given twice is once, and no flag that nothing reads is passed over."""
+    small.write_model(tmp_path / "model")
+    small.write_data(tmp_path / "data")
+    config = small.config(tmp_path, pref_beta=0.5, optim="adamw_torch")
+    flags = [word for key, value in config.items() for word in (f"--{key}", str(value))]
+    by_config, by_flags = ([part.to_dict() for part in parse_anywhere(args)[:4]] for args in (config, flags))
+    assert by_flags == by_config and by_flags[3]["pref_beta"] == 0.5 and by_flags[2]["max_steps"] == 3
+    with pytest.raises(UserError, match="--pref_betta 1: no such flags"):
+        parse_anywhere([*flags, "--pref_betta", "1"])
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"streaming": True, "max_steps": -1}, "Please specify `max_steps` in streaming mode"),
+        ({"packing": True}, "packing is not part of stage sdpo"),
+        ({"do_eval": True}, "there is nothing to evaluate on"),
+        ({"eval_dataset": "pairs", "val_size": 0.2}, "Cannot specify `val_size` if `eval_dataset` is not None"),
+    ],
+)
+def test_the_hosts_checks_and_ours_come_before_the_ranks(tmp_path, options, message):
+    """What a rank would refuse is refused where pairs are prepared for all of them."""
+    small.write_model(tmp_path / "model")
+    small.write_data(tmp_path / "data")
+    with pytest.raises(UserError, match=message):
+        prepare_pairs(small.config(tmp_path, **options))
 
 
 def test_ray_workers_know_the_stages():

@@ -20,7 +20,7 @@ from test_loss import TOKENIZER, encode, shared_trainer, trainer_for
 from llamafactory_sdpo.data.pairing import Rules
 from llamafactory_sdpo.errors import UserError
 from llamafactory_sdpo.host import install as host_install
-from llamafactory_sdpo.host.arguments import PREFERENCE_LOSSES, FinetuningArguments, parse_args_without_launch
+from llamafactory_sdpo.host.arguments import PREFERENCE_LOSSES, FinetuningArguments, parse_anywhere
 from llamafactory_sdpo.host.install import install
 from llamafactory_sdpo.host.names import CustomDPOTrainer
 from llamafactory_sdpo.host.seams import seam
@@ -148,7 +148,7 @@ def test_what_would_be_another_loss_is_refused(stage, options, message):
     with pytest.raises(ValueError, match=message):
         FinetuningArguments(stage=stage, **options)
     with pytest.raises(UserError, match=message):
-        parse_args_without_launch({"stage": stage, "model_name_or_path": "m", **options})
+        parse_anywhere({"stage": stage, "model_name_or_path": "m", **options})
 
 
 def test_the_seam_of_the_loss():

@@ -11,7 +11,7 @@ from test_loss import POLICY, REFERENCE, TEMPLATE, TOKENIZER, encode, messages_o
 
 from llamafactory_sdpo.data.encoding import IGNORE_INDEX
 from llamafactory_sdpo.data.pairing import Rules
-from llamafactory_sdpo.host.arguments import FinetuningArguments, parse_args_without_launch
+from llamafactory_sdpo.host.arguments import FinetuningArguments
 from llamafactory_sdpo.host.install import install
 from llamafactory_sdpo.host.names import host_tuner
 from llamafactory_sdpo.stages import STAGES, Stage
@@ -41,7 +41,7 @@ def test_it_is_parsed(row):
     else:
         with pytest.raises(ValueError, match="`segment_scope: turn` belongs to stage sdpo"):
             FinetuningArguments(stage=row.name, segment_scope="turn")
-    assert parse_args_without_launch({"stage": row.name, "model_name_or_path": "m"})[2].pair_stage == row.name
+    assert small.arguments(stage=row.name)[3].pair_stage == row.name
 
 
 def test_its_masks_by_hand(row):

@@ -217,15 +217,19 @@ def test_a_plan_counts_and_makes_nothing(tmp_path: Path) -> None:
 
 def test_a_plan_does_not_count_a_search_as_questions(tmp_path: Path) -> None:
     """An annotator is asked once for each of 20 negatives; nobody knows before how much a search plays."""
-    found = {}
+    found, calls = {}, {}
     for by in ("model", "replay"):
         words = ["ENV=game", f"LOCATE_BY={by}", f"SEGMENT_BY={by}", "NEG_QUESTS=20", "NEG_TRIALS=1", "TUNE=no"]
         settings = settings_for(tmp_path, "AGENTS=1", *words)
         planner = Planner(settings.run, {"batch": "10"})
         compare.loop(settings, Machine(settings), planner)
         lines = {line.kind: line.calls for line in lines_of(planner.planned)}
+        calls[by] = {line.kind: line.calls / max(line.episodes, 1) for line in lines_of(planner.planned)}
+        assert "at most 20 an episode" in table(planner.planned)
         found[by] = lines["locate"], lines["segments"], "a search by replay" in table(planner.planned)
     assert found["model"] == (20, 20, False)
+    # The game has 20 actions, each a call; nobody else is asked, and gold actions ask nobody.
+    assert (calls["model"]["experts"], calls["model"]["negatives"], calls["model"]["eval"]) == (0, 20, 20)
     assert found["replay"] == (pytest.approx(math.nan, nan_ok=True), pytest.approx(math.nan, nan_ok=True), True)
 
 

@@ -15,7 +15,7 @@ from running import environment
 from sotopia_sdpo.make import digests, processes, runner, servers
 from sotopia_sdpo.make.digests import Digests
 from sotopia_sdpo.make.runner import Runner
-from sotopia_sdpo.make.servers import Server, ServerEnded
+from sotopia_sdpo.make.servers import Server, ServerEnded, ServerNotReady
 from sotopia_sdpo.make.steps import Service, Step
 
 
@@ -176,6 +176,22 @@ def test_a_step_that_fails_ends_it_and_is_done_again(run, folder: Path) -> None:
     assert run(THIRD="4").returncode == 4
 
 
+def test_a_step_that_misses_too_much_ends_it_and_is_done_again(run, folder: Path) -> None:
+    """6 of 10 are more than half of them: nothing goes on from there, until more is allowed or fewer fail."""
+    most = '[6, 10, "episodes", "no answer"]'
+    ended = run(MISSED=most)
+    assert ended.returncode == 3 and ended.stdout.splitlines()[-1].split()[-1] == "failed"
+    (line,) = ended.stderr.splitlines()
+    assert line.startswith("error: three: 6 of 10 episodes failed (most: no answer), more than MAY_MISS=0.5 of them;")
+    assert "the same command tries them again; MAY_MISS=1 goes on without them" in line and "three.log" in line
+    assert run(MISSED=most).returncode == 3 and ran(folder) == ["three"]
+    assert run(MISSED=most, MAY_MISS="0.6").returncode == 0 and ran(folder) == ["three"]
+    assert run(MISSED=most).returncode == 0 and ran(folder) == [], "what is done is done"
+    assert run(MISSED='[5, 10, "episodes", "no answer"]').returncode == 0 and ran(folder) == ["three"]
+    # An account of an earlier command is not that of this one.
+    assert run(MISSED=most).returncode == 3 and run(THIRD="3").returncode == 0
+
+
 def test_servers_end_with_the_script(run, folder: Path) -> None:
     for settings in ({}, {"SECOND": "bad"}):
         run(**settings)
@@ -219,6 +235,22 @@ def test_a_server_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         Server(["sh", "-c", "exit 7"], log=tmp_path / "log", ready=bool),
     ):
         pass
+
+
+def test_a_server_that_is_never_ready_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With the end of its log, in one line; nothing of it is left."""
+    monkeypatch.setattr(servers, "READY_S", 1.0)
+    argv = "sh", "-c", f"echo $$ >{tmp_path}/pid; echo loading >&2; sleep 600"
+    step = Step("one", "the first thing", (), services=(Service("web", "web", lambda _: argv),))
+    with (
+        Runner(tmp_path / "run") as started,
+        pytest.raises(ServerNotReady, match="not ready after 1 s; its log ends with 'loading'; all of it: .*/web.log"),
+    ):
+        started.step(step)
+    assert capsys.readouterr().out.split()[-1] == "failed"
+    assert not members(int((tmp_path / "pid").read_text()))
 
 
 @pytest.fixture

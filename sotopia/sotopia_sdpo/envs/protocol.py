@@ -52,7 +52,7 @@ class Environment(Protocol):
     commands: str
     """Which actions there are, in a line or a few, for the prompt."""
     max_actions: int
-    """After how many actions an episode is over, unless the user says otherwise."""
+    """After how many actions an episode is over, unless the user says otherwise; the class has it too."""
 
     @property
     def kinds(self) -> Sequence[str]:

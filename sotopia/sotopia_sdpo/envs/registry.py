@@ -27,15 +27,29 @@ ENVIRONMENTS: dict[str, Row] = {
 }
 
 
+def max_actions_of(name: str) -> int:
+    """Return after how many actions an episode is over, without an instance.
+
+    Raises:
+        UserError: if there is no such environment.
+    """
+    row = _row(name)
+    return int(getattr(import_module(row.module), row.factory).max_actions)
+
+
+def _row(name: str) -> Row:
+    if name not in ENVIRONMENTS:
+        raise UserError(f"--env {name!r} is not an environment; expected one of {', '.join(ENVIRONMENTS)}")
+    return ENVIRONMENTS[name]
+
+
 def open_environment(name: str) -> Environment:
     """Make an instance.
 
     Raises:
         UserError: if there is no such environment, or something that it needs is not installed.
     """
-    if name not in ENVIRONMENTS:
-        raise UserError(f"--env {name!r} is not an environment; expected one of {', '.join(ENVIRONMENTS)}")
-    row = ENVIRONMENTS[name]
+    row = _row(name)
     try:
         found: Environment = getattr(import_module(row.module), row.factory)()
     except ModuleNotFoundError as err:

@@ -56,9 +56,7 @@ async def rejudge(client: LLMClient, evaluator: Evaluator, stored: Episode) -> t
 
 def under(key: EpisodeKey, source: Episode) -> Episode:
     """Return a copy of an episode that has this key, whose tag is another."""
-    copy = source.model_copy(update={"pk": key.pk, "tag": key.tag})
-    # Episodes of published databases have no role on record; the old tag alone told it.
-    return copy if copy.position == key.position else copy.model_copy(update={"agent_position": key.position})
+    return source.model_copy(update={"pk": key.pk, "tag": key.tag})
 
 
 def rescores(heads: Sequence[EpisodeHead], evaluator: Evaluator, output_tag: str) -> list[Rescore]:

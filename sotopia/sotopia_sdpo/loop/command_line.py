@@ -75,7 +75,11 @@ def _run(script: Script, words: Sequence[str], machine: type[Machine]) -> None:
         return
     say(f"{overview(planner.planned)}; run folder: {settings.run}")
     try:
-        with ended_by_signals(), claimed(settings.run), Runner(settings.run, values) as runner:
+        with (
+            ended_by_signals(),
+            claimed(settings.run),
+            Runner(settings.run, values, may_miss=settings.may_miss) as runner,
+        ):
             script.loop(settings, machine(settings), runner)
     except BrokenPipeError:
         raise

@@ -291,9 +291,10 @@ class Comparison(CommonSteps):
         if self.settings.env != SOTOPIA:
             # The last --limit holds.
             bounds = ("--split", "dev", "--limit", str(self.settings.dev_quests))
-            return self.evaluated(*named, (*bounds, "--seed", tuning.SEED))
+            return replace(self.evaluated(*named, (*bounds, "--seed", tuning.SEED)), may_miss_all=True)
         world = CommonSteps(replace(self.settings, splits=self.run / DEVELOPMENT), self.machine)
-        return world.evaluated(*named, ("--trials", str(self.settings.dev_trials), "--seed", tuning.SEED))
+        more = "--trials", str(self.settings.dev_trials), "--seed", tuning.SEED
+        return replace(world.evaluated(*named, more), may_miss_all=True)
 
     def evaluate_sft(self, seed: str) -> Step:
         """Return the step that evaluates the SFT agent."""

@@ -4,8 +4,9 @@ Comes in: the steps, as they would be run. Goes out: a table, a line a kind of s
 Invariant: an estimate says what it rests on. Seconds and calls of an episode are means over those of its kind that
 were sampled in these run folders, else over all; seconds of a training are means over all trainings, of another step
 over those of its kind. Episodes are counted where the kind was sampled before, else reckoned: combos x roles x trials,
-and for sessions that start from negatives as if every side went badly; an episode has MOST_CALLS then. What a search
-by replay plays is not reckoned.
+and for sessions that start from negatives as if every side went badly; an episode takes as many calls then as it can:
+a session MOST_CALLS, a quest one an action, the environment's own gold actions none. What a search by replay plays is
+not reckoned.
 """
 
 import json
@@ -16,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
+from sotopia_sdpo.envs.registry import max_actions_of
 from sotopia_sdpo.make.digests import Digests
 from sotopia_sdpo.make.runner import Runner, after
 from sotopia_sdpo.make.steps import Command, Step
@@ -42,6 +44,8 @@ class Planned(NamedTuple):
     """What is written of the last time that it was done, in whatever way."""
     episodes: int
     """As reckoned; 0 where it samples none."""
+    most_calls: int = 0
+    """Of an episode."""
     is_search: bool = False
     """Whether it plays continuations, which are as many as what it finds makes it want."""
 
@@ -85,7 +89,7 @@ class Planner(Runner):
         if step.name not in self.seen:
             kind = step.name.partition(".")[0]
             is_search = any("replay" in words for words in step.words())
-            self.planned.append(Planned(kind, is_done, record, self._reckoned(step), is_search))
+            self.planned.append(Planned(kind, is_done, record, self._reckoned(step), most_calls(step), is_search))
         self.seen.add(step.name)
         self.chain = after(step, key, record) if is_done else "of a step that is not done"
 
@@ -94,9 +98,9 @@ class Planner(Runner):
 
     def _episodes(self, argv: Sequence[str]) -> int:
         """Reckon the episodes of a command that samples."""
-        if "--task" not in argv:
+        given = _options(argv)
+        if "--task" not in given:
             return 0
-        given = {name: argv[place + 1] for place, name in enumerate(argv[:-1]) if name.startswith("--")}
         task = TASKS[given["--task"]]
         trials = int(given.get("--trials", task.trials))
         if task.file:
@@ -115,6 +119,23 @@ class Planner(Runner):
             found: Splits = json.loads(self.unwritten[Path(path)])
             return found
         return demo_splits() if is_demo and not path else load_splits(path)
+
+
+def most_calls(step: Step) -> int:
+    """Return how many calls an episode of a step takes at most; 0 where it samples none."""
+    sampled = (_options(action.argv) for action in step.actions if isinstance(action, Command))
+    return max((_most_calls(given) for given in sampled if "--task" in given), default=0)
+
+
+def _most_calls(given: Mapping[str, str]) -> int:
+    if "--env" not in given:
+        return MOST_CALLS
+    return int(given.get("--max-actions", max_actions_of(given["--env"]))) if "--model" in given else 0
+
+
+def _options(argv: Sequence[str]) -> dict[str, str]:
+    """Return the options of a command line with the words after them."""
+    return {name: argv[place + 1] for place, name in enumerate(argv[:-1]) if name.startswith("--")}
 
 
 class Line(NamedTuple):
@@ -158,7 +179,7 @@ def _line(kind: str, found: Sequence[Planned], timed: Sequence[Planned], asked: 
             len(found),
             len(found) - len(left),
             episodes,
-            round(episodes * (MOST_CALLS if math.isnan(calls) else calls)),
+            round(episodes * (max(one.most_calls for one in found) if math.isnan(calls) else calls)),
             seconds if left else 0.0,
         )
     seconds = len(left) * _mean([record["seconds"] for record in alike]) if left else 0.0
@@ -200,9 +221,10 @@ def table(planned: Sequence[Planned]) -> str:
         sum(known) if known else math.nan,
     )
     head = f"{'to do':12}{'cells':>7}{'done':>6}{'left':>6}{'episodes':>10}{'calls':>9}{'minutes':>9}"
+    most = " or ".join(map(str, sorted({one.most_calls for one in planned if one.most_calls}) or [0]))
     told = [
         "episodes: as sampled here before, else combos x roles x trials (after negatives: as if every side were one)",
-        f"calls: as episodes here took, else {MOST_CALLS} an episode; minutes: by what was timed in this run folder",
+        f"calls: as episodes here took, else at most {most} an episode; minutes: by what was timed in this run folder",
     ]
     if len(known) < len(lines):
         told.append("a `?` is a step that was not timed here yet; the minutes in all leave it out")

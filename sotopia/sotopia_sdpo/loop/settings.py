@@ -69,6 +69,17 @@ def numbers(text: str) -> tuple[float, ...]:
     return found
 
 
+def share(text: str) -> float:
+    """Read a number from 0 to 1."""
+    try:
+        found = float(text)
+    except ValueError:
+        found = -1.0
+    if not 0 <= found <= 1:
+        raise ValueError("expected a number from 0 to 1")
+    return found
+
+
 def yes(text: str) -> bool:
     """Read whether something is wanted."""
     if text not in ("", "no", "yes"):
@@ -190,6 +201,12 @@ class Settings:
     eval_task: str = setting("all", "The task on which agents are evaluated.")
     batch: int = setting("10", "Episodes in flight.", number)
     limit: int = setting("1000000", "At most this many episodes of a step.", number)
+    may_miss: float = setting(
+        "0.5",
+        "The share of a step's episodes or answers that may fail; if more do, the loop ends there. Those of tuning's "
+        "candidates may all fail: that is what is looked for.",
+        share,
+    )
     agent: Path | None = setting("", "The folder of an SFT agent, in the place of training one.", folder_or_none)
     model: str = setting("", "A real model instead of the demo's: smollm2, of 135 M weights.", one_of("MODEL", ""))
     base: str | Path = setting(

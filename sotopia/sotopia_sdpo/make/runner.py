@@ -2,7 +2,7 @@
 
 Comes in: steps, in order. Goes out: a line for each, its files and episodes, its output in logs/NAME.log, and in
 done/NAME what it depended on. Every step depends on those before it; what `aside` runs is no such step.
-Invariant: a step counts as done only after all its commands have succeeded.
+Invariant: a step counts as done only after all its commands have succeeded, or missed no more than is allowed.
 """
 
 import json
@@ -14,12 +14,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, Self
 
-from sotopia_sdpo.errors import EXIT_DONE, EXIT_INCOMPLETE
+from sotopia_sdpo.account import ACCOUNT, read_account
+from sotopia_sdpo.errors import EXIT_DONE, EXIT_INCOMPLETE, UserError
 from sotopia_sdpo.make.database import Database
 from sotopia_sdpo.make.digests import Digests, digest, files_of
 from sotopia_sdpo.make.live import Live
 from sotopia_sdpo.make.processes import MARK, Group, claimed
-from sotopia_sdpo.make.servers import Server, ServerEnded, answers, free_ports, is_free
+from sotopia_sdpo.make.servers import Server, ServerEnded, ServerNotReady, answers, free_ports, is_free
 from sotopia_sdpo.make.steps import Command, Copy, Service, Step, fill
 from sotopia_sdpo.places import ROOT
 from sotopia_sdpo.whole_files import write_whole
@@ -29,21 +30,37 @@ SHOWN_LINES = 5
 POLL_S = 0.2
 START_TRIES = 3
 EXIT_SERVER = 1
+MAY_MISS = 0.5
+"""The share of a command's episodes or answers that may fail."""
+
+
+class TooMuchMissed(UserError):
+    """More of a step's episodes or answers have failed than is allowed."""
+
+    exit_code = EXIT_INCOMPLETE
 
 
 class Runner:
     """The state of a run; in a `with`, which ends its servers."""
 
-    def __init__(self, run: Path, values: Mapping[str, str] | None = None, home: Path | None = None) -> None:
+    def __init__(
+        self,
+        run: Path,
+        values: Mapping[str, str] | None = None,
+        home: Path | None = None,
+        may_miss: float = MAY_MISS,
+    ) -> None:
         """Take a run folder.
 
         Args:
             run: the folder, claimed.
             values: of words in braces in commands.
             home: the run folder that it is part of, if it is one of several.
+            may_miss: the share of a command's episodes or answers that may fail.
         """
         self.run = run
         self.home = home or run
+        self.may_miss = may_miss
         self._prepare()
         self.database = Database(f"sqlite:///{run / 'sotopia.db'}")
         self.digests = Digests(run / "done" / ".digests.json")
@@ -66,7 +83,7 @@ class Runner:
         """Give a runner of a run folder in this one, with a database of its own; servers here end first."""
         self.end_servers()
         run = self.run / folder
-        with claimed(run), type(self)(run, self.values, self.home) as runner:
+        with claimed(run), type(self)(run, self.values, self.home, self.may_miss) as runner:
             yield runner
 
     def write(self, path: Path, text: str) -> None:
@@ -147,10 +164,16 @@ class Runner:
             self._serve(step)
             with log.open("wb") as out:
                 for action in step.actions:
-                    if code := self._act(action, out, live):
+                    code = self._act(action, out, live)
+                    if code == EXIT_INCOMPLETE and isinstance(action, Command) and action.may_miss:
+                        self._check_missed(step, log)
+                    elif code:
                         raise self._failed(log, code)
         except ServerEnded as err:
             raise self._failed(err.log, EXIT_SERVER, "a server ended") from None
+        except ServerNotReady:
+            say("failed")
+            raise
         wrote = [os.path.relpath(file, self.run) for path in step.writes for file in files_of(path)]
         seconds = round(time.monotonic() - started, 1)
         record = {"key": key, "made": made, "wrote": wrote, "seconds": seconds, **self.database.took(self.tags(step))}
@@ -174,6 +197,23 @@ class Runner:
         print(f"all of it: {log}; the same command goes on from here", file=sys.stderr, flush=True)
         return SystemExit(code)
 
+    @property
+    def _account(self) -> Path:
+        """The file in which a command says what it has missed."""
+        return self.run / "logs" / "missed.json"
+
+    def _check_missed(self, step: Step, log: Path) -> None:
+        """Let a step go on if not too many of its episodes or answers have failed."""
+        missed = read_account(self._account)
+        if step.may_miss_all or missed is None or missed.number <= self.may_miss * missed.total:
+            return
+        say("failed")
+        raise TooMuchMissed(
+            f"{step.name}: {missed.number} of {missed.total} {missed.unit} failed (most: {missed.reason}), more than "
+            f"MAY_MISS={self.may_miss:g} of them; mend that, and the same command tries them again; MAY_MISS=1 goes "
+            f"on without them; all of it: {log}"
+        )
+
     def _forget_earlier_version(self) -> None:
         """Remove what an earlier version has noted as done, by checksums of other things."""
         earlier = [file for file in (self.run / "done").iterdir() if file.read_text("utf-8").isdecimal()]
@@ -189,7 +229,9 @@ class Runner:
         if isinstance(action, Copy):
             action.run()
             return EXIT_DONE
-        group = Group([fill(word, self.values) for word in action.argv], log, log, self.env)
+        self._account.unlink(missing_ok=True)
+        env = {**self.env, ACCOUNT: str(self._account)}
+        group = Group([fill(word, self.values) for word in action.argv], log, log, env)
         try:
             while (code := group.code(POLL_S)) is None:
                 self._check_servers()
@@ -198,7 +240,7 @@ class Runner:
             live.clear()
             group.end()
         self._check_servers()
-        return EXIT_DONE if action.may_miss and code == EXIT_INCOMPLETE else code
+        return code
 
     def _check_servers(self) -> None:
         for server in self.servers.values():

@@ -17,12 +17,24 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Self
 
+from sotopia_sdpo.errors import UserError
+from sotopia_sdpo.make.live import last_line
 from sotopia_sdpo.make.processes import POLL_S, Group
 
 
 LOOPBACK = "127.0.0.1"
 ASK_S = 5.0
 PORT_TRIES = 50
+
+
+READY_S = 3600.0
+"""Until a server that lives and is not ready is given up: a large model takes long to load from a slow disk."""
+
+
+class ServerNotReady(UserError):
+    """A server has not become ready in time."""
+
+    exit_code = 1
 
 
 class ServerEnded(Exception):
@@ -74,15 +86,22 @@ class Server:
 
         Raises:
             ServerEnded: if it ends before.
+            ServerNotReady: if it takes longer than READY_S.
         """
         self.log.parent.mkdir(parents=True, exist_ok=True)
         with ExitStack() as opened:
             log = opened.enter_context(self.log.open("wb"))
             out = opened.enter_context(self.out.open("wb")) if self.out else log
             self._group = Group(self.argv, out, log, self.env)
+        deadline = time.monotonic() + READY_S
         try:
             while not self.ready():
                 self.check()
+                if time.monotonic() > deadline:
+                    raise ServerNotReady(
+                        f"a server is not ready after {READY_S:.0f} s; its log ends with {last_line(self.log)!r}; "
+                        f"all of it: {self.log}"
+                    )
                 time.sleep(POLL_S)
             self.check()
         except BaseException:

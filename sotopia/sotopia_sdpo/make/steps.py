@@ -19,7 +19,7 @@ class Command:
 
     argv: tuple[str, ...]
     may_miss: bool = False
-    """Whether exit code 3 is good enough: some episodes or answers failed, and are counted."""
+    """Whether exit code 3 may be good enough: some episodes or answers failed, and are counted."""
 
     def words(self) -> tuple[str, ...]:
         """Return what it depends on."""
@@ -76,6 +76,8 @@ class Step:
     services: tuple[Service, ...] = ()
     is_alone: bool = False
     """Whether it has the machine for itself: a server would hold the memory of the GPUs."""
+    may_miss_all: bool = False
+    """Whether any number of its episodes may fail, since that is what it finds out."""
     fills_world: bool = False
     """Whether it imports scenarios into the database."""
     remark: Callable[[], str] = field(default=lambda: "", compare=False)

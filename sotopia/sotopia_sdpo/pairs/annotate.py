@@ -6,12 +6,13 @@ then the records, the tokens and the money. A Ctrl-C makes no more calls and wai
 
 import asyncio
 import sys
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Generic, NamedTuple, TypeVar
 
+from sotopia_sdpo.account import Missed, exit_code_of
 from sotopia_sdpo.errors import EXIT_BUDGET, EXIT_DONE, EXIT_INCOMPLETE, UserError
 from sotopia_sdpo.llm.ask import Asker, Question, Unusable
 from sotopia_sdpo.llm.backends import CallError
@@ -84,6 +85,11 @@ class Annotation(Generic[T]):
         """How a script ends: at the budget, with some failures, or done."""
         reasons = {failure.reason for failure in self.failures}
         return EXIT_BUDGET if NOT_ASKED_AT_BUDGET in reasons else EXIT_INCOMPLETE if reasons else EXIT_DONE
+
+    def missed(self, unit: str) -> Missed:
+        """Return how many questions are without an answer; `unit` is what they are about, in the plural."""
+        reasons = Counter(failure.reason for failure in self.failures).most_common(1)
+        return Missed(len(self.failures), len(self.results), unit, next((reason for reason, _ in reasons), ""))
 
     def answered(self, about: Sequence[Asked]) -> list[tuple[Asked, T]]:
         """Return what the answered questions were about, each with what was read."""
@@ -167,6 +173,7 @@ def finish(
     print("\n".join([tally.line([path] if records else []), *annotation.lines()]))
     if not records and annotation.exit_code != EXIT_BUDGET:
         raise UserError(f"none is left: {tally.line()}; {path} is not written")
+    exit_code_of(annotation.missed(tally.unit))
     return annotation.exit_code
 
 

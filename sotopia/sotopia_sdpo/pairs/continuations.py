@@ -9,7 +9,8 @@ from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import dataclass, field
-from functools import cache, partial
+from functools import partial
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -36,7 +37,7 @@ from sotopia_sdpo.play.walk import sharegpt_of, turn_of, walk_of
 from sotopia_sdpo.run.execute import probe, sample_items
 from sotopia_sdpo.run.flight import run_loop
 from sotopia_sdpo.run.plan import Run, WorkItem, items_of_origins
-from sotopia_sdpo.run.quests import QuestItem, QuestRun, Start, items_from, quest_at
+from sotopia_sdpo.run.quests import QuestItem, QuestRun, Start, items_from, quest_at, repeats
 from sotopia_sdpo.run.rollouts import roll_out_items
 from sotopia_sdpo.run.runner import Counts
 from sotopia_sdpo.step_files import read_list
@@ -213,18 +214,24 @@ def _quests(store: Store, sides: Sequence[LoggedSide], players: Players) -> Work
         )
     pool = Pool(partial(open_environment, env), players.limits.concurrency)
 
-    stored = [_stored(store, side) for side in sides]
+    # All at once: the draws of two that start from one point are told apart by their places in the list.
+    starts = [_starts(side, _stored(store, side)) for side in sides]
+    made = iter([items_from(run, *one) for one in repeats(chain.from_iterable(starts))])
+    by_side = [list(islice(made, len(points))) for points in starts]
 
-    @cache
     def items(number: int, point: int) -> list[QuestItem]:
-        episode, location = stored[number], agent_turns(sides[number])[point]
-        history = walk_of(episode.messages).before(turn_of(location))
-        return items_from(run, Start(quest_at(episode.environment, env), episode.pk, location, history))
+        return by_side[number][point]
 
     def score(episode: Episode) -> Score:
         return Score(episode.outcome.value, len(walk_of(episode.messages).actions), calls_of(episode))
 
     return Work(items, partial(roll_out_items, store, pool=pool, limits=players.limits), score, {model}, pool)
+
+
+def _starts(side: LoggedSide, episode: Episode) -> list[Start]:
+    """Return the points of an episode of an environment."""
+    quest, walk = quest_at(episode.environment, str(episode.env)), walk_of(episode.messages)
+    return [Start(quest, episode.pk, location, walk.before(turn_of(location))) for location in agent_turns(side)]
 
 
 def _stored(store: Store, side: LoggedSide) -> Episode:

@@ -7,7 +7,8 @@ a negative is replayed as its stored episode says, never as a file does.
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from itertools import zip_longest
@@ -106,6 +107,8 @@ class QuestItem(NamedTuple):
     location: int | None = None
     history: Walk | None = None
     """What is replayed first."""
+    repeat: int = 0
+    """How many items before it start from the same point, for another negative."""
     stored: EpisodeHead | None = None
 
     def with_stored(self, head: EpisodeHead | None) -> "QuestItem":
@@ -121,6 +124,8 @@ class QuestItem(NamedTuple):
     def seed(self) -> int:
         """A seed that is this episode's own, and the same whenever it is run, whatever the run is called."""
         point = [self.run.seed, self.run.task.name, self.environment, self.history, self.key.trial]
+        # The first of a point is drawn as in versions that did not count.
+        point += [self.repeat] if self.repeat else []
         digest = hashlib.sha256(json.dumps(point).encode()).digest()
         return int.from_bytes(digest[:4], "big") >> 1
 
@@ -181,15 +186,15 @@ def items_of_negatives(run: QuestRun, path: Path, store: Store, kinds: Sequence[
     Raises:
         UserError: the first record that is wrong, or differs from its stored episode.
     """
-    items = []
+    starts: dict[Start, None] = {}
     for number, row in enumerate(read_list(path, writer := NEGATIVE_FILES[run.task.name].writer)):
         try:
             start = _start(run, row, store)
         except ValueError as err:
             raise wrong_record(path, number, err, writer) from err
         if not kinds or start.quest.kind in kinds:
-            items += items_from(run, start)
-    return list({item.key: item for item in items}.values())
+            starts[start] = None
+    return [item for start, repeat in repeats(starts) for item in items_from(run, start, repeat)]
 
 
 def _start(run: QuestRun, row: Any, store: Store) -> Start:
@@ -216,7 +221,17 @@ def _start(run: QuestRun, row: Any, store: Store) -> Start:
     return Start(quest, stored.pk, location, walk.before(turn_of(location)))
 
 
-def items_from(run: QuestRun, start: Start) -> list[QuestItem]:
+def repeats(starts: Iterable[Start]) -> Iterator[tuple[Start, int]]:
+    """Return each start with the number of those before it that are the same point, of another negative."""
+    seen: Counter[tuple[Quest, Walk | None]] = Counter()
+    for start in starts:
+        point = start.quest, start.history
+        yield start, seen[point]
+        seen[point] += 1
+
+
+def items_from(run: QuestRun, start: Start, repeat: int = 0) -> list[QuestItem]:
     """Make the items of all trials that begin there."""
     combo = combo_key(place_of(run.env, start.quest), [AGENT], start.episode, start.location)
-    return [QuestItem(run, EpisodeKey(run.tag_for(trial), combo, 0, trial), *start) for trial in range(run.trials)]
+    keys = (EpisodeKey(run.tag_for(trial), combo, 0, trial) for trial in range(run.trials))
+    return [QuestItem(run, key, *start, repeat) for key in keys]

@@ -16,6 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Generic, NamedTuple, Protocol, Self, TypeVar
 
+from sotopia_sdpo.account import Missed
 from sotopia_sdpo.errors import UserError
 from sotopia_sdpo.run.flight import Flight
 from sotopia_sdpo.store.base import Store
@@ -75,6 +76,12 @@ class Counts:
     def is_complete(self) -> bool:
         """Whether every episode has its scores."""
         return self.scored + self.elsewhere == self.total
+
+    def missed(self, done_before: int) -> Missed:
+        """Return how many have no scores, of these and of those that an earlier run has scored."""
+        count, total = self.total - self.scored - self.elsewhere, self.total + done_before
+        reason = self.stopped_because or next((reason for reason, _ in self.reasons.most_common(1)), "")
+        return Missed(count, total, "episodes", reason)
 
     def add(self, episode: Episode) -> None:
         """Count one episode."""

@@ -1,7 +1,8 @@
 """An episode as it is stored: upstream's EpisodeLog and what it lacks.
 
 Comes in: the fields of an EpisodeLog, of ours or of both. Goes out: an Episode that agrees with itself, or its head,
-which has no text. Invariant: only a scored episode has rewards, and then each agent has a verdict.
+which has no text. Invariant: only a scored episode has rewards, and then each agent has a verdict; the role is fixed
+when an episode is read or made, so it keeps it under another tag.
 """
 
 from datetime import UTC, datetime
@@ -70,6 +71,7 @@ class Episode(BaseModel):
     """Why there is no score: a failed episode's error, or what the evaluator's answer lacked."""
     source_episode: str | None = None
     agent_position: Int64 | None = None
+    """Where the target agent sits: as given, else by the order in tag and models; None where both are it."""
     location: Int64 | None = None
     trial: Int64 = 0
     seed: Int64 | None = None
@@ -104,6 +106,9 @@ class Episode(BaseModel):
             raise ValueError("status is 'failed', so failure must say why")
         if self.agent_position not in (None, *range(len(self.agents))):
             raise ValueError(f"agent_position is {self.agent_position}, expected 0 to {len(self.agents) - 1}")
+        if self.agent_position is None and len(self.models) == 3 and self.models[1] != self.models[2]:
+            # Published episodes do not say it. It is told once, so that no other tag makes it another role.
+            self.agent_position = int(is_of_players(self.tag, self.models[2], self.models[1]))
         if not self.pk:
             self.pk = self.key.pk
         return self
@@ -116,12 +121,8 @@ class Episode(BaseModel):
 
     @property
     def position(self) -> int:
-        """Where the target agent sits: as recorded, else by the order in the tag and in the models, else 0."""
-        if self.agent_position is not None:
-            return self.agent_position
-        if len(self.models) != 3 or self.models[1] == self.models[2]:
-            return 0
-        return int(is_of_players(self.tag, self.models[2], self.models[1]))
+        """Where the target agent sits; 0 where both are it, or nobody knows who plays."""
+        return self.agent_position or 0
 
     @property
     def is_self_chat(self) -> bool:

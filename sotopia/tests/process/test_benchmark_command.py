@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from running import Command, Server, serving
 
+from sotopia_sdpo.account import ACCOUNT, Missed, read_account
+
 
 def asked(server: Server, *more: str, model: str = "alpha", partner: str = "alpha") -> list[str]:
     """Write the options of a run on the demo world."""
@@ -117,16 +119,22 @@ def test_ctrl_c_stops_cleanly_and_says_how_to_go_on(start, tmp_path: Path) -> No
         assert connection.execute("SELECT COUNT(*) FROM claims").fetchone() == (0,)
 
 
-def test_what_failed_is_counted_and_taken_up_again(inside: Command, server: Server, tmp_path: Path) -> None:
+def test_what_failed_is_counted_and_taken_up_again(
+    inside: Command, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A judge that gives no usable verdict leaves sessions unscored; a server without it takes them up."""
+    account = tmp_path / "account.json"
+    monkeypatch.setenv(ACCOUNT, str(account))
     with serving("--rate-out-of-range", "1") as harsh:
         models = ["--models", server.model("alpha"), "--partner-model", server.model("alpha"), "--tag", "t"]
         common = ["benchmark", *models, "--demo", "--task", "hard", "--limit", "6"]
         first = inside(*common, "--evaluator-model", harsh.model("judge"))
         assert first.code == 3 and "6 unscored" in first.err and "expected an integer from" in first.err
         assert episodes(tmp_path) == {"unscored": 6}
+        assert (missed := read_account(account)) and missed[:3] == (6, 6, "episodes") and "expected" in missed.reason
         asked_before = server.stats()["requests"]
     second = inside(*common, "--evaluator-model", server.model("judge"))
+    assert read_account(account) == Missed(0, 6, "episodes")
     assert second.code == 0 and "6 only to be judged" in second.err and episodes(tmp_path) == {"scored": 6}
     assert server.stats()["requests"] - asked_before <= 6 + 2  # one verdict each, and the probes
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from annotator_double import MODEL, Annotator, run, run_and_finish
 
+from sotopia_sdpo.account import Missed
 from sotopia_sdpo.errors import EXIT_BUDGET, EXIT_DONE, EXIT_INCOMPLETE, UserError
 from sotopia_sdpo.llm import budget
 from sotopia_sdpo.llm.ask import ATTEMPTS
@@ -135,6 +136,7 @@ def test_faults_of_the_network_are_counted_and_asked_again(
     assert out[0] == f"kept 10 of 12 questions (2 no answer) -> {tmp_path}/out.json" and code == EXIT_INCOMPLETE
     assert out[1] == "answers: 10 asked for now (150 tokens, cost unknown)"
     assert out[2:] == ["  no answer: Transient: status 500"]
+    assert annotation.missed("questions") == Missed(2, 12, "questions", NO_ANSWER)
     annotator = Annotator(monkeypatch)
     again, code = run_and_finish(tmp_path, *NAMES)
     assert sorted(annotator.asked) == ["q2", "q5"] and annotator.seeds == [0, 0] and code == EXIT_DONE

@@ -47,7 +47,7 @@ def session(*said: str, goal: float = 6, relationship: float = 1, trial: int = 0
     [
         ({}, None),
         ({"source_episode": None}, "that do not say which negative they start from"),
-        ({"agent_position": None}, "that do not say which negative they start from"),
+        ({"agent_position": None, "models": ["judge", "m", "m"]}, "that do not say which negative they start from"),
         ({"source_episode": "F"}, "that start from another negative"),
         ({"location": 1}, "that start from another negative"),
         ({"location": None}, "that start from another negative"),

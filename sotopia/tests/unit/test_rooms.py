@@ -24,6 +24,7 @@ ROOMS = (
         "envs",
         "prompts",
         "whole_files",
+        "account",
         "sqlite_file",
         "rdb",
         "llm",

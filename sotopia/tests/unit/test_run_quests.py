@@ -153,6 +153,23 @@ def test_positives_start_from_the_stored_walk(store: Store, negatives: list[dict
     assert [(item.quest, item.location, item.history) for item in anew] == [(Quest("lamp", 2), None, None)]
 
 
+def test_two_negatives_of_one_quest_draw_differently_from_one_point(store: Store, tmp_path: Path) -> None:
+    """From the start, and from where they have gone the same way; elsewhere, and for the first, nothing is counted."""
+    rows = []
+    for trial in range(2):
+        (item,) = items_of_quests(run_of(tag=f"t{trial}"), [Quest("chest", 1)])
+        store.put_episode(episode_of(item))
+        rows.append({"episode": item.key.pk, "conversations": sharegpt_of(WALK), "location": 3})
+    path = written(tmp_path, [*rows, rows[1]])
+    for task in ("pos", "hpos"):
+        first, second = items_of_negatives(run_of(task), path, store, [])
+        assert (first.repeat, second.repeat) == (0, 1) and first.seed != second.seed
+        assert second._replace(repeat=0).seed == first.seed
+    rows[1]["location"] = 1
+    items = items_of_negatives(run_of("hpos"), written(tmp_path, rows), store, [])
+    assert [item.repeat for item in items] == [0, 0]
+
+
 @pytest.mark.parametrize(
     ("changes", "fault"),
     [

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from small_world import finished, make_run, small_store
 
+from sotopia_sdpo.account import Missed
 from sotopia_sdpo.errors import UserError
 from sotopia_sdpo.run import runner as pool
 from sotopia_sdpo.run.plan import WorkItem, items_of_combos
@@ -57,6 +58,8 @@ def test_what_fails_is_stored_counted_and_does_not_stop_the_others(store: Store)
     counts = asyncio.run(Runner(store, run_one).run(items(9), 2))
     assert (counts.scored, counts.failed, counts.unscored) == (3, 3, 3) and not counts.is_complete
     assert counts.reasons == {"because": 6}
+    # Of the 9, and of 11 that were scored before.
+    assert counts.missed(11) == Missed(6, 20, "episodes", "because")
 
 
 def test_two_processes_share_the_work(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -183,3 +186,4 @@ def test_a_server_that_is_gone_stops_the_run(store: Store) -> None:
 
     counts = asyncio.run(Runner(store, run_one).run(items(40), 2))
     assert counts.stopped_because == "a server stopped answering" and counts.failed < 10
+    assert counts.missed(0) == Missed(40, 40, "episodes", "a server stopped answering"), "what was not started, too"

@@ -88,6 +88,10 @@ def test_position_of_published_episodes(tag, models, recorded, position):
     """Upstream tells the role only by the order of the models."""
     episode = Episode(**{**LOG, "tag": tag}, models=models, agent_position=recorded, status="unscored")
     assert episode.position == position
+    # Its role is its own from now on, whatever it or a model is called later.
+    renamed = Episode.model_validate({**episode.model_dump(), "pk": "", "tag": "benchmark_p_m_e_all_trial0"})
+    for other in (renamed, episode.model_copy(update={"tag": "mine"})):
+        assert other.key == episode.key._replace(tag=other.tag)
 
 
 def test_halves_of_surrogates_are_replaced():

@@ -535,3 +535,16 @@ def test_verdicts_keep_their_form(store):
     """Integers come back as upstream's floats, with the same names."""
     store.put_episode(make_episode())
     assert next(store.episodes()).rewards == [VERDICT, VERDICT]
+
+
+def test_an_imported_episode_keeps_its_role_under_another_tag(store, write, tmp_path):
+    """The order in a published tag tells it; a file of ours says it, so its tag may be another one."""
+    tag = "benchmark_m_p_judge_all_trial2"
+    import_sources(store, [write({**LOG, "tag": tag, "models": ["judge", "p", "m"]})])
+    export_episodes(store, tmp_path / "out.jsonl")
+    (tmp_path / "renamed.jsonl").write_text((tmp_path / "out.jsonl").read_text().replace(tag, "mine"))
+    with open_store(f"sqlite:///{tmp_path}/other.db") as other:
+        import_sources(other, [str(tmp_path / "renamed.jsonl")])
+        (found,) = other.episodes()
+    (before,) = store.episodes()
+    assert before.key.position == 1 and found.key == before.key._replace(tag="mine")

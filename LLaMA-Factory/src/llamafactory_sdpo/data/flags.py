@@ -2,7 +2,8 @@
 
 Comes in: a file of flags, `{"pairs": [{"digest": "7ed485935fc983f5"}, …]}`, of which other fields are not read. A
 digest names a pair by what is said in it: the first 16 hex digits of SHA-256 of the JSON of [role, text] of every
-turn, the rejected side's first (`sotopia_sdpo/pairs/digest.py` makes the same). Goes out: the rows that are kept.
+turn, the rejected side's first (`sotopia_sdpo/pairs/digest.py` makes the same); calls beside a text, which OpenAI's
+form alone has, are a third item. Goes out: the rows that are kept.
 Invariant: every flag names a pair, or that is an error.
 """
 
@@ -126,7 +127,17 @@ def digest_of(records: list[Any], form: Format) -> str:
 
 def _said(side: Dialogue, form: Format) -> list[list[Any]]:
     turns = [turn for turn in side.turns if isinstance(turn, dict)]
-    return [[form.roles.get(str(turn.get(form.role_tag))), turn.get(form.content_tag)] for turn in turns]
+    return [
+        [form.roles.get(str(turn.get(form.role_tag))), turn.get(form.content_tag), *_called(turn)] for turn in turns
+    ]
+
+
+def _called(turn: dict[str, Any]) -> list[Any]:
+    """Return what a turn calls beside its text, as one item, or nothing; ids of calls are no part of what is said."""
+    calls = turn.get("tool_calls") or turn.get("function_call")
+    if isinstance(calls, list):
+        return [[call.get("function", call) if isinstance(call, dict) else call for call in calls]]
+    return [calls] if calls else []
 
 
 def _short(value: Any) -> str:

@@ -1,5 +1,6 @@
 """The host's arguments, widened by our stages and their options: read, parsed and checked."""
 
+import argparse
 import difflib
 import os
 import re
@@ -17,7 +18,7 @@ from ..stages import AVERAGED_LOSSES, RULES, STAGES
 from . import checkpoints
 from .names import HostFinetuningArguments, host_parser, is_env_enabled
 from .rows import check_rows
-from .seams import seam
+from .seams import seam, substituted
 from .settings import check_settings, check_training
 from .values import checked
 
@@ -32,6 +33,9 @@ REFERENCE_FREE_LOSSES = ("orpo", "simpo")
 
 REFUSALS = (ValueError, AssertionError, ImportError, TypeError)
 """What the host and transformers raise for options that they refuse, ImportError for those of a missing package."""
+
+OF_A_MACHINE = ("tf32", "deepspeed", "fsdp", "ddp_", "torch_compile", "use_cpu", "optim")
+"""Beginnings of training arguments that transformers refuses where the hardware or a package for them is not there."""
 
 NOTHING_HELD_OUT = "eval_dataset be provided"
 """What the host says where something is evaluated and nothing is held out, whichever option asked for it."""
@@ -144,30 +148,38 @@ def refusal(err: Exception, args: Any) -> UserError:
     return OptionError(named[0], one_line(err)) if named else UserError(one_line(err))
 
 
-def parse_args_without_launch(args: Any) -> tuple[Any, Any, Any, Any]:
-    """Parse what data preparation needs, in a process that must not touch GPUs or process groups.
+def parse_anywhere(args: Any) -> tuple[Any, ...]:
+    """Parse and check the arguments of a training as it does, in a process that must not touch GPUs or process groups.
 
     Returns:
-        The host's model, data and fine-tuning arguments, and training arguments of a CPU process.
+        What `parse_args` does; the training arguments are those of one process on a CPU.
+
+    Raises:
+        UserError: if they are refused.
     """
-    model, data, training, finetuning, generating = host_parser._TRAIN_ARGS
-    parser = HfArgumentParser([model, data, finetuning, generating])
-    try:
-        if isinstance(args, dict):
-            args = checked_keys(args)
-            *parsed, _ = parser.parse_dict(args, allow_extra_keys=True)
-            wanted = {key: args[key] for key in ("seed", "dataloader_num_workers", "do_train") if key in args}
-        else:
-            *parsed, _, rest = parser.parse_args_into_dataclasses(args, return_remaining_strings=True)
-            wanted = {"seed": int(rest[rest.index("--seed") + 1])} if "--seed" in rest else {}
-    except REFUSALS as err:
-        raise refusal(err, args) from None
-    cpu = training(output_dir=os.devnull, use_cpu=True, report_to="none", **wanted)
-    model_args, data_args, finetuning_args = parsed
-    finetuning_args.use_mca = False
-    check_settings(model_args, data_args, cpu, finetuning_args)
-    model_args.model_max_length = data_args.cutoff_len
-    return model_args, data_args, finetuning_args, cpu
+    given = checked_keys(args if isinstance(args, dict) else _given_by(args))
+    anywhere = {key: value for key, value in given.items() if not key.startswith(OF_A_MACHINE)} | {"use_cpu": True}
+    # Whether this machine can compute in bf16 is not asked.
+    with substituted(host_parser, is_torch_bf16_gpu_available=lambda: True):
+        parsed = parse_args(seam(host_parser, "get_train_args", "args"), anywhere)
+    if given.get("deepspeed") and parsed[2].resume_from_checkpoint:
+        checkpoints.check_deepspeed_state(Path(parsed[2].resume_from_checkpoint))
+    return parsed
+
+
+def _given_by(flags: list[str]) -> dict[str, Any]:
+    """Return the options that a list of flags gives, by name.
+
+    Raises:
+        UserError: if there are others among them.
+    """
+    parser = HfArgumentParser(seam(host_parser, "_TRAIN_ARGS"))
+    for action in parser._actions:
+        action.default = argparse.SUPPRESS
+    given, others = parser.parse_known_args(flags)
+    if others and not is_env_enabled("ALLOW_EXTRA_ARGS"):
+        raise UserError(f"{' '.join(others)}: no such flags; llamafactory-cli train --help lists them")
+    return vars(given)
 
 
 def check_keys(args: dict[str, Any], kinds: str = "_TRAIN_ARGS") -> None:

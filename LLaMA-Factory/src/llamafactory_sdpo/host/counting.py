@@ -16,17 +16,13 @@ from transformers import AutoModelForCausalLM
 from ..data.encoding import SIDES
 from ..errors import OptionError, UserError, kind, one_line
 from ..memory import Model, Setting
-from .arguments import checked_keys, parse_args
-from .checkpoints import check_deepspeed_state
+from .arguments import checked_keys, parse_anywhere
 from .data import load_pair_dataset, step_files_moved
 from .models import config_of, tokenizer_of
-from .names import IGNORE_INDEX, get_template_and_fix_tokenizer, host_loader, host_parser
+from .names import IGNORE_INDEX, get_template_and_fix_tokenizer, host_loader
 from .running import in_one_line
-from .seams import seam, substituted
+from .seams import seam
 
-
-OF_A_MACHINE = ("tf32", "deepspeed", "fsdp", "ddp_", "torch_compile", "use_cpu", "optim")
-"""Beginnings of training arguments that transformers refuses where the hardware or a package for them is not there."""
 
 ROWS_OF = {"dpo": "rm"}
 """A stage of the host -> its word for the rows that it reads, where that is another."""
@@ -71,14 +67,8 @@ def parse(args: dict[str, Any]) -> Arguments:
     Raises:
         UserError: if they are refused.
     """
-    given = checked_keys(args)
-    anywhere = {key: value for key, value in given.items() if not key.startswith(OF_A_MACHINE)} | {"use_cpu": True}
-    # Whether this machine can compute in bf16 is not asked.
-    with substituted(host_parser, is_torch_bf16_gpu_available=lambda: True):
-        model, data, training, tuning, _ = parse_args(seam(host_parser, "get_train_args", "args"), anywhere)
-    if given.get("deepspeed") and training.resume_from_checkpoint:
-        check_deepspeed_state(Path(training.resume_from_checkpoint))
-    return Arguments(model, data, training, tuning, given)
+    model, data, training, tuning, _ = parse_anywhere(args)
+    return Arguments(model, data, training, tuning, checked_keys(args))
 
 
 def data_of(arguments: Arguments, folder: Path) -> dict[str, Split]:

@@ -1,6 +1,8 @@
 """The host's `get_dataset` with pairs in the place of records; everything else of it stays."""
 
-from contextlib import AbstractContextManager
+import logging
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,13 +18,14 @@ from ..data.pairing import Rules
 from ..errors import UserError, one_line
 from ..stages import STAGES
 from . import kept
-from .arguments import parse_args_without_launch
+from .arguments import parse_anywhere
 from .models import tokenizer_of
 from .names import (
     DatasetAttr,
     get_dataset_list,
     get_template_and_fix_tokenizer,
     host_loader,
+    is_env_enabled,
     merge_dataset,
 )
 from .seams import seam, substituted
@@ -65,14 +68,31 @@ def step_files_moved() -> AbstractContextManager[None]:
 def prepare_pairs(args: Any) -> None:
     """Read, check and encode the pairs of a config once, before any rank or worker starts.
 
-    The ranks find the encoded pairs in the cache. Does nothing for a stage of the host.
+    The ranks find the encoded pairs in the cache. Does nothing for a stage of the host. Megatron's arguments begin a
+    process group, so they are its ranks' to parse.
+
+    Raises:
+        UserError: if the arguments or the pairs are refused.
     """
-    model_args, data_args, finetuning_args, training_args = parse_args_without_launch(args)
+    if is_env_enabled("USE_MCA"):
+        return
+    with _host_is_silent():
+        model_args, data_args, training_args, finetuning_args, _ = parse_anywhere(args)
     if finetuning_args.pair_stage is None:
         return
     module = tokenizer_of(model_args)
     template = get_template_and_fix_tokenizer(module["tokenizer"], data_args)
     load_pair_dataset(finetuning_args, template, model_args, data_args, training_args, "rm", **module)
+
+
+@contextmanager
+def _host_is_silent() -> Iterator[None]:
+    """Leave the host's warnings to the ranks, which parse the same arguments."""
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(logging.NOTSET)
 
 
 def load_pair_dataset(

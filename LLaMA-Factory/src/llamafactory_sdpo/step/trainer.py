@@ -143,8 +143,8 @@ class SegmentTrainer(CustomDPOTrainer):
         """Return the host's sampler, or the one of the curriculum."""
         if self.finetuning_args.pair_order != "curriculum":
             return super()._get_train_sampler(*args, **kwargs)
-        rows = self.train_dataset
-        return Curriculum(rows["length"], rows["gap"], self.args.data_seed or self.args.seed)
+        rows, seed = self.train_dataset, self.args.data_seed
+        return Curriculum(rows["length"], rows["gap"], self.args.seed if seed is None else seed)
 
     def prediction_step(
         self,

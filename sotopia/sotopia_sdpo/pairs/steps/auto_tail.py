@@ -11,7 +11,8 @@ from typing import Annotated
 
 import typer
 
-from sotopia_sdpo.errors import EXIT_DONE, EXIT_INCOMPLETE, UserError
+from sotopia_sdpo.account import Missed, exit_code_of
+from sotopia_sdpo.errors import UserError
 from sotopia_sdpo.llm import limits
 from sotopia_sdpo.pairs import options
 from sotopia_sdpo.pairs.annotate import NO_USABLE_ANSWER, AskOptions, annotate, finish
@@ -152,7 +153,7 @@ def by_replay(
     write_kept(tally, "pair", [(path, [side for one, length, reason in cut for side in one.cut(length, reason)])])
     print(spent.line(len(cut)))
     print(lengths_of([(one, length) for one, length, _ in cut], are_logs))
-    return EXIT_INCOMPLETE if tally.dropped[NOT_PLAYED] else EXIT_DONE
+    return exit_code_of(Missed(tally.dropped[NOT_PLAYED], tally.total, tally.unit, NOT_PLAYED))
 
 
 def turns_of(option: str, typed: int | str | None, are_logs: bool) -> int | None:

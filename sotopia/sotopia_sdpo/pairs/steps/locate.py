@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
+from sotopia_sdpo.account import Missed, exit_code_of
 from sotopia_sdpo.errors import EXIT_DONE, EXIT_INCOMPLETE
 from sotopia_sdpo.llm import limits
 from sotopia_sdpo.llm.spec import parse_model
@@ -146,7 +147,7 @@ def by_replay(source: Path, target: Path, url: str, players: Players, limit: int
     write_kept(tally, "negative", [(target, [_as_written(record) for record in found])])
     print(spent.line(len(found)))
     _compare(found)
-    return EXIT_INCOMPLETE if tally.dropped[NOT_PLAYED] else EXIT_DONE
+    return exit_code_of(Missed(tally.dropped[NOT_PLAYED], tally.total, tally.unit, NOT_PLAYED))
 
 
 def by_confidence(negatives: Sequence[Side], target: Path, model: str, chosen: limits.Limits) -> int:
@@ -161,7 +162,7 @@ def by_confidence(negatives: Sequence[Side], target: Path, model: str, chosen: l
         found.append(least_sure(negative, log_probs))
     write_kept(tally, "negative", [(target, [_as_written(record) for record in found])])
     _compare(found)
-    return EXIT_INCOMPLETE if tally.dropped else EXIT_DONE
+    return exit_code_of(Missed(tally.dropped.total(), tally.total, tally.unit, "without log-probabilities"))
 
 
 def verify_all(
