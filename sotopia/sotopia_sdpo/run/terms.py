@@ -49,13 +49,13 @@ class Terms:
             await asyncio.to_thread(check_settings, self.store, tag, run)
 
     def renew(self) -> None:
-        """Prolong the claims.
+        """Prolong the claims, or make those anew that a server has lost.
 
         Raises:
             UserError: if another process has taken one, since this one had stopped for longer than that.
         """
         for key, owner in self._owners.items():
-            if not self.store.renew([key], owner, CLAIM_TTL_S):
+            if not self.store.claim(key, owner, CLAIM_TTL_S):
                 raise _others(key, "while this process stood still, another one has begun to sample it")
 
 

@@ -26,7 +26,7 @@ PASSING = (
 )
 """How the answers begin of a server that answers otherwise later."""
 READ_ONLY = " -READONLY "
-"""What a script says, up to Redis 6, on a server that another has taken over from: who connects anew finds that one."""
+"""What a script says, up to Redis 6, on a server that another has taken over from: a new connection finds that one."""
 QUOTED_COMMAND = " of pipeline caused error: "
 """Before it redis-py quotes the whole command, behind it stands what the server said."""
 
