@@ -183,11 +183,15 @@ def judged(fault: str, tried: int, trial: Trial, db: str, started: float, wrong:
     return Row(fault, tried, trial.episodes, lost, doubled, wrong + broken, time.monotonic() - started, note)
 
 
-def shares(trial: Trial) -> str:
+def scored_by(trial: Trial) -> list[int]:
     """Return how many episodes each process has scored, by its own words."""
     lines = [line for path in sorted(trial.folder.glob("out-*")) for line in path.read_text("utf-8").splitlines()]
-    scored = [line.split()[0] for line in lines if " episodes scored, " in line]
-    return "by process " + " ".join(scored)
+    return [int(line.split()[0]) for line in lines if " episodes scored, " in line]
+
+
+def shares(trial: Trial) -> str:
+    """Return the same as text."""
+    return f"by process {' '.join(map(str, scored_by(trial)))}"
 
 
 def stats(port: int) -> dict[str, float]:

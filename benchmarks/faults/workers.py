@@ -23,6 +23,7 @@ from .trial import (
     judged,
     models_at,
     sampling,
+    scored_by,
     shares,
     start,
     wait_for,
@@ -31,6 +32,8 @@ from .trial import (
 
 RESUMED_WITHIN_S = 15
 """After a dead process's claims have run out, all that it had in flight is taken up."""
+UNEVEN = 2
+"""No process that lives to the end has done more than so many times what another has."""
 STOPPED_S = 1.5 * CLAIM_TTL_S
 REFUSED = 2
 
@@ -84,6 +87,7 @@ def workers_killed(trial: Trial) -> Row:
             time.sleep(random.uniform(0, 3))
         taken_up_s = _taken_up_s(db, {processes[number].pid for number in killed})
         wrong = ends_well(trial, processes, killed) + (taken_up_s > CLAIM_TTL_S + RESUMED_WITHIN_S)
+        wrong += max(scored := scored_by(trial), default=0) > UNEVEN * min(scored, default=0)
         note = f"{shares(trial)}; taken up after {taken_up_s:.0f} s"
         return judged("2 processes killed", KILLED, trial, db, started, wrong, note)
 
