@@ -21,7 +21,7 @@ from .trial import CONCURRENCY, LONGEST_S, ROOT, Process, Redis, Row, Trial, end
 
 
 PROCESSES = 3
-QUESTS = 24
+QUESTS = 60
 LATENCY_MS = 30
 BY_REPLAY = ("--by", "replay", "--rollouts", "4")
 PROVEN, CUT = "proven.json", "cut.json"
