@@ -24,7 +24,7 @@ from pathlib import Path
 
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-from faults import annotators, crowds, models, redis_gone, workers  # noqa: E402 (where they lie is said just above)
+from faults import annotators, chains, crowds, models, redis_gone, workers  # noqa: E402 (where they lie is said just above)
 from faults.trial import KILLED, LONGEST_S, PUBLISHED, Row, Trial  # noqa: E402
 
 
@@ -35,13 +35,19 @@ def crowd(run: Callable[..., Row], fault: str, *how: object) -> Callable[[Trial]
 
 FAULTS: dict[str, tuple[Callable[[Trial], Row], float]] = {
     "workers-killed": (workers.workers_killed, 1),
+    "workers-stopped": (workers.workers_stopped, 1 / 18),
+    "settings-mixed": (workers.settings_mixed, 1 / 18),
     "redis-killed": (redis_gone.redis_killed, 1 / 6),
     "redis-stopped": (redis_gone.redis_stopped, 1 / 6),
     "redis-out-of-reach": (redis_gone.redis_out_of_reach, 1 / 6),
+    "redis-demoted": (redis_gone.redis_demoted, 1 / 18),
+    "redis-emptied": (redis_gone.redis_emptied, 1 / 18),
     "sqlite-killed": (workers.sqlite_killed, 1 / 18),
     "replica-killed": (models.replica_killed, 1 / 6),
     "bad-answers": (models.bad_answers, 1 / 18),
     "annotators-killed": (annotators.annotators_killed, 1 / 6),
+    "answers-locked": (annotators.answers_locked, 1 / 18),
+    "steps-killed": (chains.chains_killed, 1 / 18),
     "hosts-killed": (annotators.hosts_killed, 1 / 6),
     "claimants-killed": (crowd(crowds.on_redis, "claimants killed", "episodes", crowds.kill, 20), 1 / 12),
     "askers-killed": (crowd(crowds.on_redis, "askers killed", "answers", crowds.kill, 20), 1 / 12),

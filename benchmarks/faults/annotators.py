@@ -1,15 +1,23 @@
-"""Processes that ask annotators are killed."""
+"""Processes that ask annotators are killed, or cannot keep what they have paid for."""
 
 import json
 import random
+import sqlite3
 import time
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, closing
 from pathlib import Path
 
+from sotopia_sdpo.llm.cache import ANSWERS_FILE
+from sotopia_sdpo.llm.kept import CLAIM_TTL_S
 from sotopia_sdpo.make.servers import free_ports
 
-from .trial import CONCURRENCY, KILLED, ROOT, Redis, Row, Trial, ends_well, models_at, start, stats
+from .trial import CONCURRENCY, KILLED, LONGEST_S, ROOT, Process, Redis, Row, Trial, ends_well, models_at, start, stats
+
+
+LOCKED_S = 1.5 * CLAIM_TTL_S
+Disturb = Callable[[Sequence[Process]], list[int]]
+"""Does something to processes, and returns the numbers of those that it has killed."""
 
 
 def annotators_killed(trial: Trial) -> Row:
@@ -24,8 +32,33 @@ def hosts_killed(trial: Trial) -> Row:
         return _killed("2 hosts of annotators killed", trial, folders, "--db", f"redis://127.0.0.1:{redis.port}/0")
 
 
+def answers_locked(trial: Trial) -> Row:
+    """The file of the answers is locked for longer than claims hold, with questions in flight: none is paid twice."""
+
+    def lock(_: Sequence[Process]) -> list[int]:
+        with closing(sqlite3.connect(trial.folder / ANSWERS_FILE, timeout=LONGEST_S, isolation_level=None)) as file:
+            file.execute("BEGIN EXCLUSIVE")
+            time.sleep(LOCKED_S)
+            file.execute("ROLLBACK")
+        return []
+
+    return _disturbed(f"answers locked {LOCKED_S:.0f} s", 1, trial, [trial.folder] * trial.processes, lock)
+
+
 def _killed(fault: str, trial: Trial, folders: Sequence[Path], *more: str) -> Row:
-    """Kill two of the processes that ask the same; doubled are answers that were paid for twice.
+    """Kill two of the processes that ask the same."""
+
+    def kill(processes: Sequence[Process]) -> list[int]:
+        killed = random.sample(range(trial.processes), min(KILLED, trial.processes - 1))
+        for number in killed:
+            processes[number].kill()
+        return killed
+
+    return _disturbed(fault, KILLED, trial, folders, kill, *more)
+
+
+def _disturbed(fault: str, tried: int, trial: Trial, folders: Sequence[Path], disturb: Disturb, *more: str) -> Row:
+    """Disturb processes that ask the same; doubled are answers that were paid for twice.
 
     What a killed process had in flight is paid for and not kept; it may be asked once more.
     """
@@ -45,9 +78,7 @@ def _killed(fault: str, trial: Trial, folders: Sequence[Path], *more: str) -> Ro
         stack.callback(lambda: [process.kill() for process in processes])
         while stats(port).get("requests", 0) < trial.episodes // 5 and processes[0].poll() is None:
             time.sleep(0.05)
-        killed = random.sample(range(trial.processes), min(KILLED, trial.processes - 1))
-        for number in killed:
-            processes[number].kill()
+        killed = disturb(processes)
         wrong = ends_well(trial, processes, killed)
         files = [json.loads(path.read_text("utf-8")) if path.is_file() else [] for path in outputs]
         files = [rows for number, rows in enumerate(files) if number not in killed]
@@ -56,7 +87,7 @@ def _killed(fault: str, trial: Trial, folders: Sequence[Path], *more: str) -> Ro
         doubled = max(0, repeated - CONCURRENCY * len(killed))
         lost = trial.episodes - len(files[0])
         note = f"{repeated} asked again of {CONCURRENCY * len(killed)} in flight"
-        return Row(fault, len(killed), trial.episodes, lost, doubled, wrong, time.monotonic() - started, note)
+        return Row(fault, tried, trial.episodes, lost, doubled, wrong, time.monotonic() - started, note)
 
 
 def write_negatives(folder: Path, count: int) -> None:

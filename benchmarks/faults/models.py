@@ -14,11 +14,16 @@ from .trial import Row, Trial, ends_well, judged, models_at, sampling, start, st
 RATES = {"429": 0.05, "500": 0.05, "timeout": 0.01, "drop": 0.05, "broken-json": 0.05, "out-of-range": 0.05}
 """The share of answers that go wrong in each way."""
 HANG_S = 3
+NOTE = "are used until it is there"
+"""What a process says that finds a server down when it begins."""
 MOST_RUNS = 10
 
 
 def replica_killed(trial: Trial) -> Row:
-    """One of two servers of the models is killed outright, and started again later, when it is to be used again."""
+    """One of two servers of the models is killed outright, and started again later, when it is to be used again.
+
+    Meanwhile another process begins, which finds only the other one.
+    """
     with ExitStack() as stack:
         ports = free_ports(2)
         first = models_at(stack, trial.folder, ports[0])
@@ -31,7 +36,10 @@ def replica_killed(trial: Trial) -> Row:
         wait_for(db, trial.episodes // 5)
         os.kill(first.pid, signal.SIGKILL)
         first.end()
-        time.sleep(min(5, trial.gone_s))
+        processes.append(start(trial, command))
+        said = trial.folder / f"out-{len(processes) - 1}"
+        while processes[-1].poll() is None and NOTE not in said.read_text("utf-8"):
+            time.sleep(0.2)
         models_at(stack, trial.folder, ports[0])
         returned = time.monotonic()
         wrong = ends_well(trial, processes)

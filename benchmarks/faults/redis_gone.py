@@ -1,10 +1,15 @@
-"""The Redis that processes sample into goes away and comes back."""
+"""The Redis that processes sample into goes away and comes back, or another one comes back in its place."""
 
 import signal
 import time
 
-from .trial import Redis, Row, Trial
-from .workers import run_sampling
+from sotopia_sdpo.make.servers import free_ports
+
+from .trial import LONGEST_S, Redis, Row, Trial, fill, judged, start
+from .workers import run_sampling, sampling_on_redis, wait_for_share
+
+
+STOPPED_EARLY = 3
 
 
 def redis_killed(trial: Trial) -> Row:
@@ -42,3 +47,28 @@ def redis_out_of_reach(trial: Trial) -> Row:
         return []
 
     return run_sampling(f"Redis out of reach {trial.gone_s:g} s", 1, trial, disturb)
+
+
+def redis_demoted(trial: Trial) -> Row:
+    """Another server takes over for a while, so this one takes no writes."""
+
+    def disturb(redis: Redis, _: object) -> list[int]:
+        redis.client.replicaof("127.0.0.1", free_ports()[0])
+        time.sleep(trial.gone_s)
+        redis.client.replicaof("NO", "ONE")
+        return []
+
+    return run_sampling(f"Redis takes no writes {trial.gone_s:g} s", 1, trial, disturb)
+
+
+def redis_emptied(trial: Trial) -> Row:
+    """A server takes over that lacks the episodes: no process says that all is well, and the next run plays them."""
+    with sampling_on_redis(trial) as (redis, db, command, processes):
+        started = time.monotonic()
+        wait_for_share(trial, db)
+        redis.client.flushall()
+        fill(db)
+        codes = [process.wait(LONGEST_S) for process in processes]
+        wrong = sum(code != STOPPED_EARLY for code in codes)
+        wrong += start(trial, command).wait(LONGEST_S) != 0
+        return judged("Redis emptied, told, run again", 1, trial, db, started, wrong)

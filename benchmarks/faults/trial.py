@@ -12,6 +12,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
 
+import redis
+
 from sotopia_sdpo.make.servers import Server, answers, free_ports
 from sotopia_sdpo.store import open_store
 from sotopia_sdpo.store.transfer import import_sources
@@ -79,6 +81,11 @@ class Redis:
         self._server.start()
         return self
 
+    @property
+    def client(self) -> "redis.Redis[bytes]":
+        """Return a client that is not ours."""
+        return redis.Redis(port=self.port)
+
     def signal(self, number: int) -> None:
         """Signal it."""
         os.kill(self._server.pid, number)
@@ -145,13 +152,20 @@ def wait_for(db: str, count: int) -> None:
         time.sleep(0.2)
 
 
-def ends_well(trial: Trial, processes: Sequence[Process], killed: Sequence[int] = ()) -> int:
-    """Wait for processes, and count those that did not end well, but for the killed ones; say what they said last."""
+def ends_well(trial: Trial, processes: Sequence[Process], killed: Sequence[int] = (), before: int = 0) -> int:
+    """Wait for processes, and count those that did not end well, but for the killed ones; say what they said last.
+
+    Args:
+        trial: where they run.
+        processes: all that were started, after so many others.
+        killed: their numbers.
+        before: how many were started earlier.
+    """
     wrong = 0
     for number, process in enumerate(processes):
         if process.wait(LONGEST_S) != 0 and number not in killed:
             wrong += 1
-            said = (trial.folder / f"out-{number}").read_text("utf-8", "replace").strip().splitlines()
+            said = (trial.folder / f"out-{before + number}").read_text("utf-8", "replace").strip().splitlines()
             print(
                 f"process {number} ended with {process.returncode}: {said[-1] if said else 'nothing said'}", flush=True
             )
@@ -169,11 +183,15 @@ def judged(fault: str, tried: int, trial: Trial, db: str, started: float, wrong:
     return Row(fault, tried, trial.episodes, lost, doubled, wrong + broken, time.monotonic() - started, note)
 
 
-def shares(trial: Trial) -> str:
+def scored_by(trial: Trial) -> list[int]:
     """Return how many episodes each process has scored, by its own words."""
     lines = [line for path in sorted(trial.folder.glob("out-*")) for line in path.read_text("utf-8").splitlines()]
-    scored = [line.split()[0] for line in lines if " episodes scored, " in line]
-    return "by process " + " ".join(scored)
+    return [int(line.split()[0]) for line in lines if " episodes scored, " in line]
+
+
+def shares(trial: Trial) -> str:
+    """Return the same as text."""
+    return f"by process {' '.join(map(str, scored_by(trial)))}"
 
 
 def stats(port: int) -> dict[str, float]:

@@ -1,13 +1,16 @@
 """Open a SQLite file that several processes write to, and say what to do where it cannot be used.
 
-Comes in: a path. Goes out: a connection in autocommit mode that waits for others. Invariant: a file that another
-process is opening at the same moment is waited for, never reported as locked.
+Comes in: a path. Goes out: a connection in autocommit mode that waits for others; and who has a claim that was asked
+for. Invariant: a file that another process is opening at the same moment is waited for, never reported as locked.
 """
 
 import random
 import sqlite3
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import quote
 
 
@@ -19,6 +22,37 @@ NO_ROOM = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR)
 """The second also where a limit on the size of files is reached."""
 LOCKS = Path("/proc/locks")
 """Linux lists here who holds which file: … WRITE PID DEVICE:INODE FIRST LAST."""
+LONGEST_CLAIM_S = 60.0
+"""Of what lasts longer the machine has been started anew since."""
+LAST_CALL = 0.25
+"""The share of its time for which a claim that has run out is left to its owner once somebody asks for it."""
+
+
+class Claim(NamedTuple):
+    """Who may do something, and until when: by the clock that nobody sets, which all processes of a machine share.
+
+    What has run out may have done so because the file could not be written for a while. So the first who asks for it
+    only begins the last call, in which the owner can still renew it; its end is written as a negative number.
+    """
+
+    owner: str
+    until: float
+
+    @property
+    def is_alive(self) -> bool:
+        """Return whether its time, or that of the last call, is not over yet."""
+        return 0 < abs(self.until) - time.monotonic() <= LONGEST_CLAIM_S
+
+
+def claimed(held: Claim | None, owner: str, ttl_s: float) -> Claim:
+    """Return what becomes of a claim that an owner asks for: it stays, is in its last call, or is the owner's."""
+    now = time.monotonic()
+    if held is not None and held.owner != owner:
+        if held.is_alive:
+            return held
+        if held.until > 0:
+            return Claim(held.owner, -(now + ttl_s * LAST_CALL))
+    return Claim(owner, now + ttl_s)
 
 
 def connect(path: Path) -> sqlite3.Connection:
@@ -43,6 +77,21 @@ def use_wal(connection: sqlite3.Connection) -> None:
             if err.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > end:
                 raise
         time.sleep(random.uniform(0, LONGEST_PAUSE_S))
+
+
+@contextmanager
+def transaction(connection: sqlite3.Connection) -> Iterator[None]:
+    """Begin as a writer, so that what is read inside is still true when it is written."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        # With a log that is written ahead, a disk is found to be full only here.
+        connection.execute("COMMIT")
+    except BaseException:
+        # SQLite may have rolled back by itself, and an error of ours would hide why.
+        if connection.in_transaction:
+            connection.execute("ROLLBACK")
+        raise
 
 
 def connect_to_read(path: Path) -> sqlite3.Connection:

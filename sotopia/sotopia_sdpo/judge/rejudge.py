@@ -82,13 +82,19 @@ def rescores(heads: Sequence[EpisodeHead], evaluator: Evaluator, output_tag: str
 
 
 def check_players(items: Sequence[Rescore], found: Mapping[EpisodeKey, EpisodeHead]) -> None:
-    """Check that what is stored already under the keys of some work is not by other models.
+    """Check that what is stored already under the keys of some work is not by other models, nor judged by others.
 
     Raises:
         UserError: the first one that is.
     """
     for item in items:
-        stored = found[item.key].models[1:] if item.key in found else item.players
+        there = found[item.key].models if item.key in found else ()
+        judge, *stored = there or (item.evaluator.name, *item.players)
+        if without_address(judge) != without_address(item.evaluator.name):
+            raise UserError(
+                f"tag {item.key.tag}: its episodes are judged by {judge}, not by {item.evaluator.name}; give another"
+                " --output-tag"
+            )
         if [*map(without_address, stored)] != [*map(without_address, item.players)]:
             raise UserError(
                 f"tag {item.key.tag}: its episodes are by {', '.join(stored) or 'unknown models'}, those that are to"

@@ -143,8 +143,8 @@ def _detail(text: str) -> str:
 
 
 def retry_after_s(headers: Mapping[str, str] | None) -> float | None:
-    """Read how long a server asks to wait, given as seconds or as a date."""
-    value = (headers or {}).get("retry-after") or (headers or {}).get("Retry-After")
+    """Read how long a server asks to wait, given as seconds or as a date, which is by its own clock."""
+    value, now = ((headers or {}).get(name) or (headers or {}).get(name.title()) for name in ("retry-after", "date"))
     if not value:
         return None
     try:
@@ -152,7 +152,8 @@ def retry_after_s(headers: Mapping[str, str] | None) -> float | None:
     except ValueError:
         pass
     try:
-        return max(0.0, (parsedate_to_datetime(value) - datetime.now(UTC)).total_seconds())
+        since = parsedate_to_datetime(now) if now else datetime.now(UTC)
+        return max(0.0, (parsedate_to_datetime(value) - since).total_seconds())
     except (ValueError, TypeError, OverflowError):
         return None
 

@@ -16,7 +16,7 @@ from sotopia_sdpo.errors import UserError
 from sotopia_sdpo.llm.answers import Answer
 from sotopia_sdpo.llm.kept import CLAIM_TTL_S, KeptAnswers, Request
 from sotopia_sdpo.llm.usage import Usage
-from sotopia_sdpo.sqlite_file import connect, remedy_for, use_wal
+from sotopia_sdpo.sqlite_file import Claim, claimed, connect, remedy_for, transaction, use_wal
 
 
 ANSWERS_FILE = "answers.db"
@@ -86,35 +86,30 @@ class AnswerCache(KeptAnswers):
         usage = answer.usage
         tokens = (UNKNOWN if count is None else count for count in (usage.prompt_tokens, usage.completion_tokens))
         row = (request.key, request.text, answer.text, *tokens, usage.cost, answer.is_simulated, time.time())
-        self._change("INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
+        with self._change() as connection:
+            connection.execute("INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
         return self.get(request) or answer
 
     def claim(self, request: Request) -> bool:
         """Take the right to make a call; return whether no other process has it."""
-        now = time.time()
-        row = (request.key, self.owner, now + CLAIM_TTL_S, now)
-        return self._change(
-            "INSERT INTO claims VALUES (?, ?, ?) ON CONFLICT (key) DO UPDATE"
-            " SET owner = excluded.owner, until = excluded.until WHERE until <= ? OR owner = excluded.owner",
-            row,
-        )
+        with self._change() as connection:
+            row = connection.execute("SELECT owner, until FROM claims WHERE key = ?", (request.key,)).fetchone()
+            held = Claim(*row) if row else None
+            claim = claimed(held, self.owner, CLAIM_TTL_S)
+            if claim != held:
+                connection.execute("INSERT OR REPLACE INTO claims VALUES (?, ?, ?)", (request.key, *claim))
+        return claim.owner == self.owner
 
     def renew(self) -> None:
         """Prolong all claims of this process."""
-        self._change("UPDATE claims SET until = ? WHERE owner = ?", (time.time() + CLAIM_TTL_S, self.owner))
+        with self._change() as connection:
+            until = time.monotonic() + CLAIM_TTL_S
+            connection.execute("UPDATE claims SET until = ? WHERE owner = ?", (until, self.owner))
 
     def release(self, request: Request) -> None:
         """Give a claim back."""
-        self._change("DELETE FROM claims WHERE key = ? AND owner = ?", (request.key, self.owner))
-
-    def _change(self, statement: str, values: tuple[Any, ...]) -> bool:
-        """Change the file; return whether a row was.
-
-        Raises:
-            UserError: if the disk, or another process, does not let it.
-        """
-        with self._explained("an answer cannot be kept", "make room and run this again"):
-            return self._connection.execute(statement, values).rowcount > 0
+        with self._change() as connection:
+            connection.execute("DELETE FROM claims WHERE key = ? AND owner = ?", (request.key, self.owner))
 
     def round(self, request: Request) -> int:
         """Return how many finished runs have given a question up; each later one asks in a round of its own."""
@@ -123,13 +118,24 @@ class AnswerCache(KeptAnswers):
 
     def give_up(self, requests: Iterable[Request]) -> None:
         """End a run in which these questions, each by its first request, got no usable answer."""
-        with self._explained():
-            self._connection.execute("BEGIN IMMEDIATE")
-            self._connection.executemany(
+        with self._change() as connection:
+            connection.executemany(
                 "INSERT INTO rounds VALUES (?, 1) ON CONFLICT (key) DO UPDATE SET rounds = rounds + 1",
                 sorted({(request.key,) for request in requests}),
             )
-            self._connection.execute("COMMIT")
+
+    @contextmanager
+    def _change(self) -> Iterator[sqlite3.Connection]:
+        """Run what is done inside as one transaction.
+
+        Raises:
+            UserError: if the disk, or another process, does not let it.
+        """
+        with (
+            self._explained("an answer cannot be kept", "make room and run this again"),
+            transaction(self._connection),
+        ):
+            yield self._connection
 
     def _row(self, statement: str, request: Request) -> Any:
         """Return the row of a request, None if there is none."""

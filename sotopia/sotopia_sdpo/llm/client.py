@@ -40,6 +40,10 @@ ERRORS_WITH_FORM = 2
 """Server errors of one call before it is tried without a form."""
 
 
+class NotThere(UserError):
+    """A server does not answer, and may later."""
+
+
 Chat = list[dict[str, str]]
 """Turns with `role` and `content`."""
 
@@ -144,22 +148,28 @@ class LLMClient:
                 await asyncio.sleep(_wait_s(err, attempt))
         raise AssertionError("an LLMClient makes at least one attempt")
 
-    async def probe(self, models: Iterable[ModelSpec]) -> None:
+    async def probe(self, models: Iterable[ModelSpec]) -> list[str]:
         """Ask every endpoint of every model for a word, so that what cannot work is found before anything starts.
+
+        Returns:
+            What is wrong with endpoints that are not there, of models that have another one which is.
 
         Raises:
             UserError: the first fault, on one line.
         """
-        specs = {spec: None for spec in models}
-        single = [
-            spec._replace(endpoints=(endpoint,)) if endpoint else spec
-            for spec in specs
-            for endpoint in (spec.endpoints or (None,))
-        ]
+        specs = list(dict.fromkeys(models))
+        gone = await asyncio.gather(*map(self._probe_endpoints, specs))
+        return [note for notes in gone for note in notes]
+
+    async def _probe_endpoints(self, model: ModelSpec) -> list[str]:
+        """Ask all endpoints of a model; those that are not there may be while others are."""
+        single = [model._replace(endpoints=(endpoint,)) for endpoint in model.endpoints] or [model]
         found = await asyncio.gather(*map(self._probe_one, single), return_exceptions=True)
-        for error in found:
-            if error is not None:
+        errors = [error for error in found if error is not None]
+        for error in errors:
+            if len(errors) == len(single) or not isinstance(error, NotThere):
                 raise error
+        return [f"{error}; the other servers of {model.api_name} are used until it is there" for error in errors]
 
     async def _probe_one(self, model: ModelSpec) -> None:
         """Ask one endpoint for a word."""
@@ -169,14 +179,14 @@ class LLMClient:
                 await self._attempt(model, PROBE_CHAT, Sampling(0.0, max_tokens=PROBE_MAX_TOKENS), "")
                 return
             except Unreachable as err:
-                raise UserError(f"{where}: {err}; start the server or correct the address") from err
+                raise NotThere(f"{where}: {err}; start the server or correct the address") from err
             except Refused as err:
                 if is_of_this_request(err.status, err.body):
                     return
                 raise UserError(f"{where}: {err}") from err
             except Transient as err:
                 if attempt == PROBE_ATTEMPTS:
-                    raise UserError(f"{where}: {err}; {PROBE_ATTEMPTS} attempts failed, try again later") from err
+                    raise NotThere(f"{where}: {err}; {PROBE_ATTEMPTS} attempts failed, try again later") from err
                 await asyncio.sleep(min(err.retry_after_s or _longest_wait_s(attempt), LONGEST_WAIT_S))
 
     async def _attempt(self, model: ModelSpec, messages: Chat, sampling: Sampling, affinity: str) -> Answer:

@@ -23,7 +23,8 @@ from sotopia_sdpo.text import whole_text
 
 
 ATTEMPTS_OF_THE_FIRST_CALL = 2
-RENEW_S = 3.0
+RENEW_S = 2.0
+"""Within a last call, so that a claim outlives a server that was away and a clock that was set."""
 LOOK_AGAIN_S = 0.2
 AT_BUDGET = "the budget is reached"
 

@@ -22,6 +22,7 @@ from sotopia_sdpo.run.flight import run_loop, stop_on_signals
 from sotopia_sdpo.run.plan import LEFT_OUT, SIMULATED, WorkItem
 from sotopia_sdpo.run.progress import Progress, clock
 from sotopia_sdpo.run.runner import Counts, J, Ran, Runner
+from sotopia_sdpo.run.terms import Terms
 from sotopia_sdpo.store.base import Store
 from sotopia_sdpo.store.episode import Episode
 from sotopia_sdpo.world.cast import Cast, World
@@ -40,7 +41,8 @@ def probe(models: Iterable[ModelSpec], limits: Limits) -> None:
 
     async def ask() -> None:
         async with LLMClient(limits) as client:
-            await client.probe(models)
+            for note in await client.probe(models):
+                print(f"note: {note}", file=sys.stderr)
             # The run has a client of its own, which does not know of these requests.
             await asyncio.sleep(limits.spacing_s)
 
@@ -68,7 +70,7 @@ async def sample_items(store: Store, items: Sequence[WorkItem], limits: Limits) 
             return Ran(*await rejudge(client, item.run.evaluator, stored))
         return await sample(client, item, await asyncio.to_thread(world.cast, item.combo))
 
-    return await run_jobs(store, items, limits, one)
+    return await run_jobs(store, items, limits, one, terms=Terms(store, items))
 
 
 def rescore_all(store: Store, items: Sequence[Rescore], limits: Limits) -> Counts:
@@ -123,6 +125,7 @@ async def run_jobs(
     limits: Limits,
     one: Callable[[LLMClient, J], Awaitable[Ran]],
     load: Callable[[], None] = host.load,
+    terms: Terms | None = None,
 ) -> Counts:
     """Work through the jobs.
 
@@ -132,10 +135,16 @@ async def run_jobs(
         limits: how many are in flight, and how models are called.
         one: does one of them.
         load: imports what takes seconds, before anything is in flight.
+        terms: what their tags are held by.
+
+    Raises:
+        UserError: if they cannot be held.
     """
     stop_on_signals()
     async with LLMClient(limits) as client:
         load()
+        if terms:
+            await terms.hold()
 
         async def marked(job: J) -> Ran:
             ran = await one(client, job)
@@ -144,7 +153,8 @@ async def run_jobs(
 
         started = time.monotonic()
         with Progress(len(jobs), "episodes", lambda: client.total) as progress:
-            runner = Runner(store, marked, lambda counts: progress.update(counts.done, _faults(counts)))
+            renew = terms.renew if terms else lambda: None
+            runner = Runner(store, marked, lambda counts: progress.update(counts.done, _faults(counts)), renew)
             try:
                 counts = await runner.run(jobs, limits.concurrency)
             except asyncio.CancelledError:

@@ -248,7 +248,7 @@ def plan(store: Store, items: Sequence[W]) -> Plan[W]:
     """
     for run in {item.run.tags[0]: item.run for item in items}.values():
         for tag in run.tags:
-            _check_settings(store, tag, run)
+            check_settings(store, tag, run)
     stored = store.find_keys({item.key for item in items})
     left = [item.with_stored(stored.get(item.key)) for item in items]
     statuses = Counter(item.stored.status for item in left if item.stored)
@@ -260,8 +260,12 @@ def plan(store: Store, items: Sequence[W]) -> Plan[W]:
     )
 
 
-def _check_settings(store: Store, tag: str, run: PlannedRun) -> None:
-    """Refuse to mix episodes of different settings under one tag; imported ones without settings pass."""
+def check_settings(store: Store, tag: str, run: PlannedRun) -> None:
+    """Refuse to mix episodes of different settings under one tag; imported ones without settings pass.
+
+    Raises:
+        UserError: if those that are stored were made with others.
+    """
     first = next(iter(store.episodes(tag)), None)
     if first is None:
         return
@@ -274,13 +278,19 @@ def _check_settings(store: Store, tag: str, run: PlannedRun) -> None:
             )
 
 
+def agreed(run: PlannedRun) -> list[Any]:
+    """Return what all episodes of a tag agree in, whoever samples them."""
+    return [_by_name(run.players), run.compared]
+
+
+def _by_name(models: Sequence[str]) -> list[Any]:
+    """Return the judge and the sorted players; the same ones may have moved to another address."""
+    return [*map(without_address, models[:1]), sorted(map(without_address, models[1:]))]
+
+
 def _check_models(tag: str, run: PlannedRun, first: Episode) -> None:
-    """Refuse to go on under a name that other models have; the same ones may have moved to another address."""
-    found, wanted = (
-        (sorted(map(without_address, models[1:])), *map(without_address, models[:1]))
-        for models in (first.models, run.players)
-    )
-    if len(first.models) == 3 and found != wanted:
+    """Refuse to go on under a name that other models have."""
+    if len(first.models) == 3 and _by_name(first.models) != _by_name(run.players):
         raise UserError(
             f"tag {tag}: its episodes are by {', '.join(first.models[1:])}, judged by {first.models[0]}; "
             "give another --tag for other models (`sotopia evaluate` for another evaluator)"

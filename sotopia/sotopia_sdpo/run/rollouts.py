@@ -20,6 +20,7 @@ from sotopia_sdpo.run.execute import run_jobs
 from sotopia_sdpo.run.flight import run_loop
 from sotopia_sdpo.run.quests import QuestItem
 from sotopia_sdpo.run.runner import Counts, Ran
+from sotopia_sdpo.run.terms import Terms
 from sotopia_sdpo.store.base import Store
 from sotopia_sdpo.store.episode import RANGE, Episode
 
@@ -40,7 +41,8 @@ def roll_out_all(store: Store, items: Sequence[QuestItem], make: Callable[[], En
 
 async def roll_out_items(store: Store, items: Sequence[QuestItem], pool: Pool, limits: Limits) -> Counts:
     """Run work items in a loop that runs already, and on a pool that outlives them."""
-    return await run_jobs(store, items, limits, lambda client, item: sample(client, item, pool), lambda: None)
+    terms = Terms(store, items)
+    return await run_jobs(store, items, limits, lambda client, item: sample(client, item, pool), lambda: None, terms)
 
 
 async def sample(client: LLMClient, item: QuestItem, pool: Pool) -> Ran:

@@ -2,7 +2,8 @@
 
 Comes in: jobs and what runs one of them. Goes out: Counts, with reasons. Every episode is claimed in
 the store before it is run and stored in one step with the release of its claim, so that none is run twice or lost;
-what another process has claimed is looked at again until it is done there, or its claim has run out.
+what another process has claimed is looked at again until it is done there, or its claim has run out. Invariant: what
+is counted as done is in the store at the end.
 """
 
 import asyncio
@@ -26,7 +27,8 @@ from sotopia_sdpo.store.keys import EpisodeKey
 
 CLAIM_TTL_S = 12.0
 """How long the episodes of a killed process stay out of reach for others."""
-RENEW_S = 3.0
+RENEW_S = 2.0
+"""Within a last call, so that a claim outlives a server that was away and a clock that was set."""
 LOOK_AGAIN_S = 1.0
 IDLE_S = 0.1
 
@@ -65,7 +67,7 @@ class Counts:
     """Done by another process meanwhile."""
     reasons: Counter[str] = field(default_factory=Counter)
     stopped_because: str = ""
-    """Why the rest was not started; empty if everything was."""
+    """Why the rest was not started, or what is counted is not there; empty if all is well."""
 
     @property
     def done(self) -> int:
@@ -75,7 +77,7 @@ class Counts:
     @property
     def is_complete(self) -> bool:
         """Whether every episode has its scores."""
-        return self.scored + self.elsewhere == self.total
+        return self.scored + self.elsewhere == self.total and not self.stopped_because
 
     def missed(self, done_before: int) -> Missed:
         """Return how many have no scores, of these and of those that an earlier run has scored."""
@@ -104,18 +106,24 @@ class Runner(Generic[J]):
     """Works through the jobs of one command."""
 
     def __init__(
-        self, store: Store, run_one: Callable[[J], Awaitable[Ran]], tell: Callable[[Counts], None] = lambda _: None
+        self,
+        store: Store,
+        run_one: Callable[[J], Awaitable[Ran]],
+        tell: Callable[[Counts], None] = lambda _: None,
+        renew: Callable[[], None] = lambda: None,
     ) -> None:
-        """Take what runs an episode, where it is stored, and what is told the counts after each."""
+        """Take what runs an episode, where it is stored, what is told the counts, and what else to renew."""
         self.store = store
         self.run_one = run_one
         self.tell = tell
+        self.renew = renew
         self.owner = new_owner()
         self.counts = Counts(0)
         self._flight = Flight(0)
         self._ready: deque[J] = deque()
         self._refused: list[J] = []
         self._held: set[EpisodeKey] = set()
+        self._done: set[EpisodeKey] = set()
 
     async def run(self, jobs: Sequence[J], batch_size: int) -> Counts:
         """Run all jobs, `batch_size` at a time.
@@ -131,6 +139,7 @@ class Runner(Generic[J]):
                 keeper = group.create_task(self._keep())
                 await self._flight.run(self._next, self._one)
                 keeper.cancel()
+            await self._check_there()
         except* UserError as errors:
             # The database went away; whatever is stored by now is whole, and the rest can be run later.
             self._flight.stop(str(errors.exceptions[0]))
@@ -164,6 +173,8 @@ class Runner(Generic[J]):
         if not is_ours:
             self._refused.append(job)
             return
+        if episode.status == "scored":
+            self._done.add(job.key)
         self._flight.count(is_unreachable)
         self.counts.add(episode)
         self.tell(self.counts)
@@ -174,11 +185,29 @@ class Runner(Generic[J]):
         while True:
             await asyncio.sleep(LOOK_AGAIN_S)
             # By the clock: looking again takes long where the database is slow or was gone.
-            if time.monotonic() - renewed >= RENEW_S and self._held:
+            if time.monotonic() - renewed >= RENEW_S:
                 renewed = time.monotonic()
-                await asyncio.to_thread(self.store.renew, set(self._held), self.owner, CLAIM_TTL_S)
+                await asyncio.to_thread(self._renew, set(self._held))
             if self._refused:
                 await self._look_again()
+
+    def _renew(self, held: set[EpisodeKey]) -> None:
+        self.renew()
+        if held:
+            self.store.renew(held, self.owner, CLAIM_TTL_S)
+
+    async def _check_there(self) -> None:
+        """Look whether what was counted is stored still: a server may have been replaced by one that lacks it.
+
+        Raises:
+            UserError: if some of it is gone.
+        """
+        found = await asyncio.to_thread(self.store.find_keys, self._done)
+        if gone := self._done - {key for key, head in found.items() if head.status == "scored"}:
+            raise UserError(
+                f"{self.store.url}: {len(gone)} of the episodes that were stored meanwhile are not there any more,"
+                f" such as {min(gone).combo} of tag {min(gone).tag}; look whether the database was emptied or replaced"
+            )
 
     async def _look_again(self) -> None:
         """Count what is done elsewhere by now; try the rest again."""
@@ -189,6 +218,7 @@ class Runner(Generic[J]):
         for job in refused:
             head = found.get(job.key)
             if head is not None and head.status == "scored":
+                self._done.add(job.key)
                 self.counts.elsewhere += 1
                 self.tell(self.counts)
             else:

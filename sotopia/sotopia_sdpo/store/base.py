@@ -117,7 +117,8 @@ class Store(ABC):
         """Take a key for ttl_s seconds, or keep it if it is the owner's already.
 
         Returns:
-            False where another owner's claim is alive, or where a scored episode of the key is there by now.
+            False where another owner's claim is alive, where a scored episode of the key is there by now, and to the
+            first who asks for a claim that has run out: it is left to its owner for a quarter of ttl_s more.
         """
 
     @abstractmethod

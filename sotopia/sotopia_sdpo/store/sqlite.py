@@ -16,7 +16,17 @@ from pathlib import Path
 from typing import Any
 
 from sotopia_sdpo.errors import UserError
-from sotopia_sdpo.sqlite_file import UNWRITABLE, connect, connect_to_read, primary_code, remedy_for, use_wal
+from sotopia_sdpo.sqlite_file import (
+    UNWRITABLE,
+    Claim,
+    claimed,
+    connect,
+    connect_to_read,
+    primary_code,
+    remedy_for,
+    transaction,
+    use_wal,
+)
 from sotopia_sdpo.store.base import Entry, Profile, ProfileKind, Store, StoreCounts
 from sotopia_sdpo.store.episode import Episode, EpisodeHead, Status
 from sotopia_sdpo.store.keys import EpisodeKey
@@ -98,7 +108,7 @@ class SqliteStore(Store):
             connection.executescript(STAGING)
             for page in pages(entries, PAGE_ENTRIES):
                 stage(connection, page)
-            with self._transaction(connection):
+            with transaction(connection):
                 for statement in COPY_STAGED:
                     connection.execute(statement)
 
@@ -171,19 +181,16 @@ class SqliteStore(Store):
 
     def claim(self, key: EpisodeKey, owner: str, ttl_s: float) -> bool:
         """Take a key, unless another holds it or a scored episode has it."""
-        now = time.time()
+        at = "(tag, combo, position, trial) = (?, ?, ?, ?)"
         with self._change() as connection:
-            taken = connection.execute(
-                "SELECT 1 FROM claims WHERE (tag, combo, position, trial) = (?, ?, ?, ?) AND owner != ? AND until > ?"
-                " UNION ALL SELECT 1 FROM episodes WHERE (tag, combo, position, trial) = (?, ?, ?, ?)"
-                " AND status = 'scored' LIMIT 1",
-                (*key, owner, now, *key),
-            ).fetchone()
-            if taken is None:
-                connection.execute(
-                    "INSERT OR REPLACE INTO claims VALUES (?, ?, ?, ?, ?, ?)", (*key, owner, now + ttl_s)
-                )
-        return taken is None
+            if connection.execute(f"SELECT 1 FROM episodes WHERE {at} AND status = 'scored'", key).fetchone():
+                return False
+            row = connection.execute(f"SELECT owner, until FROM claims WHERE {at}", key).fetchone()
+            held = Claim(*row) if row else None
+            claim = claimed(held, owner, ttl_s)
+            if claim != held:
+                connection.execute("INSERT OR REPLACE INTO claims VALUES (?, ?, ?, ?, ?, ?)", (*key, *claim))
+        return claim.owner == owner
 
     def renew(self, keys: Collection[EpisodeKey], owner: str, ttl_s: float) -> set[EpisodeKey]:
         """Prolong the claims that are still the owner's; one that ran out and that nobody took is its own again."""
@@ -192,7 +199,7 @@ class SqliteStore(Store):
             for key in keys:
                 done = connection.execute(
                     "UPDATE claims SET until = ? WHERE (tag, combo, position, trial) = (?, ?, ?, ?) AND owner = ?",
-                    (time.time() + ttl_s, *key, owner),
+                    (time.monotonic() + ttl_s, *key, owner),
                 )
                 if done.rowcount:
                     kept.add(key)
@@ -205,8 +212,8 @@ class SqliteStore(Store):
 
     def claimers(self, tag: str) -> set[str]:
         """Return who holds claims on episodes of a tag."""
-        rows = self._query("SELECT DISTINCT owner FROM claims WHERE tag = ? AND until > ?", (tag, time.time()))
-        return {owner for (owner,) in rows}
+        rows = self._query("SELECT owner, until FROM claims WHERE tag = ?", (tag,))
+        return {claim.owner for claim in (Claim(*row) for row in rows) if claim.is_alive}
 
     def close(self) -> None:
         """Close the file."""
@@ -293,21 +300,8 @@ class SqliteStore(Store):
     def _change(self) -> Iterator[sqlite3.Connection]:
         """Run what is done inside as one transaction."""
         self.check_keeps()
-        with self._explained(), self._lock, self._transaction(self._connection):
+        with self._explained(), self._lock, transaction(self._connection):
             yield self._connection
-
-    @contextmanager
-    def _transaction(self, connection: sqlite3.Connection) -> Iterator[None]:
-        """Begin as a writer, so that what is read inside is still true when it is written."""
-        connection.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-        except BaseException:
-            # On a full disk SQLite has rolled back by itself, and an error of ours would hide that.
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
-            raise
-        connection.execute("COMMIT")
 
     @contextmanager
     def _explained(self) -> Iterator[None]:

@@ -35,6 +35,30 @@ def write():
 sys.exit(run_at_edge(write))
 """
 
+PAYER = """
+import sys
+from pathlib import Path
+from sotopia_sdpo.errors import UserError, run_at_edge
+from sotopia_sdpo.llm.answers import Answer
+from sotopia_sdpo.llm.kept import Request
+from sotopia_sdpo.llm.usage import Usage
+from sotopia_sdpo.store import open_answers
+
+def pay():
+    with open_answers(Path(sys.argv[1])) as answers:
+        for number in range(int(sys.argv[2]), int(sys.argv[3])):
+            request = Request("m", [{"role": "user", "content": str(number)}], {})
+            try:
+                if answers.get(request) is None and answers.claim(request):
+                    answers.put(request, Answer("x" * 20_000, Usage(1)))
+                    print(number, flush=True)
+            except UserError:
+                answers.release(request)  # on a connection that has no transaction open any more
+                raise
+
+sys.exit(run_at_edge(pay))
+"""
+
 
 def start(*argv: str, before: str = ":", folder: Path) -> "subprocess.Popen[str]":
     """Start Python in a shell that runs something before, in which mounts of a folder are its own."""
@@ -129,3 +153,22 @@ def test_a_full_disk_loses_nothing_that_was_stored(tmp_path: Path, before: str) 
         shutil.copytree(folder, kept)
     assert stored(f"sqlite:///{kept}/sotopia.db", kept) >= set(reported)
     assert numbers(run(*writer(f"sqlite:///{kept}/sotopia.db", 5000, 5003), folder=kept)[1]) == [5000, 5001, 5002]
+
+
+@pytest.mark.parametrize(
+    "before", ['mount -t tmpfs -o size=1m tmpfs "$D"', "ulimit -f 2000"], ids=["disk", "limit on files"]
+)
+def test_a_full_disk_loses_no_answer_that_was_kept(tmp_path: Path, before: str) -> None:
+    """Of the next process, with room, those answers are found, and the others asked for."""
+    folder, kept = tmp_path / "disk", tmp_path / "kept"
+    folder.mkdir()
+    copied = f'{{ "$@"; code=$?; cp -r "$D" "{kept}"; exit $code; }}; true'
+    payer = ["-c", PAYER, str(folder)]
+    code, out, err = run(*payer, "0", "500", before=f"{before} && ulimit -c 0 && {copied}", folder=folder)
+    assert code == 2 and err.count("\n") == 1 and "make room on its disk" in err, err
+    if not kept.is_dir():
+        shutil.copytree(folder, kept)
+    there = len(numbers(out))
+    assert there > 3
+    code, out, err = run("-c", PAYER, str(kept), "0", str(there + 3), folder=kept)
+    assert (code, err) == (0, "") and set(numbers(out)) <= {there, there + 1, there + 2}

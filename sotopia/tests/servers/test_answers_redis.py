@@ -90,6 +90,8 @@ def test_a_claim_that_is_not_renewed_runs_out(url: str, tmp_path: Path, monkeypa
     with open_answers(tmp_path, url) as late, open_answers(tmp_path, url) as other:
         assert late.claim(REQUEST) and late.claim(OTHER) and not other.claim(REQUEST)
         time.sleep(0.25)
+        assert not other.claim(REQUEST)
+        time.sleep(0.1)
         monkeypatch.setattr(module, "CLAIM_TTL_S", 60.0)
         assert other.claim(REQUEST)
         late.renew()

@@ -11,7 +11,10 @@ from running import environment, redis_at
 FAULTS = Path(__file__).resolve().parents[3] / "benchmarks" / "faults"
 
 
-@pytest.mark.parametrize("fault", ["workers-killed", "redis-killed", "annotators-killed", "connections-cut"])
+SHORT = ("workers-killed", "redis-killed", "redis-emptied", "settings-mixed", "annotators-killed", "connections-cut")
+
+
+@pytest.mark.parametrize("fault", SHORT)
 def test_nothing_is_lost_doubled_or_wrong(fault: str, tmp_path: Path) -> None:
     """30 episodes, questions or cuts, and three processes; Redis is away for 3 s."""
     redis_at(tmp_path, 0)  # skips where there is none

@@ -19,7 +19,7 @@ from contextlib import contextmanager
 import pytest
 import redis
 from running import redis_at
-from store_contract import TAG, TTL_S, StoreContract, make_episode, put_all
+from store_contract import TAG, TTL_S, StoreContract, make_episode, put_all, take
 from test_store_sqlite import start_writer
 from test_store_transfer import AGENT, COMBO, LOG, content
 
@@ -95,7 +95,7 @@ def test_a_dead_owners_claim_runs_out(url):
         assert not store.claim(key, "you", TTL_S)
         assert store.renew([key], "dead", 0.1) == {key}
         end = time.monotonic() + TTL_S
-        while not store.claim(key, "you", TTL_S):
+        while not store.claim(key, "you", 0.1):
             assert time.monotonic() < end
 
 
@@ -237,10 +237,39 @@ def test_who_comes_back_late_does_not_overwrite(own_server):
         kill(server)
         time.sleep(0.2)
         own_server(*AOF)
-        assert other.claim(make_episode().key, "quick", TTL_S)
+        take(other, make_episode().key, "quick")
         assert not store.put_episode(make_episode(), "slow")
         assert other.put_episode(make_episode(status="unscored"), "quick")
         assert [head.status for head in store.heads()] == ["unscored"]
+
+
+def test_a_server_that_another_takes_over_from_is_waited_for(own_server, capsys):
+    """A replica takes no writes; a script of ours, a plain command and a pipeline wait until it is a master again."""
+    _, port = own_server()
+    with open_store(f"redis://127.0.0.1:{port}/0") as store, ThreadPoolExecutor() as pool:
+        server = redis.Redis(port=port)
+        server.replicaof("127.0.0.1", free_ports()[0])
+        writes = [
+            pool.submit(store.put_episode, make_episode()),
+            pool.submit(store.put_entries, [("agents", {"pk": "a", "first_name": "A", "last_name": "B"})]),
+        ]
+        while "waiting for it" not in capsys.readouterr().err:
+            assert not any(write.done() for write in writes)
+            time.sleep(0.05)
+        server.replicaof("NO", "ONE")
+        assert writes[0].result(60) and writes[1].result(60) is None
+        assert len(store.heads()) == 1 and store.counts().profiles == {"agents": 1}
+
+
+def test_a_claim_by_another_clock_runs_out(url, raw):
+    """The clock of the server has been set back by an hour, or a host with another one has taken over."""
+    key = make_episode().key
+    with open_store(url) as store:
+        assert store.claim(key, "dead", TTL_S)
+        (name,) = raw.keys("*claim*")
+        until_ms, _, owner = raw.get(name).partition(" ")
+        raw.set(name, f"{int(until_ms) + 3_600_000} {owner}")
+        take(store, key, "you")
 
 
 def test_the_wait_ends_when_nobody_wants_to_wait(own_server):

@@ -69,3 +69,17 @@ def dropped(request: web.Request) -> web.StreamResponse:
     """Drop the connection."""
     request.transport.abort()
     return web.Response()
+
+
+def halved(
+    *headers: str, body: str = '{"choices": [{"message": {"content": "Hel'
+) -> Callable[..., web.StreamResponse]:
+    """Begin a good answer, in the form that headers say, and close the connection in the middle of its body."""
+
+    def step(request: web.Request) -> web.StreamResponse:
+        said = "\r\n".join(["HTTP/1.1 200 OK", "Content-Type: application/json", *headers, "", body])
+        request.transport.write(said.encode())
+        request.transport.close()
+        return web.Response()
+
+    return step

@@ -34,6 +34,12 @@ def put_all(store, episodes):
     store.put_entries(("episodes", episode) for episode in episodes)
 
 
+def take(store, key, owner):
+    """Take a claim that has run out, after a last call that takes no time."""
+    assert not store.claim(key, owner, 0)
+    assert store.claim(key, owner, TTL_S)
+
+
 class StoreContract:
     """The tests; `store` is a fresh, empty one."""
 
@@ -153,16 +159,26 @@ class StoreContract:
         key = make_episode().key
         assert store.claim(key, "sleeper", 0)
         assert store.renew([key], "sleeper", 0) == {key}
-        assert store.claim(key, "you", TTL_S)
+        take(store, key, "you")
         assert store.renew([key], "sleeper", TTL_S) == set()
         assert store.renew([key], "you", TTL_S) == {key}
+
+    def test_a_claim_that_ran_out_is_called_out_once(self, store):
+        """Its time may be over because nobody could write: the owner is given a quarter more, and can renew it."""
+        key = make_episode().key
+        assert store.claim(key, "away", 0)
+        assert not store.claim(key, "you", TTL_S) and not store.claim(key, "third", 0)
+        assert store.claimers(TAG) == {"away"}
+        assert store.renew([key], "away", 0) == {key}
+        assert not store.claim(key, "you", TTL_S)
+        assert store.put_episode(make_episode(status="unscored"), "away")
 
     def test_put_under_a_claim(self, store):
         """Who lost the claim writes nothing; who holds it replaces earlier tries and gives the claim up."""
         key = make_episode().key
         put_all(store, [make_episode(status="failed", pk="0 earlier"), make_episode(status="scored", tag="other")])
         assert store.claim(key, "sleeper", 0)
-        assert store.claim(key, "you", TTL_S)
+        take(store, key, "you")
         assert not store.put_episode(make_episode(status="unscored"), "sleeper")
         assert [head.status for head in store.heads([TAG])] == ["failed"]
         assert store.put_episode(make_episode(status="unscored"), "you")

@@ -213,9 +213,13 @@ def test_sessions_that_would_be_stored_as_one_are_refused() -> None:
         sessions[0].pk
     ]
     first, second = (rescores([one.head], parse_model("gpt-4o"), "mine") for one in sessions)
-    stored = {first[0].key: under(first[0].key, sessions[0]).head}
+    judged = under(first[0].key, sessions[0]).model_copy(update={"models": ["gpt-4o", "m", "m"]})
+    stored = {first[0].key: judged.head}
     check_players(first, stored)
     with pytest.raises(
         UserError, match="tag mine: its episodes are by m, m, those that are to be judged by n, n; give"
     ):
         check_players(second, stored)
+    other = rescores([sessions[0].head], parse_model("gpt-4o-mini"), "mine")
+    with pytest.raises(UserError, match="tag mine: its episodes are judged by gpt-4o, not by gpt-4o-mini; give"):
+        check_players(other, stored)

@@ -80,7 +80,7 @@ def test_the_first_answer_stays(tmp_path: Path) -> None:
 
 def test_a_call_is_claimed_by_one_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     now = [1000.0]
-    monkeypatch.setattr("time.time", lambda: now[0])
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
     with AnswerCache(tmp_path / "answers.db") as one, AnswerCache(tmp_path / "answers.db") as other:
         assert one.claim(REQUEST) and one.claim(REQUEST) and not other.claim(REQUEST)
         assert other.claim(REQUEST._replace(model="n"))
@@ -91,6 +91,11 @@ def test_a_call_is_claimed_by_one_process(tmp_path: Path, monkeypatch: pytest.Mo
         now[0] += CLAIM_TTL_S - 1
         assert not other.claim(REQUEST)
         now[0] += 1
+        assert not other.claim(REQUEST)
+        one.renew()
+        now[0] += CLAIM_TTL_S
+        assert not other.claim(REQUEST)
+        now[0] += CLAIM_TTL_S / 4
         assert other.claim(REQUEST) and not one.claim(REQUEST)
         one.renew()
         one.release(REQUEST)

@@ -7,14 +7,15 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from llm_server import CHAT, PLAIN, Handler, complete, dropped, good, scripted, served
+from llm_server import CHAT, PLAIN, Handler, complete, dropped, good, halved, scripted, served
 
 from sotopia_sdpo.errors import UserError
 from sotopia_sdpo.llm import client as clients
 from sotopia_sdpo.llm.backends import Refused, Transient, Unreachable, kind_of, retry_after_s
-from sotopia_sdpo.llm.client import LLMClient, Sampling, _wait_s
+from sotopia_sdpo.llm.client import PROBE_ATTEMPTS, LLMClient, Sampling, _wait_s
 from sotopia_sdpo.llm.limits import Limits
 from sotopia_sdpo.llm.spec import ModelSpec, parse_model
+from sotopia_sdpo.make.servers import free_ports
 
 
 def test_settings_are_sent_and_usage_counted() -> None:
@@ -36,6 +37,9 @@ def test_settings_are_sent_and_usage_counted() -> None:
         lambda _: web.json_response([1]),
         lambda _: web.Response(body=b"{}", headers={"Content-Type": "application/json; charset=base64"}),
         dropped,
+        halved("Content-Length: 500"),
+        halved("Transfer-Encoding: chunked", body='20\r\n{"choices": [{"mess'),
+        halved("Connection: close"),
     ],
 )
 def test_what_may_pass_is_tried_again(bad: Callable[[web.Request], web.StreamResponse]) -> None:
@@ -75,7 +79,12 @@ def test_retry_after_as_seconds(headers: dict[str, str] | None, expected: float 
 
 
 def test_retry_after_as_a_date() -> None:
-    assert retry_after_s({"Retry-After": "Wed, 21 Oct 2015 07:28:00 GMT"}) == 0.0
+    """By the clock of the server, where it tells that; ours may be ahead or behind."""
+    asked = {"Retry-After": "Wed, 21 Oct 2015 07:28:00 GMT"}
+    assert retry_after_s(asked) == 0.0
+    assert retry_after_s({**asked, "Date": "Wed, 21 Oct 2015 07:27:30 GMT"}) == 30.0
+    assert retry_after_s({**asked, "Date": "Wed, 21 Oct 2015 07:29:00 GMT"}) == 0.0
+    assert retry_after_s({**asked, "Date": "yesterday"}) is None
 
 
 def test_attempts_end() -> None:
@@ -221,6 +230,30 @@ def test_a_probe_whose_text_or_length_is_refused_has_found_the_model(text: str) 
 
     asyncio.run(served([handler], probe))
     assert len(bodies) == 1
+
+
+def test_a_probe_needs_one_server_of_several() -> None:
+    """One that is not there, or only answers that it cannot, is told of; a wrong key at one is a fault of all."""
+    (port,) = free_ports()
+    down, _ = scripted(*[lambda _: web.Response(status=503)] * PROBE_ATTEMPTS)
+    locked, _ = scripted(lambda _: web.Response(status=403))
+    up, _ = scripted(*[lambda _: good()] * 3)
+
+    async def probe(*urls: str) -> list[str]:
+        async with LLMClient() as client:
+            return await client.probe([parse_model(f"custom/m@{','.join(urls)}")])
+
+    async def work(urls: list[str]) -> None:
+        gone = f"http://127.0.0.1:{port}/v1"
+        first, second = await probe(gone, urls[0], urls[2])
+        assert f"m at {gone}: no connection" in first and "status 503" in second
+        assert first.endswith("the other servers of m are used until it is there")
+        with pytest.raises(UserError, match="no connection"):
+            await probe(gone)
+        with pytest.raises(UserError, match="the key is refused"):
+            await probe(gone, urls[1], urls[2])
+
+    asyncio.run(served([down, locked, up], work))
 
 
 def test_a_probe_outlives_a_passing_fault() -> None:

@@ -180,6 +180,30 @@ def test_a_database_that_goes_away_stops_the_run(store: Store, monkeypatch: pyte
     assert counts.stopped_because == "redis://h:1/0: connection lost" and 0 < counts.scored < 20
 
 
+def test_what_is_gone_at_the_end_is_told(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that lacks what was stored has taken over, or somebody has deleted: theirs and ours are looked for."""
+    monkeypatch.setattr(pool, "LOOK_AGAIN_S", 0.05)
+    work = items(6)
+    store.put_episode(finished(work[0]))
+
+    async def run_one(item: WorkItem) -> Ran:
+        if item.combo.environment == "e4":
+            while len(store.heads()) < 5 or runner.counts.elsewhere < 1:
+                await asyncio.sleep(0.01)
+            store.delete_episodes([work[0].key.pk, work[1].key.pk])
+        return Ran(finished(item))
+
+    runner = Runner(store, run_one)
+    counts = asyncio.run(runner.run(work, 2))
+    assert (counts.scored, counts.elsewhere, counts.is_complete) == (5, 1, False)
+    assert "2 of the episodes that were stored meanwhile are not there any more, such as e0/p0/p1" in (
+        counts.stopped_because
+    )
+    runner = Runner(store, run_one)
+    again = asyncio.run(runner.run(work, 2))
+    assert again.is_complete and (again.scored, again.elsewhere) == (2, 4) and len(store.heads()) == 6
+
+
 def test_a_server_that_is_gone_stops_the_run(store: Store) -> None:
     async def run_one(item: WorkItem) -> Ran:
         return Ran(finished(item, "failed"), is_unreachable=True)

@@ -179,16 +179,40 @@ def test_threads_share_a_store(tmp_path):
         assert len(store.heads()) == 100
 
 
-def test_claims_run_out_by_the_clock(tmp_path, monkeypatch):
-    now = 1000.0
-    monkeypatch.setattr(time, "time", lambda: now)
+def test_claims_run_out_by_the_clock_that_nobody_sets(tmp_path, monkeypatch):
+    """12 s, and a last call of 3 s, whatever time of day it is meanwhile."""
+    now, day = 1000.0, 0.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    monkeypatch.setattr(time, "time", lambda: now + day)
     key = make_episode().key
     with SqliteStore(tmp_path / "s.db") as store:
         assert store.claim(key, "dead", 12)
-        now += 11.9
+        now, day = now + 11.9, 3600.0
         assert not store.claim(key, "you", 12)
+        now, day = now + 0.2, -3600.0
+        assert not store.claim(key, "you", 12)
+        now += 2.9
+        assert not store.claim(key, "you", 12) and store.claimers(key.tag) == {"dead"}
         now += 0.2
         assert store.claim(key, "you", 12)
+
+
+def test_a_claim_from_before_the_machine_was_started_anew_is_no_claim(tmp_path, monkeypatch):
+    """Its clock begins at 0 again; what an older version wrote by the time of day is as far away."""
+    now = 90_000.0
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    key, later = make_episode().key, make_episode(1).key
+    with SqliteStore(tmp_path / "s.db") as store:
+        assert store.claim(key, "dead", 12)
+        now = 30.0
+        assert store.claimers(key.tag) == set()
+        assert not store.claim(key, "you", 12)
+        now += 3.1
+        assert store.claim(key, "you", 12)
+        store._connection.execute("INSERT INTO claims VALUES (?, ?, ?, ?, 'old', 1.8e9)", later)
+        assert not store.claim(later, "you", 12)
+        now += 3.1
+        assert store.claim(later, "you", 12)
 
 
 def fill(store, count):
@@ -221,7 +245,7 @@ NEW = make_episode(0, tag="new").key
     [
         (lambda store, _: len(store.heads(["tag7"])) == 1000, 1, 1),
         (lambda store, count: len(store.find_keys(keys_of(count))) == 900, 1, 1),
-        (lambda store, _: store.claim(NEW, "me", 1), 1, 4),
+        (lambda store, _: store.claim(NEW, "me", 1), 1, 5),
         (lambda store, _: store.renew([NEW], "me", 1) == set(), 1, 3),
         (lambda store, _: store.get_episode(make_episode(tag="first").pk) is not None, 1, 1),
         (lambda store, _: store.put_episode(make_episode(1)), 1, 4),

@@ -18,8 +18,15 @@ from redis.retry import Retry
 
 PATIENCE_S = 60.0
 PAUSE_S = 0.5
-IN_A_SCRIPT = "BUSY "
-"""How the answer begins of a server that is in the middle of a long script, such as the end of a large import."""
+PASSING = (
+    "BUSY ",  # in the middle of a long script, such as the end of a large import
+    "MASTERDOWN ",
+    "CLUSTERDOWN ",
+    "NOREPLICAS ",
+)
+"""How the answers begin of a server that answers otherwise later."""
+READ_ONLY = " -READONLY "
+"""What a script says, up to Redis 6, on a server that another has taken over from: a new connection finds that one."""
 QUOTED_COMMAND = " of pipeline caused error: "
 """Before it redis-py quotes the whole command, behind it stands what the server said."""
 
@@ -127,7 +134,8 @@ def _nothing(_: Exception) -> None:
 def _may_pass(err: redis.RedisError) -> bool:
     """Return whether the server may answer later."""
     if isinstance(err, redis.ResponseError):
-        return in_its_own_words(err).startswith(IN_A_SCRIPT)
+        text = in_its_own_words(err)
+        return isinstance(err, redis.exceptions.ReadOnlyError) or READ_ONLY in text or text.startswith(PASSING)
     return isinstance(err, redis.ConnectionError | redis.TimeoutError) and not isinstance(
         err, redis.AuthenticationError
     )

@@ -8,18 +8,22 @@ any Redis will do:
     sdpo:episode:PK        hash of tag, at, text
     sdpo:at:KEY            hash of pk -> status, the episodes of one key
     sdpo:profiles:KIND     hash of pk -> profile as JSON
-    sdpo:claim:KEY         string "UNTIL_MS OWNER"; of a call, KEY is answer:REQUEST
+    sdpo:claim:KEY         string "UNTIL_MS OWNER", -UNTIL_MS in its last call; of a call, KEY is answer:REQUEST
     sdpo:staged:ID         hash of number -> entry, of an import that is under way
     sdpo:done:ID           string, for ten minutes: an import that was taken over, questions that were given up
     sdpo:answer:REQUEST    string, an answer of a model with its request as JSON
     sdpo:rounds            hash of request -> how many runs have given it up
 
 Invariant: only these scripts write, so the first four always agree. A claim that ran out stays for a day,
-so that an owner who only slept finds it again as long as nobody else took it. Each script may be run twice.
+so that an owner who only slept finds it again as long as nobody else took it; and since it may have run out while the
+server was away, the first who asks for it only begins a last call, in which its owner can renew it. Each script may be
+run twice.
 """
 
 PREFIX = "sdpo:"
 KEPT_CLAIM_MS = 24 * 3600 * 1000
+LONGEST_CLAIM_MS = 60 * 1000
+"""What lasts longer was written by another clock: the server's has been set back, or another host has taken over."""
 
 _COMMON = f"""
 local P = KEYS[1]
@@ -49,8 +53,12 @@ local function holder(at)
   local space = string.find(claim, ' ', 1, true)
   return string.sub(claim, space + 1), tonumber(string.sub(claim, 1, space - 1))
 end
-local function hold(at, owner, ttl_ms)
-  local claim = string.format('%d %s', now_ms() + ttl_ms, owner)
+local function is_alive(until_ms)
+  local left = math.abs(until_ms) - now_ms()
+  return left > 0 and left <= {LONGEST_CLAIM_MS}
+end
+local function hold(at, owner, ttl_ms, last_call)
+  local claim = string.format('%s%d %s', last_call or '', now_ms() + ttl_ms, owner)
   redis.call('SET', P .. 'claim:' .. at, claim, 'PX', ttl_ms + {KEPT_CLAIM_MS})
 end
 """
@@ -102,10 +110,16 @@ CLAIM = (
     _COMMON
     + """
 local at, owner, ttl_ms = ARGV[1], ARGV[2], tonumber(ARGV[3])
-local other, until_ms = holder(at)
-if other and other ~= owner and until_ms > now_ms() then return 0 end
 for _, status in ipairs(redis.call('HVALS', P .. 'at:' .. at)) do
   if status == 'scored' then return 0 end
+end
+local other, until_ms = holder(at)
+if other and other ~= owner then
+  if is_alive(until_ms) then return 0 end
+  if until_ms > 0 then
+    hold(at, other, math.floor(ttl_ms / 4), '-')
+    return 0
+  end
 end
 hold(at, owner, ttl_ms)
 return 1

@@ -206,7 +206,7 @@ class RedisStore(RedisServer, Store):
             names = list(self._redis.scan_iter(f"{_literally(prefix)}*", count=PAGE_COMMANDS))
             claims = [claim.partition(" ") for claim in (self._redis.mget(names) if names else []) if claim]
         now_ms = seconds * 1000 + microseconds // 1000
-        return {owner for until_ms, _, owner in claims if int(until_ms) > now_ms}
+        return {owner for until_ms, _, owner in claims if abs(int(until_ms)) > now_ms}
 
     def _pipelined(self, commands: Iterable[tuple[str, ...]]) -> list[Any]:
         """Send commands together and return their answers in order."""

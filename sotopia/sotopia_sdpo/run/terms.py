@@ -1,0 +1,68 @@
+"""Hold the tags of a run, so that nobody samples them with other settings at the same time.
+
+Comes in: work items and a store. Goes out: nothing, or a UserError. A claim on the name of a tag has for its owner
+what the episodes of the tag agree in, so processes that agree share it. Nobody gives it back, since others may go on:
+it runs out. Invariant: what is stored is looked at only once the tag is held, so nothing else comes in between.
+"""
+
+import asyncio
+import hashlib
+import json
+import time
+from collections.abc import Sequence
+
+from sotopia_sdpo.errors import UserError
+from sotopia_sdpo.run.plan import Planned, agreed, check_settings
+from sotopia_sdpo.run.runner import CLAIM_TTL_S, LOOK_AGAIN_S
+from sotopia_sdpo.store.base import Store
+from sotopia_sdpo.store.keys import EpisodeKey
+
+
+NAME = "terms of "
+"""Before a tag, in the place of one: so it is no claim on an episode, for which a tag may not be deleted."""
+LONGEST_WAIT_S = 1.5 * CLAIM_TTL_S
+"""By then the claim of a process that has ended has run out."""
+
+
+class Terms:
+    """The settings of the tags of some work."""
+
+    def __init__(self, store: Store, items: Sequence[Planned]) -> None:
+        """Take the work, and where it is stored."""
+        self.store = store
+        self._runs = {item.key.tag: item.run for item in items}
+        self._owners = {EpisodeKey(f"{NAME}{tag}", "", 0, 0): _digest(agreed(run)) for tag, run in self._runs.items()}
+
+    async def hold(self) -> None:
+        """Claim the tags, then look whether what is stored agrees.
+
+        Raises:
+            UserError: if another process samples one of them with other settings, or has done so.
+        """
+        end = time.monotonic() + LONGEST_WAIT_S
+        for key, owner in self._owners.items():
+            while not await asyncio.to_thread(self.store.claim, key, owner, CLAIM_TTL_S):
+                if time.monotonic() > end:
+                    raise _others(key, "another process samples it")
+                await asyncio.sleep(LOOK_AGAIN_S)
+        for tag, run in self._runs.items():
+            await asyncio.to_thread(check_settings, self.store, tag, run)
+
+    def renew(self) -> None:
+        """Prolong the claims, or make those anew that a server has lost.
+
+        Raises:
+            UserError: if another process has taken one, since this one had stopped for longer than that.
+        """
+        for key, owner in self._owners.items():
+            if not self.store.claim(key, owner, CLAIM_TTL_S):
+                raise _others(key, "while this process stood still, another one has begun to sample it")
+
+
+def _digest(terms: object) -> str:
+    return hashlib.sha256(json.dumps(terms, sort_keys=True).encode()).hexdigest()
+
+
+def _others(key: EpisodeKey, what: str) -> UserError:
+    tag = key.tag.removeprefix(NAME)
+    return UserError(f"tag {tag}: {what} with other settings or models; give another --tag, or the same settings")
