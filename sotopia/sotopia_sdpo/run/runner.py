@@ -28,6 +28,9 @@ CLAIM_TTL_S = 12.0
 RENEW_S = 3.0
 LOOK_AGAIN_S = 1.0
 IDLE_S = 0.1
+MAY_LOSE = 3
+"""How often a job is done whose claim is lost meanwhile; each time is paid for."""
+CLAIM_LOST = f"its claim was lost {MAY_LOSE} times while it ran, so it was not stored"
 
 
 class Job(Protocol):
@@ -109,6 +112,7 @@ class Runner(Generic[J]):
         self._ready: deque[J] = deque()
         self._refused: list[J] = []
         self._held: set[EpisodeKey] = set()
+        self._lost: Counter[EpisodeKey] = Counter()
 
     async def run(self, jobs: Sequence[J], batch_size: int) -> Counts:
         """Run all jobs, `batch_size` at a time.
@@ -149,12 +153,20 @@ class Runner(Generic[J]):
             self._refused.append(job)
             return
         self._held.add(job.key)
+        if self._lost[job.key] == MAY_LOSE:
+            await asyncio.to_thread(self.store.release, [job.key], self.owner)
+            self._held.discard(job.key)
+            self.counts.failed += 1
+            self.counts.reasons[CLAIM_LOST] += 1
+            self.tell(self.counts)
+            return
         episode, is_unreachable = await self.run_one(job)
         # It could not be stored under the claim, and would be run again and again.
         assert episode.key == job.key, f"{episode.key} is not the episode of {job.key}"
         is_ours = await asyncio.to_thread(self.store.put_episode, episode, self.owner)
         self._held.discard(job.key)
         if not is_ours:
+            self._lost[job.key] += 1
             self._refused.append(job)
             return
         self._flight.count(is_unreachable)
