@@ -5,7 +5,7 @@ as they were; with the same one, the episodes that have no scores yet get them.
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from sotopia_sdpo.account import exit_code_of
@@ -21,6 +21,8 @@ from sotopia_sdpo.run.execute import probe, rescore_all
 from sotopia_sdpo.run.runner import Counts
 from sotopia_sdpo.store import database_url, open_store
 from sotopia_sdpo.store.base import Store
+from sotopia_sdpo.store.episode import EpisodeHead
+from sotopia_sdpo.store.keys import EpisodeKey
 from sotopia_sdpo.store.run_names import tags_meant
 from sotopia_sdpo.world.cast import hard_subset
 from sotopia_sdpo.world.combos import load_splits
@@ -45,6 +47,7 @@ def evaluate(
         targets = list(dict.fromkeys(item.key.tag for item in items))
         found = store.find_keys([item.key for item in items])
         check_players(items, found)
+        _check_sessions(store, items, found)
         left = [item for item in items if item.key not in found or found[item.key].status != "scored"]
         print(f"{len(items)} sessions, {len(items) - len(left)} judged before by {model.name}", file=sys.stderr)
         counts = Counts(0)
@@ -60,6 +63,23 @@ def evaluate(
                     print(calibration_table(store, [tag], people))
                 print("".join(f"{line}\n" for line in simulation_note(scores)), end="")
     return exit_code_of(counts.missed(len(items) - len(left)))
+
+
+def _check_sessions(store: Store, items: Sequence[Rescore], found: Mapping[EpisodeKey, EpisodeHead]) -> None:
+    """Check that what is stored already under the keys of some work are the same sessions, not those of another run.
+
+    Raises:
+        UserError: the first one that is another.
+    """
+    for item in items:
+        if item.key not in found or found[item.key].pk == item.source:
+            continue
+        source, there = store.get_episode(item.source), store.get_episode(found[item.key].pk)
+        if source and there and source.messages != there.messages:
+            raise UserError(
+                f"tag {item.key.tag}: its session {there.pk} is another one than {source.pk} of tag {source.tag}, on"
+                " the same scenario with the same characters, role and trial; give another --output-tag"
+            )
 
 
 def _items(store: Store, tags: Sequence[str], model: Evaluator, output_tag: str) -> list[Rescore]:

@@ -1,9 +1,11 @@
 """Keep control characters of models, servers and files from the user's terminal.
 
-Comes in: whatever a command prints. Goes out: the same, with control characters written out. Invariant: a command has
-only this way to the terminal, but for what rich draws, which takes texts that are printable already.
+Comes in: whatever a command prints. Goes out: the same, with control characters written out, and those that the
+stream's encoding lacks. Invariant: a command has only this way to the terminal, but for what rich draws, which takes
+texts that are printable already.
 """
 
+import io
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +19,9 @@ class SafeStream:
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
+        if isinstance(stream, io.TextIOWrapper):
+            # A figure's `±` must not end a command under PYTHONIOENCODING=ascii or an old locale.
+            stream.reconfigure(errors="backslashreplace")
         self.rich_proxied_file = stream
         """Under this name rich finds the stream that takes its colours."""
 

@@ -6,9 +6,11 @@ from typing import Any
 
 UNPRINTABLE = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f"  # a terminal takes these for commands
-    "\u2028\u2029\u202a-\u202e\u2066-\u2069"  # and these for orders to show what follows elsewhere
+    "\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069"  # and these for orders to show what follows elsewhere
     "\ud800-\udfff]"  # and these cannot be written at all
 )
+FORMULA = re.compile(r"'*[=+\-@\t\r]")
+"""How a cell begins that a spreadsheet would compute, or one with apostrophes before such."""
 LINE_BREAK = re.compile(r"\s*[\r\n]\s*")
 MOST_SHOWN = 2000
 """Characters of one line; a path may have as many."""
@@ -25,6 +27,16 @@ def whole_text(value: Any) -> Any:
     if isinstance(value, dict):
         return {whole_text(key): whole_text(item) for key, item in value.items()}
     return value
+
+
+def as_cell(text: str) -> str:
+    """Return a text for a cell of CSV; what a spreadsheet would take for a formula gets an apostrophe before it."""
+    return f"'{text}" if FORMULA.match(text) else text
+
+
+def of_cell(cell: str) -> str:
+    """Return the text that `as_cell` has made a cell of."""
+    return cell[1:] if cell.startswith("'") and FORMULA.match(cell) else cell
 
 
 def printable(text: str) -> str:

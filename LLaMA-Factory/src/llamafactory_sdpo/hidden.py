@@ -14,8 +14,8 @@ from collections.abc import Sequence
 VARIABLE = "LLAMAFACTORY_SDPO_HIDDEN"
 """The variable that holds the arguments which are not on the command line, as a JSON list."""
 
-SECRET = re.compile(r"((?:\w+[_-])?(?:token|key|secret|password))(=.*)?", re.DOTALL)
-"""A name that says that its value is a secret, with or without that: `hf_hub_token=…`, `api-key`."""
+SECRET = re.compile(r"((?:[\w.-]+[._-])?(?:token|key|secret|password))(=.*)?", re.DOTALL)
+"""A name that says that its value is a secret, with or without that: `hf_hub_token=…`, `api-key`, `a.b.api_key=…`."""
 
 VARIABLES = {"api_key": "API_KEY", "hf_hub_token": "HF_TOKEN", "hub_token": "HF_TOKEN"}
 """Where to give a secret instead; others belong into a config that its user alone can read."""

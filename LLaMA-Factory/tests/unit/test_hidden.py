@@ -40,6 +40,11 @@ def test_the_hosts_secrets_are_known_and_nothing_else_is_taken_for_one():
             [],
         ),
         (["--api-key"], [], ["--api-key"]),
+        (
+            ["a.b.api_key=s", "--vllm.api-key", "s", "a.key.b=1"],
+            ["a.key.b=1"],
+            ["a.b.api_key=s", "--vllm.api-key", "s"],
+        ),
     ],
 )
 def test_what_is_taken_off(argv, rest, secrets):

@@ -6,10 +6,13 @@ that processes which run at once do not make it twice; a claim that is not renew
 Invariant: a request has one answer, the first. What should be asked afresh has other settings (`round`).
 """
 
+import asyncio
 import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
 from typing import Any, NamedTuple, Self, TypeVar
 
 from sotopia_sdpo.llm.answers import Answer
@@ -42,13 +45,18 @@ class Request(NamedTuple):
 class KeptAnswers(ABC):
     """Answers, and claims on calls, of one owner; use it in a `with`.
 
-    Methods block for a moment, or for as long as a server that is gone is waited for; a UserError says that the place
-    cannot be used.
+    Methods block for a moment, or for as long as a server that is gone, or another process that writes to the file,
+    is waited for; a UserError says that the place cannot be used.
     """
 
+    @cached_property
+    def _thread(self) -> ThreadPoolExecutor:
+        """One thread, so that calls come in the order in which they are made."""
+        return ThreadPoolExecutor(1)
+
     async def aside(self, method: Callable[..., T], *arguments: Any) -> T:
-        """Call a method; a place that may have to be waited for has it hold up nothing else."""
-        return method(*arguments)
+        """Call a method; what is waited for meanwhile holds up nothing else."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, method, *arguments)
 
     @abstractmethod
     def get(self, request: Request) -> Answer | None:
@@ -90,4 +98,5 @@ class KeptAnswers(ABC):
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._thread.shutdown(cancel_futures=True)
         self.close()

@@ -14,12 +14,14 @@ from sotopia_sdpo.results.crossed import Crossed
 from sotopia_sdpo.results.league import SIGNIFICANT, Arm, Gap, League
 from sotopia_sdpo.results.scores import clusters_of
 from sotopia_sdpo.results.stats import Estimate, decimals
+from sotopia_sdpo.text import as_cell, one_line
 
 
 WIDTH = 80
 FIELDS = ("arm", "minus", "score", "mean", "low", "high", "p", "p_holm", "episodes", "scenarios", "runs", "units")
 LATEX_ESCAPES = {
     **{mark: f"\\{mark}" for mark in "_&%$#{}"},
+    **{mark: f"{{{mark}}}" for mark in "[]*"},  # a row that begins with one would be an option of the `\\` before it
     **{"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"},
 }
 
@@ -154,11 +156,11 @@ def csv_table(league: League) -> str:
 def _csv_rows(league: League) -> Iterator[list[object]]:
     for arm, means in league.means.items():
         for name, found in means.items():
-            yield [arm, "", name, *_figures(found), "", "", *_counts(found)]
+            yield [as_cell(arm), "", as_cell(name), *_figures(found), "", "", *_counts(found)]
     for (first, second), gaps in league.gaps.items():
         for name, gap in gaps.items():
             figures = [*_figures(gap.found), _cell(gap.found.p), _cell(gap.p_holm)]
-            yield [second, first, name, *figures, *_counts(gap.found)]
+            yield [*map(as_cell, (second, first, name)), *figures, *_counts(gap.found)]
 
 
 def _figures(found: Crossed) -> list[object]:
@@ -215,4 +217,4 @@ def _latex_figure(found: Crossed, sign: str) -> str:
 
 
 def _escaped(text: str) -> str:
-    return "".join(LATEX_ESCAPES.get(mark, mark) for mark in text)
+    return "".join(LATEX_ESCAPES.get(mark, mark) for mark in one_line(text))

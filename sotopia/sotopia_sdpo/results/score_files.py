@@ -10,10 +10,12 @@ import io
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 from sotopia_sdpo.errors import UserError
 from sotopia_sdpo.results.league import Arm, ArmRun
 from sotopia_sdpo.results.scores import Score
+from sotopia_sdpo.text import as_cell, of_cell
 
 
 PLACE = ("episode", "environment", "combo", "position", "kind", "self_chat", "simulated")
@@ -30,11 +32,13 @@ def score_table(arms: Iterable[Arm]) -> str:
     for arm in arms:
         for run in arm.runs:
             for number, one in enumerate(run.scores):
-                place = (number, one.environment, one.combo, one.position, one.kind, int(one.is_self_chat))
-                for name, value in one.values.items():
-                    writer.writerow((arm.name, run.name, *place, int(one.is_simulated), name, repr(value)))
+                names = map(as_cell, (arm.name, run.name))
+                scene = map(as_cell, (one.environment, one.combo))
+                place = (number, *scene, one.position, as_cell(one.kind), int(one.is_self_chat), int(one.is_simulated))
+                head = (*names, *place)
+                writer.writerows((*head, as_cell(name), repr(value)) for name, value in one.values.items())
         if arm.unscored:
-            writer.writerow((arm.name, "", *[""] * len(PLACE), UNSCORED, arm.unscored))
+            writer.writerow((as_cell(arm.name), "", *[""] * len(PLACE), UNSCORED, arm.unscored))
     return out.getvalue()
 
 
@@ -76,7 +80,7 @@ def _read(path: Path, unscored: dict[str, int]) -> dict[tuple[str, str], list[Sc
     """Return the scores of a table by arm and run, and add up the episodes without one."""
     try:
         table = csv.DictReader(io.StringIO(path.read_text(encoding="utf-8-sig"), newline=""))
-        rows = [(table.line_num, row) for row in table]
+        rows = [(table.line_num, _texts(row)) for row in table]
     except (OSError, UnicodeError, csv.Error) as err:
         raise UserError(f"{path}: cannot be read ({err})") from err
     if missing := [name for name in FIELDS if name not in (table.fieldnames or ())]:
@@ -96,6 +100,11 @@ def _read(path: Path, unscored: dict[str, int]) -> dict[tuple[str, str], list[Sc
             raise UserError(f"{path}: line {line}: this episode's {row['score']} has been given before")
         values[row["score"]] = value
     return {key: list(scores.values()) for key, scores in found.items()}
+
+
+def _texts(row: dict[str, Any]) -> dict[str, Any]:
+    """Return a row with the texts of its cells; numbers may have a sign, and what is missing or too much stays."""
+    return {name: of_cell(cell) if isinstance(cell, str) else cell for name, cell in row.items()}
 
 
 def _score(row: dict[str, str]) -> Score:

@@ -31,6 +31,9 @@ RENEW_S = 2.0
 """Within a last call, so that a claim outlives a server that was away and a clock that was set."""
 LOOK_AGAIN_S = 1.0
 IDLE_S = 0.1
+MAY_LOSE = 3
+"""How often a job is done whose claim is lost meanwhile; each time is paid for."""
+CLAIM_LOST = f"its claim was lost {MAY_LOSE} times while it ran, so it was not stored"
 
 
 class Job(Protocol):
@@ -124,6 +127,7 @@ class Runner(Generic[J]):
         self._refused: list[J] = []
         self._held: set[EpisodeKey] = set()
         self._done: set[EpisodeKey] = set()
+        self._lost: Counter[EpisodeKey] = Counter()
 
     async def run(self, jobs: Sequence[J], batch_size: int) -> Counts:
         """Run all jobs, `batch_size` at a time.
@@ -165,12 +169,20 @@ class Runner(Generic[J]):
             self._refused.append(job)
             return
         self._held.add(job.key)
+        if self._lost[job.key] == MAY_LOSE:
+            await asyncio.to_thread(self.store.release, [job.key], self.owner)
+            self._held.discard(job.key)
+            self.counts.failed += 1
+            self.counts.reasons[CLAIM_LOST] += 1
+            self.tell(self.counts)
+            return
         episode, is_unreachable = await self.run_one(job)
         # It could not be stored under the claim, and would be run again and again.
         assert episode.key == job.key, f"{episode.key} is not the episode of {job.key}"
         is_ours = await asyncio.to_thread(self.store.put_episode, episode, self.owner)
         self._held.discard(job.key)
         if not is_ours:
+            self._lost[job.key] += 1
             self._refused.append(job)
             return
         if episode.status == "scored":

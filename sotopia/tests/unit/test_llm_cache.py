@@ -1,9 +1,11 @@
 """Kept answers: the same request finds them in any process, another one does not."""
 
+import asyncio
 import re
 import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -187,6 +189,25 @@ def test_a_locked_file_is_to_be_waited_for(tmp_path: Path, monkeypatch: pytest.M
                 assert "move" not in str(caught.value) and "make room" not in str(caught.value)
             holder.communicate(b"\n")
         assert answers.put(REQUEST, STORED) == STORED
+
+
+def test_a_file_that_is_waited_for_holds_up_nothing_else(tmp_path: Path) -> None:
+    """Such as what prolongs claims, and other calls."""
+    path = tmp_path / "answers.db"
+    with AnswerCache(path) as answers, closing(sqlite3.connect(path, isolation_level=None)) as other:
+
+        async def run() -> Answer:
+            other.execute("BEGIN IMMEDIATE")
+            put = asyncio.create_task(answers.aside(answers.put, REQUEST, STORED))
+            claim = asyncio.create_task(answers.aside(answers.claim, REQUEST))
+            for _ in range(20):
+                await asyncio.sleep(0.01)
+                assert not put.done() and not claim.done()
+            other.execute("COMMIT")
+            assert await claim and put.done()
+            return put.result()
+
+        assert asyncio.run(run()) == STORED
 
 
 @pytest.mark.parametrize("kept", [0, 4096, 8192])

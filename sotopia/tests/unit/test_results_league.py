@@ -160,6 +160,17 @@ def test_names_are_text_in_latex() -> None:
     assert r"a\_b\textasciicircum{}2\textasciitilde{}\textbackslash{} & " in latex
 
 
+def test_no_name_is_an_order_to_latex_or_a_formula() -> None:
+    """`\\\\` takes a bracket or a star of the next row for its own, an empty line ends a paragraph."""
+    league = league_of([arm("\\input{x}%$", 1, 1), arm("[2cm]\n\ny\x1b[1m", 1, 1), arm("*=", 1, 1), arm("=1+1", 1, 1)])
+    latex = latex_table(league)
+    first = r"\textbackslash{}input\{x\}\%\$"
+    names = [line.split(" & ")[0] for line in latex.splitlines() if line.endswith(r" \\")]
+    assert names[2:] == [first, r"{[}2cm{]} y\textbackslash{}x1b{[}1m", "{*}=", "=1+1"]
+    cells = [cell for row in csv.reader(io.StringIO(csv_table(league))) for cell in row[:3]]
+    assert "'=1+1" in cells and not [cell for cell in cells if cell.startswith(("=", "+", "-", "@"))]
+
+
 def test_the_table_fits_80_columns_and_says_what_the_intervals_allow(league: League) -> None:
     text = text_table(league)
     assert max(map(len, text.splitlines())) <= 80

@@ -148,6 +148,24 @@ def test_a_lost_claim_is_not_stored_over(store: Store, monkeypatch: pytest.Monke
     assert store.get_episode(item.key.pk).rewards[0][1]["goal"] == 9.0
 
 
+def test_a_job_whose_claim_is_always_lost_is_given_up(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that sleeps in every episode would pay for it for ever; a later run may have it."""
+    monkeypatch.setattr(pool, "LOOK_AGAIN_S", 0.05)
+    first, second = items(2)
+    paid: Counter[str] = Counter()
+
+    async def run_one(item: WorkItem) -> Ran:
+        paid[item.combo.environment] += 1
+        if item.key == first.key:
+            store.release([item.key], runner.owner)
+        return Ran(finished(item))
+
+    runner = Runner(store, run_one)
+    counts = asyncio.run(asyncio.wait_for(runner.run([first, second], 2), 60))
+    assert paid == {"e0": pool.MAY_LOSE, "e1": 1} and (counts.scored, counts.failed, counts.done) == (1, 1, 2)
+    assert counts.reasons == {pool.CLAIM_LOST: 1} and store.claim(first.key, "a later run", 1)
+
+
 def test_a_cancellation_gives_the_claims_back(store: Store) -> None:
     work = items(4)
 

@@ -1,5 +1,6 @@
 """What may be printed of texts that others wrote."""
 
+import io
 import sys
 
 import pytest
@@ -8,7 +9,8 @@ from hypothesis import strategies as st
 
 from sotopia_sdpo.errors import UserError, run_at_edge
 from sotopia_sdpo.llm.redact import redact
-from sotopia_sdpo.text import MOST_SHOWN, one_line, printable
+from sotopia_sdpo.show.screen import Screen
+from sotopia_sdpo.text import MOST_SHOWN, as_cell, of_cell, one_line, printable
 
 
 HOSTILE = "\x1b]52;c;ZXZpbA==\x07\x1b[2Jx"
@@ -21,7 +23,8 @@ WRITTEN_OUT = r"\x1b]52;c;ZXZpbA==\x07\x1b[2Jx"
         (HOSTILE, WRITTEN_OUT),
         ("one\ttab\nline", "one\ttab\nline"),
         ("over\rwritten\x00\x7f\x9b2J", r"over\rwritten\x00\x7f\x9b2J"),
-        ("李小雨 שרה Zoë 🙂 \u200f", "李小雨 שרה Zoë 🙂 \u200f"),
+        ("李小雨 שרה Zoë 🙂 \u200d\u200c", "李小雨 שרה Zoë 🙂 \u200d\u200c"),
+        ("marks \u200f3 - 2\u200e \u061c", r"marks \u200f3 - 2\u200e \u061c"),
         ("turned \u202eround\u2066 \u2028", r"turned \u202eround\u2066 \u2028"),
         ("half \ud83d", r"half \ud83d"),
     ],
@@ -68,6 +71,35 @@ def test_what_a_command_prints_is_printable(capsys):
         run_at_edge(prints)
     assert capsys.readouterr() == (f"tag {WRITTEN_OUT}\n", f"reason {WRITTEN_OUT}\n")
     assert (sys.stdout, sys.stderr) == before
+
+
+@pytest.mark.parametrize(
+    ("encoding", "errors"), [("ascii", "strict"), ("latin-1", "strict"), ("ascii", "surrogateescape")]
+)
+def test_what_the_terminal_has_no_sign_for_is_written_out(monkeypatch, encoding, errors):
+    """PYTHONIOENCODING=ascii, and Python in the locale C: also what rich draws."""
+    written = io.BytesIO()
+    monkeypatch.setattr("sys.stdout", io.TextIOWrapper(written, encoding, errors))
+
+    def prints():
+        print("goal ≥ 7 шаг")
+        Screen().line("3.14 ≤ 4 Šimůnek")
+        sys.stdout.flush()
+
+    assert run_at_edge(prints) == 0
+    first, second = written.getvalue().decode(encoding).splitlines()
+    assert first == r"goal \u2265 7 \u0448\u0430\u0433" and second.startswith(r"3.14 \u2264 4 \u0160im\u016fnek")
+
+
+@pytest.mark.parametrize("text", ["=1+1", "+1", "-1", "@SUM(1)", "\t=1", "\r=1", "'=1", "''-1"])
+def test_no_cell_is_a_formula(text):
+    assert as_cell(text) == f"'{text}" and of_cell(as_cell(text)) == text
+
+
+@given(st.text() | st.text("'=+-@\t\ra1"))
+def test_a_cell_gives_its_text_again(text):
+    cell = as_cell(text)
+    assert of_cell(cell) == text and not cell.startswith(("=", "+", "-", "@", "\t", "\r"))
 
 
 def test_a_servers_text_is_printable_and_short():

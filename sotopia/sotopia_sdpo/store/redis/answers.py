@@ -5,17 +5,14 @@ Comes in: a URL, and a file of answers from before, which is read where the Redi
 durable it is against the death of the server is the server's setting (`appendonly yes`).
 """
 
-import asyncio
 import json
 import time
 import uuid
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from collections.abc import Iterable
 
 from sotopia_sdpo.llm.answers import Answer
 from sotopia_sdpo.llm.cache import AnswerCache
-from sotopia_sdpo.llm.kept import CLAIM_TTL_S, KeptAnswers, Request, T
+from sotopia_sdpo.llm.kept import CLAIM_TTL_S, KeptAnswers, Request
 from sotopia_sdpo.llm.usage import Usage
 from sotopia_sdpo.store.paging import pages
 from sotopia_sdpo.store.redis.server import RedisServer
@@ -42,12 +39,6 @@ class RedisAnswers(RedisServer, KeptAnswers):
         self.owner = uuid.uuid4().hex
         self._earlier = earlier
         self._held: set[str] = set()
-        self._thread = ThreadPoolExecutor(1)
-        """One, so that calls come in the order in which they are made."""
-
-    async def aside(self, method: Callable[..., T], *arguments: Any) -> T:
-        """Call a method in a thread, since a server that is gone is waited for."""
-        return await asyncio.get_running_loop().run_in_executor(self._thread, method, *arguments)
 
     def get(self, request: Request) -> Answer | None:
         """Look an answer up, also in the file from before."""
@@ -100,7 +91,6 @@ class RedisAnswers(RedisServer, KeptAnswers):
 
     def close(self) -> None:
         """Close the connections, and the file from before."""
-        self._thread.shutdown(cancel_futures=True)
         super().close()
         if self._earlier:
             self._earlier.close()
