@@ -32,11 +32,7 @@ app.add_typer(db_cli.app, name="db")
 
 
 @app.callback()
-def main_options(
-    version: Annotated[
-        bool, typer.Option("--version", callback=options.print_version, is_eager=True, help="Print the version.")
-    ] = False,
-) -> None:
+def main_options(version: options.Version = False) -> None:
     """Sample and evaluate social agents on SOTOPIA."""
 
 

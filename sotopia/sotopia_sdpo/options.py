@@ -54,6 +54,7 @@ def print_version(is_asked: bool) -> None:
         raise typer.Exit
 
 
+Version = Annotated[bool, typer.Option("--version", callback=print_version, is_eager=True, help="Print the version.")]
 Database = Annotated[
     str | None,
     typer.Option(

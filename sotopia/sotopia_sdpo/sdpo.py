@@ -48,6 +48,11 @@ for name, command in SCRIPTS.items():
     add_step(app, command, name)
 
 
+@app.callback()
+def main_options(version: options.Version = False) -> None:
+    """Make preference pairs of episodes, and a trained agent of pairs."""
+
+
 @app.command(context_settings=AS_TYPED)
 def demo(context: typer.Context) -> None:
     """Run the whole loop; `sdpo demo --help` lists its settings."""

@@ -1,5 +1,6 @@
 """The command `sdpo`: each of its steps is the script of that name, with the same help."""
 
+import re
 from importlib import import_module
 
 import pytest
@@ -19,6 +20,11 @@ def test_a_command_is_its_script(script: str) -> None:
     assert same == rest and len(rest) > 10
     assert usage.startswith(" Usage:") or "Usage:" in usage
     assert f" {STEPS[script]} " in command
+
+
+def test_it_says_what_is_installed() -> None:
+    done = CliRunner().invoke(sdpo.app, ["--version"])
+    assert done.exit_code == 0 and re.fullmatch(r"sotopia-sdpo \S+ on sotopia \S+\n", done.output)
 
 
 def test_a_mistake_is_one_line_and_exit_code_2(tmp_path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -67,7 +67,7 @@ async def evaluate(client: LLMClient, evaluator: ModelSpec, session: Session, me
 
     try:
         chat = [{"role": "user", "content": evaluation_prompt(session)}]
-        read = partial(read_verdict, names=session.names)
+        read = client.counting(evaluator, partial(read_verdict, names=session.names))
         return await until_usable(send, read, chat, again, EVALUATOR_ATTEMPTS)
     except CallError as err:
         fault = f"the evaluator could not be called: {reason_of(err)}"

@@ -8,15 +8,15 @@ limited, every attempt waits for its turn.
 
 import asyncio
 import random
-from collections import defaultdict
-from collections.abc import Iterable
-from typing import Any, NamedTuple
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple, TypeVar
 
 import aiohttp
 from aiolimiter import AsyncLimiter
 
 from sotopia_sdpo.errors import UserError
-from sotopia_sdpo.llm.answers import Answer
+from sotopia_sdpo.llm.answers import Answer, AnswerError
 from sotopia_sdpo.llm.backends import Refused, Transient, Unreachable, call_direct, call_litellm, not_passed_on
 from sotopia_sdpo.llm.endpoints import Endpoints
 from sotopia_sdpo.llm.limits import DEFAULTS, Limits
@@ -46,6 +46,7 @@ class NotThere(UserError):
 
 Chat = list[dict[str, str]]
 """Turns with `role` and `content`."""
+T = TypeVar("T")
 
 
 class Sampling(NamedTuple):
@@ -87,6 +88,8 @@ class LLMClient:
         """Models whose answers come from a scripted server."""
         self._omissions = Omissions()
         self._without_usage: dict[str, None] = {}
+        self._read: Counter[str] = Counter()
+        self._unusable: Counter[str] = Counter()
         self._endpoints: dict[ModelSpec, Endpoints] = {}
         # Evenly spaced: a bucket of N would let 2 N through within a minute of the provider's.
         self._limiters: dict[str, AsyncLimiter] = defaultdict(lambda: AsyncLimiter(1, limits.spacing_s))
@@ -106,7 +109,25 @@ class LLMClient:
     def notes(self) -> list[str]:
         """What users should know about a model, such as a setting that its server refuses."""
         unknown = [f"{name}: answers do not say how many tokens they took" for name in self._without_usage]
-        return [*self._omissions.notes, *unknown]
+        unusable = [
+            f"{name}: {count:,} of {self._read[name]:,} answers ({count / self._read[name]:.1%}) were not in the "
+            "form that was asked for"
+            for name, count in self._unusable.items()
+        ]
+        return [*self._omissions.notes, *unknown, *unusable]
+
+    def counting(self, model: ModelSpec, read: Callable[[str], T]) -> Callable[[str], T]:
+        """Return what reads a model's answers, so that those which it cannot use are counted for the notes."""
+
+        def counted(text: str) -> T:
+            self._read[model.name] += 1
+            try:
+                return read(text)
+            except AnswerError:
+                self._unusable[model.name] += 1
+                raise
+
+        return counted
 
     @property
     def left_out(self) -> dict[str, dict[str, list[str]]]:

@@ -86,7 +86,7 @@ async def next_action(client: LLMClient, script: Script, position: int, session:
 
     try:
         chat = chat_of(session, position, script.template)
-        return await until_usable(send, parse_answer, chat, unchanged, ANSWER_ATTEMPTS)
+        return await until_usable(send, client.counting(model, parse_answer), chat, unchanged, ANSWER_ATTEMPTS)
     except AnswerError as err:
         fault = f"{model.name} gave no usable action in {ANSWER_ATTEMPTS} answers; the last: {err}"
         raise AnswerError(fault) from err

@@ -25,6 +25,7 @@ from sotopia_sdpo.judge.rejudge import check_players, rejudge, rescores, under
 from sotopia_sdpo.judge.verdict import Verdict, evaluate
 from sotopia_sdpo.llm.answers import Answer
 from sotopia_sdpo.llm.backends import Unreachable
+from sotopia_sdpo.llm.client import LLMClient
 from sotopia_sdpo.llm.spec import ModelSpec, parse_model, split_models
 from sotopia_sdpo.llm.usage import Meter, Usage
 from sotopia_sdpo.run.forecast import usage_by_model
@@ -36,10 +37,11 @@ from sotopia_sdpo.world.combos import Combo
 URL = "http://127.0.0.1:1/v1"
 
 
-class Client:
+class Client(LLMClient):
     """Judges who give a goal each, the next of theirs at every call; an exception is raised."""
 
     def __init__(self, **goals: list[int | Exception]) -> None:
+        super().__init__()
         self.goals = goals
         self.asked: list[tuple[str, Any, Any]] = []
 
@@ -61,7 +63,7 @@ def panel(names: str, rule: Rule = "mean", repeats: int = 1) -> Panel:
 def judged(evaluator: Panel, client: Client) -> tuple[Verdict, dict[str, Any], Meter]:
     """Have the session judged."""
     meter = Meter()
-    found, record = asyncio.run(judge(client, evaluator, SESSION, meter))  # type: ignore[arg-type]
+    found, record = asyncio.run(judge(client, evaluator, SESSION, meter))
     return found, record, meter
 
 
@@ -103,15 +105,15 @@ def test_one_judge_is_asked_as_if_there_were_no_panels() -> None:
     """The same requests, verdict and usage as `evaluate`, and nothing more in the settings."""
     client, plain = Client(j=[8]), Client(j=[8])
     one, meter, own = parse_model(f"custom/j@{URL}"), Meter(), Meter()
-    found, record = asyncio.run(judge(client, one, SESSION, meter))  # type: ignore[arg-type]
-    assert found == asyncio.run(evaluate(plain, one, SESSION, own)) and record == {}  # type: ignore[arg-type]
+    found, record = asyncio.run(judge(client, one, SESSION, meter))
+    assert found == asyncio.run(evaluate(plain, one, SESSION, own)) and record == {}
     assert client.asked == plain.asked and meter.record() == own.record()
 
 
 def test_mean_and_median_by_hand() -> None:
     """Goals 1, 4 and 10: mean 5, median 4; agent 2 has 7 from all. Overall: 5 / 7."""
     for rule, goal in (("mean", 5.0), ("median", 4.0)):
-        found, record, meter = judged(panel("abc", rule), Client(a=[1], b=[4], c=[10]))  # type: ignore[arg-type]
+        found, record, meter = judged(panel("abc", rule), Client(a=[1], b=[4], c=[10]))
         assert [reward[1]["goal"] for reward in found.rewards] == [goal, 7.0]
         assert found.rewards[0][0] == found.rewards[0][1]["overall_score"] == pytest.approx(goal / 7)
         assert meter.parts["evaluator"] == Usage(3, 30, 6, 1.5)
@@ -172,11 +174,11 @@ def test_a_copy_holds_the_record_of_its_own_judges() -> None:
         environment="e", agents=["a", "b"], models=["x", "m", "m"], messages=messages, status="unscored",
         settings={"task": "all"}, tag="benchmark_m_m_x_all_trial0",
     )  # fmt: skip
-    by_panel, _ = asyncio.run(rejudge(Client(a=[1], b=[3]), panel("ab"), stored))  # type: ignore[arg-type]
+    by_panel, _ = asyncio.run(rejudge(Client(a=[1], b=[3]), panel("ab"), stored))
     assert by_panel.models == ["mean(custom/a,custom/b)", "m", "m"] and len(by_panel.settings[PANEL]) == 2
     assert by_panel.settings["task"] == "all" and by_panel.usage["evaluator"]["calls"] == 2
     one = parse_model(f"custom/a@{URL}")
-    by_one, _ = asyncio.run(rejudge(Client(a=[5]), one, by_panel))  # type: ignore[arg-type]
+    by_one, _ = asyncio.run(rejudge(Client(a=[5]), one, by_panel))
     assert by_one.settings == {"task": "all"} and by_one.models[0] == f"custom/a@{URL}"
     (work,) = rescores([stored.head], panel("ba"), "")
     assert work.key.tag == "benchmark_m_m_mean(custom/a,custom/b)_all_trial0"

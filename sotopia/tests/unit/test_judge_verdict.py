@@ -18,7 +18,7 @@ from sotopia_sdpo.judge.verdict import (
 )
 from sotopia_sdpo.llm.answers import Answer, AnswerError
 from sotopia_sdpo.llm.backends import Transient, Unreachable
-from sotopia_sdpo.llm.client import Sampling
+from sotopia_sdpo.llm.client import LLMClient, Sampling
 from sotopia_sdpo.llm.spec import ModelSpec, parse_model
 from sotopia_sdpo.llm.usage import Meter, Usage
 from sotopia_sdpo.play.actions import Action
@@ -120,10 +120,11 @@ def test_both_agents_need_one() -> None:
         read_verdict(json.dumps({"agent_1": verdict()["agent_1"]}))
 
 
-class FakeClient:
+class FakeClient(LLMClient):
     """Answers by a script."""
 
     def __init__(self, *answers: str | Exception) -> None:
+        super().__init__()
         self.answers = list(answers)
         self.chats: list[list[dict[str, str]]] = []
 
@@ -143,6 +144,7 @@ def test_a_bad_answer_is_asked_for_again_with_its_fault() -> None:
     assert found.rewards[0][1]["goal"] == 7 and meter.parts["evaluator"][:3] == (3, 30, 3)
     assert [m["role"] for m in client.chats[2]] == ["user", "assistant", "user"]
     assert "agent_1.goal.score is 12" in client.chats[2][2]["content"]
+    assert client.notes == [f"{JUDGE.name}: 2 of 3 answers (66.7%) were not in the form that was asked for"]
 
 
 def test_a_judge_that_fails_gives_no_score() -> None:

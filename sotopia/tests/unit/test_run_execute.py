@@ -14,7 +14,7 @@ from test_play_stage import profiles
 from sotopia_sdpo.judge.rejudge import rejudge
 from sotopia_sdpo.llm.answers import Answer
 from sotopia_sdpo.llm.backends import Refused, Transient, Unreachable
-from sotopia_sdpo.llm.client import Sampling
+from sotopia_sdpo.llm.client import LLMClient, Sampling
 from sotopia_sdpo.llm.spec import ModelSpec, parse_model
 from sotopia_sdpo.llm.usage import Usage
 from sotopia_sdpo.play.episode import ANSWER_ATTEMPTS, SEED_STEP
@@ -29,10 +29,11 @@ SPEAK, LEAVE = (json.dumps({"action_type": kind, "argument": "Hi"}) for kind in 
 GOOD = json.dumps(verdict())
 
 
-class Client:
+class Client(LLMClient):
     """Answers the agents and the judge by a script each, and keeps what they were asked."""
 
     def __init__(self, agents: Sequence[str | Exception], judge: Sequence[str | Exception] = (GOOD,)) -> None:
+        super().__init__()
         self.scripts = {"custom/judge@http://h/v1": list(judge)}
         self.agents = list(agents)
         self.asked: list[tuple[str, list[dict[str, str]], Sampling, str]] = []
@@ -57,7 +58,7 @@ def item() -> WorkItem:
 def run(client: Client) -> Ran:
     """Play it and have it judged."""
     scenario, people = profiles()
-    return asyncio.run(sample(client, item(), Cast(scenario, (people[0], people[1]))))  # type: ignore[arg-type]
+    return asyncio.run(sample(client, item(), Cast(scenario, (people[0], people[1]))))
 
 
 def test_an_episode_and_what_was_asked_for_it() -> None:
@@ -76,6 +77,8 @@ def test_an_episode_and_what_was_asked_for_it() -> None:
     assert [sampling.temperature for _, _, sampling, _ in agents] == [1.0, 0.7, 0.7, 1.0]
     assert [affinity for *_, affinity in agents] == [f"{item().key.pk}/{position}" for position in (0, 1, 1, 0)]
     assert agents[1][1] == agents[2][1] and client.asked[4][2].seed is None
+    told = "custom/n@http://h/v1: 1 of 2 answers (50.0%) were not in the form that was asked for"
+    assert client.notes == [told]
 
 
 @pytest.mark.parametrize(
@@ -100,7 +103,7 @@ def test_a_server_that_is_not_there_is_told_by_its_error_not_by_a_word(
 def test_a_session_that_was_left_without_scores_is_judged_as_it_is() -> None:
     left = run(Client([SPEAK, LEAVE], ["no"] * 4)).episode
     evaluator: Any = parse_model("custom/judge@http://h/v1")
-    found, is_unreachable = asyncio.run(rejudge(Client([]), evaluator, left))  # type: ignore[arg-type]
+    found, is_unreachable = asyncio.run(rejudge(Client([]), evaluator, left))
     assert found.status == "scored" and not found.failure and found.messages == left.messages and not is_unreachable
     assert found.usage == {**left.usage, "evaluator": Usage(1, 10, 1, None).record()}
 
@@ -122,6 +125,6 @@ def test_two_characters_of_one_name_are_a_failed_episode() -> None:
     """Nothing is asked for it, and the others of the run go on."""
     scenario, people = profiles()
     client = Client([])
-    ran = asyncio.run(sample(client, item(), Cast(scenario, (people[0], people[0]))))  # type: ignore[arg-type]
+    ran = asyncio.run(sample(client, item(), Cast(scenario, (people[0], people[0]))))
     assert ran.episode.status == "failed" and not ran.is_unreachable and client.asked == []
     assert "both characters are called 'Ann Lee'" in ran.episode.failure
