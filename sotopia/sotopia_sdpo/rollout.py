@@ -18,7 +18,7 @@ import typer
 from sotopia_sdpo import options
 from sotopia_sdpo.account import exit_code_of
 from sotopia_sdpo.envs.protocol import SPLITS, Split
-from sotopia_sdpo.envs.registry import ENVIRONMENTS, open_environment
+from sotopia_sdpo.envs.registry import environments, open_environment
 from sotopia_sdpo.errors import EXIT_DONE, UserError
 from sotopia_sdpo.llm import limits
 from sotopia_sdpo.llm.spec import parse_model, short_name
@@ -54,7 +54,7 @@ TASKS_HELP = (
 )
 
 Env = Annotated[
-    str, typer.Option("--env", show_default=False, help=f"The environment: one of {', '.join(ENVIRONMENTS)}.")
+    str, typer.Option("--env", show_default=False, help=f"The environment: one of {', '.join(environments())}.")
 ]
 TaskOption = Annotated[str, typer.Option("--task", show_default=False, help=TASKS_HELP)]
 Model = Annotated[

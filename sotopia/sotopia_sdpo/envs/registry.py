@@ -1,10 +1,13 @@
 """The environments by name, a row each, and opening one.
 
-Comes in: a name. Goes out: an instance. Invariant: what has to be installed is imported when it is opened, and where
-it is missing one line says how to get it.
+Comes in: a name. Goes out: an instance. An installed package adds environments by entry points of the group GROUP;
+they cannot take the names of ours. Invariant: what has to be installed is imported when it is opened, and where it is
+missing one line says how to get it.
 """
 
+import re
 from importlib import import_module
+from importlib.metadata import entry_points
 from typing import NamedTuple
 
 from sotopia_sdpo.envs.protocol import Environment
@@ -25,6 +28,17 @@ ENVIRONMENTS: dict[str, Row] = {
     "scienceworld": Row("sotopia_sdpo.envs.scienceworld", "ScienceWorld", "scienceworld"),
     "game": Row("sotopia_sdpo.envs.game", "Game"),
 }
+GROUP = "sotopia_sdpo.environments"
+NAME = re.compile(r"[a-z0-9_-]+")
+"""A name becomes part of tags and folders."""
+
+
+def environments() -> dict[str, Row]:
+    """Return the environments that can be named: ours, and those of installed packages."""
+    found = {point.name: Row(point.module, point.attr) for point in entry_points(group=GROUP)}
+    return ENVIRONMENTS | {
+        name: row for name, row in found.items() if name not in ENVIRONMENTS and NAME.fullmatch(name)
+    }
 
 
 def max_actions_of(name: str) -> int:
@@ -38,9 +52,10 @@ def max_actions_of(name: str) -> int:
 
 
 def _row(name: str) -> Row:
-    if name not in ENVIRONMENTS:
-        raise UserError(f"--env {name!r} is not an environment; expected one of {', '.join(ENVIRONMENTS)}")
-    return ENVIRONMENTS[name]
+    known = environments()
+    if name not in known:
+        raise UserError(f"--env {name!r} is not an environment; expected one of {', '.join(known)}")
+    return known[name]
 
 
 def open_environment(name: str) -> Environment:

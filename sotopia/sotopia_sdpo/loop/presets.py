@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 
+from sotopia_sdpo.envs.registry import environments
 from sotopia_sdpo.loop.places import DEMO_SERVING, RUNS
 
 
@@ -30,7 +31,7 @@ SMOLLM2 = {
 }
 
 PRESETS: Mapping[str, Mapping[str, Mapping[str, str]]] = {
-    "ENV": {env: {"RUN": f"{RUNS}/{env}", **QUESTS} for env in ("scienceworld", "game")},
+    "ENV": {env: {"RUN": f"{RUNS}/{env}", **QUESTS} for env in environments()},
     "MODEL": {"smollm2": SMOLLM2},
 }
 """By setting and value, the defaults of others."""

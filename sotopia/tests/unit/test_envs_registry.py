@@ -1,9 +1,11 @@
 """Opening an environment by its name, and what is said where it cannot be."""
 
+from pathlib import Path
+
 import pytest
 
 from sotopia_sdpo.envs.game import Game
-from sotopia_sdpo.envs.registry import ENVIRONMENTS, Row, open_environment
+from sotopia_sdpo.envs.registry import ENVIRONMENTS, GROUP, Row, environments, max_actions_of, open_environment
 from sotopia_sdpo.errors import UserError
 
 
@@ -19,3 +21,17 @@ def test_what_is_missing_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
         UserError, match=r"the package no_such_module is not installed; `pip install -e 'sotopia\[moon\]'"
     ):
         open_environment("moon")
+
+
+def test_an_installed_package_adds_environments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By its entry points; a name of ours, or one that is no part of a tag, is not taken."""
+    (tmp_path / "shop.py").write_text("from sotopia_sdpo.envs.game import Game\n\n\nclass Shop(Game):\n    pass\n")
+    info = tmp_path / "shop-1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: shop\nVersion: 1\n")
+    rows = ("shop = shop:Shop", "game = shop:Shop", "a shop/2 = shop:Shop")
+    (info / "entry_points.txt").write_text("\n".join([f"[{GROUP}]", *rows]))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert list(environments()) == [*ENVIRONMENTS, "shop"]
+    assert type(open_environment("shop")).__name__ == "Shop" and type(open_environment("game")) is Game
+    assert max_actions_of("shop") == Game.max_actions
