@@ -27,6 +27,7 @@ app = typer.Typer(
     cls=options.Commands,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,
 )
 app.add_typer(db_cli.app, name="db")
 
@@ -36,7 +37,7 @@ def main_options(version: options.Version = False) -> None:
     """Sample and evaluate social agents on SOTOPIA."""
 
 
-@app.command()
+@app.command(cls=options.Script)
 def benchmark(
     models: options.Models = DEFAULT_MODELS,  # noqa: B006 (typer copies it)
     partner_model: options.Partner = DEFAULT_PARTNER,
@@ -110,7 +111,7 @@ def benchmark(
     _at_edge(lambda: run(chosen))
 
 
-@app.command()
+@app.command(cls=options.Script)
 def evaluate(
     tag: Annotated[
         list[str], typer.Option(show_default=False, help="The run whose sessions are judged; may be repeated.")
@@ -135,7 +136,7 @@ def evaluate(
     _at_edge(lambda: command.evaluate(tag, evaluator_model, *place, panel.value, judge_repeats, calibrate))
 
 
-@app.command()
+@app.command(cls=options.Script)
 def runs(db: options.Database = None, data_dir: options.DataDir = None) -> None:
     """List the runs of a database, with short names that every command takes for a tag."""
     from sotopia_sdpo.show.runs import runs as command
@@ -143,7 +144,7 @@ def runs(db: options.Database = None, data_dir: options.DataDir = None) -> None:
     _at_edge(lambda: command(db, data_dir))
 
 
-@app.command()
+@app.command(cls=options.Script)
 def show(
     run: options.RunName,
     number: Annotated[
@@ -160,7 +161,7 @@ def show(
     _at_edge(lambda: command(run, number, worst, best, db, data_dir))
 
 
-@app.command()
+@app.command(cls=options.Script)
 def compare(
     first: options.RunName,
     second: Annotated[str, typer.Argument(metavar="RUN", show_default=False, help="Another run on the same combos.")],
@@ -184,7 +185,7 @@ def compare(
     _at_edge(both)
 
 
-@app.command()
+@app.command(cls=options.Script)
 def judges(
     human: options.Human,
     scores: options.Scores = None,
@@ -209,7 +210,7 @@ def judges(
     _at_edge(lambda: command([*human, *rated], [*(scores or ()), *judged], tag or (), db, data_dir, figure))
 
 
-@app.command()
+@app.command(cls=options.Script)
 def template(
     source: Annotated[
         Path,
@@ -225,7 +226,7 @@ def template(
     _at_edge(lambda: write_template(source, output))
 
 
-@app.command()
+@app.command(cls=options.Script)
 def simulate(
     port: options.Port = 8100,
     seed: options.ServerSeed = 0,
@@ -274,7 +275,10 @@ def simulate(
     _at_edge(lambda: asyncio.run(serve(server, host, port)))
 
 
-@app.command(context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []})
+@app.command(
+    cls=options.Script,
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []},
+)
 def install(context: typer.Context) -> None:
     """Set up a Redis with published data (upstream's own command, unchanged)."""
     from sotopia_sdpo.play.stage import upstream_cli

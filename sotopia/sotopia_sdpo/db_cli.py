@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from sotopia_sdpo.errors import UserError, run_at_edge
-from sotopia_sdpo.options import Commands, Database, DataDir
+from sotopia_sdpo.options import Commands, Database, DataDir, Script
 
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_show_locals=False,
+    rich_markup_mode=None,
 )
 
 PIPE_WIDTH = 240
@@ -53,7 +54,7 @@ class FormatChoice(StrEnum):
     published = "published"
 
 
-@app.command("import")
+@app.command("import", cls=Script)
 def import_(
     sources: Annotated[
         list[str], typer.Argument(metavar="FILE...", show_default=False, help="Files, or URLs of other databases.")
@@ -69,7 +70,7 @@ def import_(
     _at_edge(lambda: _import(sources, db, data_dir))
 
 
-@app.command()
+@app.command(cls=Script)
 def export(
     episodes: Annotated[
         Path | None, typer.Option("--episodes", show_default=False, help="Write the episodes to this JSONL file.")
@@ -101,13 +102,13 @@ def export(
     _at_edge(lambda: _export(episodes, profiles, tag or [], status, format, db, data_dir))
 
 
-@app.command()
+@app.command(cls=Script)
 def info(db: Database = None, data_dir: DataDir = None) -> None:
     """Show what a database holds: profiles by kind, episodes by tag and status."""
     _at_edge(lambda: _info(db, data_dir))
 
 
-@app.command()
+@app.command(cls=Script)
 def delete(
     tag: Annotated[
         list[str], typer.Option("--tag", show_default=False, help="Delete the episodes of this run; may be repeated.")

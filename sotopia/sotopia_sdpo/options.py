@@ -3,6 +3,7 @@
 What users type is fixed (README); what is given here goes unchanged into the typed functions behind the commands.
 """
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
@@ -29,7 +30,19 @@ def discreet() -> Iterator[None]:
         raise
 
 
-class Commands(TyperGroup):
+class Plain(click.Command):
+    """Help in two columns, as click writes it: a table of rich's leaves 18 of 80 columns to what an option means."""
+
+    def get_help(self, ctx: click.Context) -> str:
+        """Return the help, without the marks that typer sets for rich in any case."""
+        return super().get_help(ctx).replace("\\[", "[")
+
+    def get_short_help_str(self, limit: int = 0) -> str:
+        """Return the first sentence, for a list of commands; where it is longer than a line, the list breaks it."""
+        return super().get_short_help_str(sys.maxsize)
+
+
+class Commands(Plain, TyperGroup):
     """A group of commands with discreet errors."""
 
     def invoke(self, ctx: click.Context) -> object:
@@ -38,8 +51,8 @@ class Commands(TyperGroup):
             return super().invoke(ctx)
 
 
-class Script(TyperCommand):
-    """A command with discreet errors that stands alone."""
+class Script(Plain, TyperCommand):
+    """A command with discreet errors, which may stand alone."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Read the command line."""

@@ -43,6 +43,7 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,
 )
 for name, command in SCRIPTS.items():
     add_step(app, command, name)
@@ -53,7 +54,7 @@ def main_options(version: options.Version = False) -> None:
     """Make preference pairs of episodes, and a trained agent of pairs."""
 
 
-@app.command(context_settings=AS_TYPED)
+@app.command(cls=options.Script, context_settings=AS_TYPED)
 def demo(context: typer.Context) -> None:
     """Run the whole loop; `sdpo demo --help` lists its settings."""
     from sotopia_sdpo.loop.demo import main as loop
@@ -61,7 +62,7 @@ def demo(context: typer.Context) -> None:
     raise typer.Exit(loop(context.args))
 
 
-@app.command(context_settings=AS_TYPED)
+@app.command(cls=options.Script, context_settings=AS_TYPED)
 def compare(context: typer.Context) -> None:
     """Compare the methods from one agent and its negatives; `sdpo compare --help` lists its settings."""
     from sotopia_sdpo.loop.compare import main as loop
@@ -69,13 +70,13 @@ def compare(context: typer.Context) -> None:
     raise typer.Exit(loop(context.args))
 
 
-@app.command(context_settings=AS_TYPED)
+@app.command(cls=options.Script, context_settings=AS_TYPED)
 def train(context: typer.Context) -> None:
     """Train: CONFIG.yaml, then key=value; `sdpo train --help` says what is trained without a config."""
     _become("train", context.args)
 
 
-@app.command(context_settings=AS_TYPED)
+@app.command(cls=options.Script, context_settings=AS_TYPED)
 def serve(context: typer.Context) -> None:
     """Serve a trained model: CONFIG.yaml, then key=value."""
     _become("inference", context.args)

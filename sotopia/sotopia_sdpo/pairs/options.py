@@ -134,7 +134,7 @@ def app_of(command: Callable[..., int | None]) -> typer.Typer:
     Args:
         command: its parameters are the options; it returns the exit code, or None for 0.
     """
-    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
     add_step(app, command)
     return app
 
