@@ -5,7 +5,7 @@ import time
 
 from sotopia_sdpo.make.servers import free_ports
 
-from .trial import LONGEST_S, Redis, Row, Trial, fill, judged, start
+from .trial import LONGEST_S, Redis, Row, Trial, fill, judged, number_stored, start
 from .workers import run_sampling, sampling_on_redis, wait_for_share
 
 
@@ -62,13 +62,19 @@ def redis_demoted(trial: Trial) -> Row:
 
 
 def redis_emptied(trial: Trial) -> Row:
-    """A server takes over that lacks the episodes: no process says that all is well, and the next run plays them."""
+    """A server takes over that lacks the episodes: no process says wrongly that all is well; the next run plays them.
+
+    One that had stored nothing before plays or waits for all, and is right to say so.
+    """
     with sampling_on_redis(trial) as (redis, db, command, processes):
         started = time.monotonic()
         wait_for_share(trial, db)
+        while not all((trial.folder / f"out-{number}").stat().st_size for number in range(len(processes))):
+            time.sleep(0.1)  # one that begins would find no scenarios
         redis.client.flushall()
         fill(db)
         codes = [process.wait(LONGEST_S) for process in processes]
-        wrong = sum(code != STOPPED_EARLY for code in codes)
+        wrong = sum(code not in (0, STOPPED_EARLY) for code in codes)
+        wrong += STOPPED_EARLY not in codes or (0 in codes and number_stored(db) < trial.episodes)
         wrong += start(trial, command).wait(LONGEST_S) != 0
         return judged("Redis emptied, told, run again", 1, trial, db, started, wrong)
