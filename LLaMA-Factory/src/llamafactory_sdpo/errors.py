@@ -47,6 +47,11 @@ def printable(text: str) -> str:
     return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
 
 
+def tell(text: str) -> None:
+    """Print to stderr, whatever a file of others has put into the text; its lines stay lines."""
+    print("\n".join(map(printable, text.split("\n"))), file=sys.stderr)
+
+
 @contextmanager
 def named(beginning: str) -> Iterator[None]:
     """Put the name of what is wrong before the UserErrors of a block."""
@@ -88,11 +93,11 @@ def run_at_edge(command: Callable[[], int | None], prefix: str = "") -> int:
     try:
         return command() or 0
     except UserError as err:
-        print(f"error: {prefix}{err}", file=sys.stderr)
+        tell(f"error: {prefix}{err}")
         return EXIT_INPUT
     except TrainingFailed as err:
         # A progress bar has left its line open.
-        print(f"\nerror: {err}", file=sys.stderr)
+        tell(f"\nerror: {err}")
         return EXIT_FAILED
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from . import hidden
-from .errors import EXIT_FAILED, EXIT_FILE, EXIT_INPUT, TrainingFailed, UserError
+from .errors import EXIT_FAILED, EXIT_FILE, EXIT_INPUT, TrainingFailed, UserError, tell
 from .screen import quiet
 from .whole_files import write_whole
 
@@ -44,7 +44,7 @@ def main() -> int:
         code = EXIT_INPUT if isinstance(err, UserError) else EXIT_FAILED
         target = os.environ.get(EXIT_FILE)
         if target is None:
-            print(f"error: {err}", file=sys.stderr)
+            tell(f"error: {err}")
         else:
             _leave_error(target, {"message": str(err), "code": code, "key": getattr(err, "key", "")})
         return code
