@@ -10,7 +10,7 @@ import typer
 from docs_commands import PAGES, ROOT, commands
 
 from sotopia_sdpo import cli, sdpo
-from sotopia_sdpo.loop.compare import CompareSettings
+from sotopia_sdpo.loop.compare_settings import CompareSettings
 from sotopia_sdpo.pairs.options import app_of
 
 

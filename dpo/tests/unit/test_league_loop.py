@@ -16,7 +16,7 @@ import tiny_run
 
 from sotopia_sdpo.errors import UserError
 from sotopia_sdpo.loop import compare, scenarios, tuning
-from sotopia_sdpo.loop.compare import CompareSettings
+from sotopia_sdpo.loop.compare_settings import CompareSettings
 from sotopia_sdpo.loop.machine import Machine
 from sotopia_sdpo.loop.methods import FLAGS
 from sotopia_sdpo.loop.plan import Planner, lines_of, table

@@ -16,7 +16,7 @@ from llamafactory_sdpo.host.install import install
 from sotopia_sdpo.errors import UserError
 from sotopia_sdpo.loop import compare, demo
 from sotopia_sdpo.loop.common_steps import CommonSteps
-from sotopia_sdpo.loop.compare import CompareSettings
+from sotopia_sdpo.loop.compare_settings import CompareSettings
 from sotopia_sdpo.loop.configs import read_config
 from sotopia_sdpo.loop.machine import Machine, with_named_files
 from sotopia_sdpo.loop.presets import PRESETS

@@ -1,6 +1,6 @@
 """The methods that are compared, a row each, and what they are trained on.
 
-To add one, add it here; a step that makes its data is one of `compare.Comparison`.
+To add one, add it here; a step that makes its data is one of `comparison.Comparison`.
 """
 
 from typing import NamedTuple

@@ -6,7 +6,7 @@ relationship on top, which decides where goals are equal on average.
 """
 
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
@@ -26,7 +26,7 @@ from sotopia_sdpo.pairs.matching import check_negatives
 from sotopia_sdpo.pairs.negatives import read_negatives
 from sotopia_sdpo.pairs.quests import is_quest, read_stored
 from sotopia_sdpo.pairs.records import LoggedSide, PlayedSide
-from sotopia_sdpo.pairs.replays import Replays, Score, calls_of
+from sotopia_sdpo.pairs.replays import Play, Replays, Score, calls_of
 from sotopia_sdpo.pairs.sides import record_of
 from sotopia_sdpo.pairs.tally import Tally
 from sotopia_sdpo.pairs.values import Played, Search
@@ -39,7 +39,7 @@ from sotopia_sdpo.run.flight import run_loop
 from sotopia_sdpo.run.plan import Run, WorkItem, items_of_origins
 from sotopia_sdpo.run.quests import QuestItem, QuestRun, Start, items_from, quest_at, repeats
 from sotopia_sdpo.run.rollouts import roll_out_items
-from sotopia_sdpo.run.runner import Counts
+from sotopia_sdpo.run.runner import Counts, Follow
 from sotopia_sdpo.step_files import read_list
 from sotopia_sdpo.store.base import Store
 from sotopia_sdpo.store.episode import Episode
@@ -75,7 +75,7 @@ class Work(NamedTuple):
     """How dialogues of one kind are continued, as `Replays` takes it, and what has to be there for it."""
 
     items: Callable[[int, int], Sequence[Any]]
-    play: Callable[[Sequence[Any]], Awaitable[Counts]]
+    play: Play[Any]
     score: Callable[[Episode], Score | None]
     models: set[ModelSpec]
     pool: Pool | None = None
@@ -188,9 +188,9 @@ def search_all(
 
     async def run() -> list[T | None]:
         with work.pool or nullcontext():
-            return await replays.run(searches)
+            return await replays.run()
 
-    replays = Replays(store, work.items, work.play, work.score)
+    replays = Replays(store, work.items, work.play, work.score, searches)
     results, used = run_loop(run()), replays.used.values()
     whole = players.rollouts * sum(len(agent_turns(side)) for side in sides)
     steps, calls = sum(score.steps for score in used), sum(score.calls for score in used)
@@ -225,7 +225,10 @@ def _quests(store: Store, sides: Sequence[LoggedSide], players: Players) -> Work
     def score(episode: Episode) -> Score:
         return Score(episode.outcome.value, len(walk_of(episode.messages).actions), calls_of(episode))
 
-    return Work(items, partial(roll_out_items, store, pool=pool, limits=players.limits), score, {model}, pool)
+    async def play(items: Sequence[QuestItem], follow: Follow[QuestItem]) -> Counts:
+        return await roll_out_items(store, items, pool, players.limits, follow)
+
+    return Work(items, play, score, {model}, pool)
 
 
 def _starts(side: LoggedSide, episode: Episode) -> list[Start]:
@@ -303,7 +306,10 @@ def _sessions(store: Store, sides: Sequence[PlayedSide], players: Players) -> Wo
             return None
         return Score(session_score(side), len(agent_turns(side)), calls_of(episode))
 
-    return Work(items, partial(sample_items, store, limits=players.limits), score, set(made[0].models))
+    async def play(items: Sequence[WorkItem], follow: Follow[WorkItem]) -> Counts:
+        return await sample_items(store, items, players.limits, follow)
+
+    return Work(items, play, score, set(made[0].models))
 
 
 def _origins(side: PlayedSide, sources: Sources) -> list[Origin]:

@@ -2,16 +2,21 @@
 
 Comes in: for every dialogue and point, the work items of its continuations. Goes out: what each search found, and what
 it took. A continuation is the very episode that task `hpos` samples from the turn after its point: `hpos` finds it
-stored, and data_filtering_positive.py takes it for a positive. Invariant: what is stored is not played again, by this
-process or another; a failed continuation has no score, and ends its search until the next run.
+stored, and data_filtering_positive.py takes it for a positive. A search goes on as soon as what it has asked for is
+there, while others wait for theirs, so no episode in flight waits for the slowest one of many. Invariants: what is
+stored is not played again, by this process or another; what a search finds does not depend on when, since its
+continuations and their seeds are told by dialogue, point and trial; a failed continuation has no score, and ends its
+search until the next run.
 """
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+import asyncio
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, NamedTuple, TypeVar
 
-from sotopia_sdpo.pairs.values import Scores, Search, Wanted
+from sotopia_sdpo.pairs.values import Scores, Search
 from sotopia_sdpo.run.plan import Planned, plan
-from sotopia_sdpo.run.runner import Counts
+from sotopia_sdpo.run.runner import Counts, Follow
 from sotopia_sdpo.store.base import Store
 from sotopia_sdpo.store.episode import Episode
 from sotopia_sdpo.store.keys import EpisodeKey
@@ -37,68 +42,94 @@ def calls_of(episode: Episode) -> int:
     return sum(part["calls"] for part in episode.usage.values() if isinstance(part, dict))
 
 
-class Replays(Generic[C]):
-    """The continuations of some dialogues."""
+Play = Callable[[Sequence[C], Follow[C]], Awaitable[Counts]]
+"""Plays continuations, and those that are wanted once one is over."""
+
+
+class Replays(Generic[C, T]):
+    """The continuations of some dialogues, and the searches that want them."""
 
     def __init__(
         self,
         store: Store,
         items: Callable[[int, int], Sequence[C]],
-        play: Callable[[Sequence[C]], Awaitable[Counts]],
+        play: Play[C],
         score: Callable[[Episode], Score | None],
+        searches: Sequence[Search[T]],
     ) -> None:
-        """Take what plays them.
+        """Take the searches, and what plays what they want.
 
         Args:
-            store: where they are kept.
-            items: gives the continuations of a dialogue, by number, from a point, in the order of their trials.
+            store: where continuations are kept.
+            items: gives those of a dialogue, by number, from a point, in the order of their trials.
             play: plays some of them.
             score: reads a scored one; None where it lacks what is compared.
+            searches: one for each dialogue.
         """
         self.store = store
         self.items = items
         self.play = play
         self.score = score
+        self.searches = searches
         self.used: dict[EpisodeKey, Score] = {}
         """The continuations that searches have asked for, whenever they were played."""
+        self.results: list[T | None] = [None] * len(searches)
+        self._wanted: dict[int, dict[int, Sequence[C]]] = {}
+        """By search, what it has asked for last, by point."""
+        self._missing: dict[int, dict[EpisodeKey, C]] = {}
+        """By search, what is not played yet of that."""
+        self._of: defaultdict[EpisodeKey, list[int]] = defaultdict(list)
+        """The searches that wait for a continuation."""
 
-    async def run(self, searches: Sequence[Search[T]]) -> list[T | None]:
-        """Run searches side by side; None for one whose continuations are not all scored."""
-        results: list[T | None] = [None] * len(searches)
-        scores: dict[int, Scores | None] = dict.fromkeys(range(len(searches)))
-        while True:
-            wanted: dict[int, Wanted] = {}
-            for number, known in scores.items():
-                try:
-                    # None starts a search.
-                    wanted[number] = searches[number].send(known)  # type: ignore[arg-type]
-                except StopIteration as done:
-                    results[number] = done.value
-            if not wanted:
-                return results
-            scores = await self._scores(wanted)
+    async def run(self) -> list[T | None]:
+        """Run all searches, each at its own pace; None for one whose continuations are not all scored."""
+        first = [item for number in range(len(self.searches)) for item in self._go_on(number, None)]
+        if work := plan(self.store, first).items:
+            await self.play(work, self._follow)
+        return self.results
 
-    async def _scores(self, wanted: Mapping[int, Wanted]) -> dict[int, Scores | None]:
-        """Play what is not stored yet, and return the scores by dialogue; without those that lack one."""
-        items = {
-            number: {point: self.items(number, point)[:count] for point, count in points.items()}
-            for number, points in wanted.items()
+    async def _follow(self, item: C) -> list[C]:
+        """Return what is wanted now that a continuation is over."""
+        over = self._of.pop(item.key)
+        for number in over:
+            del self._missing[number][item.key]
+        done = [number for number in over if not self._missing[number]]
+        return await asyncio.to_thread(lambda: [more for number in done for more in self._scored(number)])
+
+    def _scored(self, number: int) -> list[C]:
+        """Send a search the scores of what it has asked for, if all are there; return what has to be played next."""
+        wanted = self._wanted[number]
+        self._read([item for found in wanted.values() for item in found])
+        if not all(item.key in self.used for found in wanted.values() for item in found):
+            return []
+        scores = {point: [self.used[item.key].value for item in found] for point, found in wanted.items()}
+        return self._go_on(number, scores)
+
+    def _go_on(self, number: int, scores: Scores | None) -> list[C]:
+        """Send a search some scores; return what has to be played next. None starts it."""
+        try:
+            points = self.searches[number].send(scores)  # type: ignore[arg-type]
+        except StopIteration as done:
+            self.results[number] = done.value
+            return []
+        self._wanted[number] = {point: self.items(number, point)[:count] for point, count in points.items()}
+        asked = {item.key: item for found in self._wanted[number].values() for item in found}
+        stored = self.store.find_keys(asked.keys() - self.used.keys())
+        self._missing[number] = {
+            key: item.with_stored(stored.get(key))
+            for key, item in asked.items()
+            if key not in self.used and (key not in stored or stored[key].status != "scored")
         }
-        missing = [
-            item
-            for points in items.values()
-            for found in points.values()
-            for item in found
-            if item.key not in self.used
-        ]
-        if work := plan(self.store, missing).items:
-            await self.play(work)
-        for key, head in self.store.find_keys({item.key for item in missing}).items():
+        if not self._missing[number]:
+            return self._scored(number)
+        new = [item for key, item in self._missing[number].items() if key not in self._of]
+        for key in self._missing[number]:
+            self._of[key].append(number)
+        return new
+
+    def _read(self, items: Sequence[C]) -> None:
+        """Read the scores of those that are stored by now."""
+        for key, head in self.store.find_keys({item.key for item in items} - self.used.keys()).items():
             episode = self.store.get_episode(head.pk) if head.status == "scored" else None
             if episode is not None and (score := self.score(episode)) is not None:
                 self.used[key] = score
-        return {
-            number: {point: [self.used[item.key].value for item in found] for point, found in points.items()}
-            for number, points in items.items()
-            if all(item.key in self.used for found in points.values() for item in found)
-        }

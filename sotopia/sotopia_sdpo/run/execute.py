@@ -21,7 +21,7 @@ from sotopia_sdpo.play.episode import play
 from sotopia_sdpo.run.flight import run_loop, stop_on_signals
 from sotopia_sdpo.run.plan import LEFT_OUT, SIMULATED, WorkItem
 from sotopia_sdpo.run.progress import Progress, clock
-from sotopia_sdpo.run.runner import Counts, J, Ran, Runner
+from sotopia_sdpo.run.runner import Counts, Follow, J, Ran, Runner, nothing_more
 from sotopia_sdpo.run.terms import Terms
 from sotopia_sdpo.store.base import Store
 from sotopia_sdpo.store.episode import Episode
@@ -58,8 +58,10 @@ def sample_all(store: Store, items: Sequence[WorkItem], limits: Limits) -> Count
     return run_loop(sample_items(store, items, limits))
 
 
-async def sample_items(store: Store, items: Sequence[WorkItem], limits: Limits) -> Counts:
-    """Run work items in a loop that runs already."""
+async def sample_items(
+    store: Store, items: Sequence[WorkItem], limits: Limits, follow: Follow[WorkItem] = nothing_more
+) -> Counts:
+    """Run work items, and those that follow them, in a loop that runs already."""
     world = World(store)
 
     async def one(client: LLMClient, item: WorkItem) -> Ran:
@@ -70,7 +72,9 @@ async def sample_items(store: Store, items: Sequence[WorkItem], limits: Limits) 
             return Ran(*await rejudge(client, item.run.evaluator, stored))
         return await sample(client, item, await asyncio.to_thread(world.cast, item.combo))
 
-    return await run_jobs(store, items, limits, one, terms=Terms(store, items))
+    terms = Terms(store)
+    await terms.hold(items)
+    return await run_jobs(store, items, limits, one, follow=terms.holding(follow), renew=terms.renew)
 
 
 def rescore_all(store: Store, items: Sequence[Rescore], limits: Limits) -> Counts:
@@ -125,9 +129,10 @@ async def run_jobs(
     limits: Limits,
     one: Callable[[LLMClient, J], Awaitable[Ran]],
     load: Callable[[], None] = host.load,
-    terms: Terms | None = None,
+    follow: Follow[J] = nothing_more,
+    renew: Callable[[], None] = lambda: None,
 ) -> Counts:
-    """Work through the jobs.
+    """Work through the jobs, and those that follow them.
 
     Args:
         store: where their episodes go.
@@ -135,16 +140,12 @@ async def run_jobs(
         limits: how many are in flight, and how models are called.
         one: does one of them.
         load: imports what takes seconds, before anything is in flight.
-        terms: what their tags are held by.
-
-    Raises:
-        UserError: if they cannot be held.
+        follow: tells what else is wanted once a job is over.
+        renew: prolongs what is held for them.
     """
     stop_on_signals()
     async with LLMClient(limits) as client:
         load()
-        if terms:
-            await terms.hold()
 
         async def marked(job: J) -> Ran:
             ran = await one(client, job)
@@ -153,10 +154,13 @@ async def run_jobs(
 
         started = time.monotonic()
         with Progress(len(jobs), "episodes", lambda: client.total) as progress:
-            renew = terms.renew if terms else lambda: None
-            runner = Runner(store, marked, lambda counts: progress.update(counts.done, _faults(counts)), renew)
+
+            def tell(counts: Counts) -> None:
+                progress.update(counts.done, _faults(counts), counts.total)
+
+            runner = Runner(store, marked, tell, renew)
             try:
-                counts = await runner.run(jobs, limits.concurrency)
+                counts = await runner.run(jobs, limits.concurrency, follow)
             except asyncio.CancelledError:
                 _tell(client, runner.counts, started)
                 print(f"stopped; {GO_ON}", file=sys.stderr)

@@ -51,10 +51,11 @@ class Progress:
         if self._bar is not None:
             self._bar.stop()
 
-    def update(self, done: int, faults: str = "") -> None:
-        """Show how many are done, and what went wrong with some of them."""
+    def update(self, done: int, faults: str = "", total: int | None = None) -> None:
+        """Show how many are done, what went wrong with some of them, and of how many, where that has changed."""
+        self.total = self.total if total is None else total
         if self._bar is not None:
-            self._bar.update(self._task, completed=done, description=self.line(done, faults))
+            self._bar.update(self._task, completed=done, total=self.total, description=self.line(done, faults))
             return
         now = time.monotonic()
         if now - self._last_line >= PLAIN_EVERY_S or done == self.total:

@@ -19,7 +19,7 @@ from sotopia_sdpo.play.walk import AGENT, messages_of
 from sotopia_sdpo.run.execute import run_jobs
 from sotopia_sdpo.run.flight import run_loop
 from sotopia_sdpo.run.quests import QuestItem
-from sotopia_sdpo.run.runner import Counts, Ran
+from sotopia_sdpo.run.runner import Counts, Follow, Ran, nothing_more
 from sotopia_sdpo.run.terms import Terms
 from sotopia_sdpo.store.base import Store
 from sotopia_sdpo.store.episode import RANGE, Episode
@@ -39,10 +39,17 @@ def roll_out_all(store: Store, items: Sequence[QuestItem], make: Callable[[], En
     return run_loop(work())
 
 
-async def roll_out_items(store: Store, items: Sequence[QuestItem], pool: Pool, limits: Limits) -> Counts:
-    """Run work items in a loop that runs already, and on a pool that outlives them."""
-    terms = Terms(store, items)
-    return await run_jobs(store, items, limits, lambda client, item: sample(client, item, pool), lambda: None, terms)
+async def roll_out_items(
+    store: Store, items: Sequence[QuestItem], pool: Pool, limits: Limits, follow: Follow[QuestItem] = nothing_more
+) -> Counts:
+    """Run work items, and those that follow them, in a loop that runs already, and on a pool that outlives them."""
+    terms = Terms(store)
+    await terms.hold(items)
+
+    async def one(client: LLMClient, item: QuestItem) -> Ran:
+        return await sample(client, item, pool)
+
+    return await run_jobs(store, items, limits, one, lambda: None, terms.holding(follow), terms.renew)
 
 
 async def sample(client: LLMClient, item: QuestItem, pool: Pool) -> Ran:

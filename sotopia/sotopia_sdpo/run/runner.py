@@ -1,9 +1,9 @@
 """Run many episodes, across any number of processes.
 
-Comes in: jobs and what runs one of them. Goes out: Counts, with reasons. Every episode is claimed in
-the store before it is run and stored in one step with the release of its claim, so that none is run twice or lost;
-what another process has claimed is looked at again until it is done there, or its claim has run out. Invariant: what
-is counted as done is in the store at the end.
+Comes in: jobs, what runs one of them, and what else is wanted once one is over. Goes out: Counts, with reasons. Every
+episode is claimed in the store before it is run and stored in one step with the release of its claim, so that none is
+run twice or lost; what another process has claimed is looked at again until it is done there, or its claim runs out.
+Invariant: what is counted as done is in the store at the end.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Generic, NamedTuple, Protocol, Self, TypeVar
+from typing import Any, Generic, NamedTuple, Protocol, Self, TypeVar
 
 from sotopia_sdpo.account import Missed
 from sotopia_sdpo.errors import UserError
@@ -30,7 +30,6 @@ CLAIM_TTL_S = 12.0
 RENEW_S = 2.0
 """Within a last call, so that a claim outlives a server that was away and a clock that was set."""
 LOOK_AGAIN_S = 1.0
-IDLE_S = 0.1
 MAY_LOSE = 3
 """How often a job is done whose claim is lost meanwhile; each time is paid for."""
 CLAIM_LOST = f"its claim was lost {MAY_LOSE} times while it ran, so it was not stored"
@@ -48,6 +47,8 @@ class Job(Protocol):
 
 
 J = TypeVar("J", bound=Job)
+Follow = Callable[[J], Awaitable[Sequence[J]]]
+"""Returns the jobs that are wanted now that one is over, however it went."""
 
 
 class Ran(NamedTuple):
@@ -100,6 +101,11 @@ class Counts:
             self.failed += 1
 
 
+async def nothing_more(_: Job) -> Sequence[Any]:
+    """Follow no job with another."""
+    return ()
+
+
 def new_owner() -> str:
     """Return a name of this process among all that share a store."""
     return f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
@@ -128,15 +134,18 @@ class Runner(Generic[J]):
         self._held: set[EpisodeKey] = set()
         self._done: set[EpisodeKey] = set()
         self._lost: Counter[EpisodeKey] = Counter()
+        self._follow: Follow[J] = nothing_more
+        self._changed = asyncio.Event()
 
-    async def run(self, jobs: Sequence[J], batch_size: int) -> Counts:
-        """Run all jobs, `batch_size` at a time.
+    async def run(self, jobs: Sequence[J], batch_size: int, follow: Follow[J] = nothing_more) -> Counts:
+        """Run all jobs and those that follow them, `batch_size` at a time.
 
         A cancellation gives up the claims of what is in flight before it goes on. A database that goes away for
         longer than its store waits stops the run, and the counts say so.
         """
         self.counts = Counts(len(jobs))
         self._ready = deque(jobs)
+        self._follow = follow
         self._flight = Flight(batch_size)
         try:
             async with asyncio.TaskGroup() as group:
@@ -156,11 +165,12 @@ class Runner(Generic[J]):
         return self.counts
 
     async def _next(self) -> J | None:
-        """Return the next job, waiting for what others have claimed; None where none is left or may start."""
-        while not self._flight.stopped_because and (self._ready or self._refused):
+        """Return the next job, waiting for what others have claimed and what follows; None where none may start."""
+        while not self._flight.stopped_because and self.counts.done < self.counts.total:
             if self._ready:
                 return self._ready.popleft()
-            await asyncio.sleep(IDLE_S)
+            self._changed.clear()
+            await self._changed.wait()
         return None
 
     async def _one(self, job: J) -> None:
@@ -172,9 +182,10 @@ class Runner(Generic[J]):
         if self._lost[job.key] == MAY_LOSE:
             await asyncio.to_thread(self.store.release, [job.key], self.owner)
             self._held.discard(job.key)
+            await self._add_what_follows(job)
             self.counts.failed += 1
             self.counts.reasons[CLAIM_LOST] += 1
-            self.tell(self.counts)
+            self._told()
             return
         episode, is_unreachable = await self.run_one(job)
         # It could not be stored under the claim, and would be run again and again.
@@ -188,8 +199,20 @@ class Runner(Generic[J]):
         if episode.status == "scored":
             self._done.add(job.key)
         self._flight.count(is_unreachable)
+        await self._add_what_follows(job)
         self.counts.add(episode)
+        self._told()
+
+    async def _add_what_follows(self, job: J) -> None:
+        """Make the jobs ready that follow one; it is counted as done only then, so that no worker goes home."""
+        more = await self._follow(job)
+        self._ready.extend(more)
+        self.counts.total += len(more)
+
+    def _told(self) -> None:
+        """Say how the run goes, to users and to idle workers."""
         self.tell(self.counts)
+        self._changed.set()
 
     async def _keep(self) -> None:
         """Prolong our claims, and look again at what others had claimed."""
@@ -225,13 +248,14 @@ class Runner(Generic[J]):
         """Count what is done elsewhere by now; try the rest again."""
         refused = list(self._refused)
         found = await asyncio.to_thread(self.store.find_keys, {job.key for job in refused})
-        # Only now: a worker that sees nothing left to do would go home.
         self._refused = self._refused[len(refused) :]
         for job in refused:
             head = found.get(job.key)
             if head is not None and head.status == "scored":
                 self._done.add(job.key)
+                await self._add_what_follows(job)
                 self.counts.elsewhere += 1
-                self.tell(self.counts)
+                self._told()
             else:
                 self._ready.append(job.with_stored(head))
+                self._changed.set()

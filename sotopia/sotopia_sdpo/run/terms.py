@@ -10,10 +10,11 @@ import hashlib
 import json
 import time
 from collections.abc import Sequence
+from typing import TypeVar
 
 from sotopia_sdpo.errors import UserError
 from sotopia_sdpo.run.plan import Planned, agreed, check_settings
-from sotopia_sdpo.run.runner import CLAIM_TTL_S, LOOK_AGAIN_S
+from sotopia_sdpo.run.runner import CLAIM_TTL_S, LOOK_AGAIN_S, Follow
 from sotopia_sdpo.store.base import Store
 from sotopia_sdpo.store.keys import EpisodeKey
 
@@ -23,30 +24,44 @@ NAME = "terms of "
 LONGEST_WAIT_S = 1.5 * CLAIM_TTL_S
 """By then the claim of a process that has ended has run out."""
 
+P = TypeVar("P", bound=Planned)
+
 
 class Terms:
     """The settings of the tags of some work."""
 
-    def __init__(self, store: Store, items: Sequence[Planned]) -> None:
-        """Take the work, and where it is stored."""
+    def __init__(self, store: Store) -> None:
+        """Take where the work is stored."""
         self.store = store
-        self._runs = {item.key.tag: item.run for item in items}
-        self._owners = {EpisodeKey(f"{NAME}{tag}", "", 0, 0): _digest(agreed(run)) for tag, run in self._runs.items()}
+        self._owners: dict[EpisodeKey, str] = {}
 
-    async def hold(self) -> None:
-        """Claim the tags, then look whether what is stored agrees.
+    async def hold(self, items: Sequence[Planned]) -> None:
+        """Claim those tags of some work that are not held yet, then look whether what is stored agrees.
 
         Raises:
             UserError: if another process samples one of them with other settings, or has done so.
         """
+        runs = {EpisodeKey(f"{NAME}{item.key.tag}", "", 0, 0): item.run for item in items}
+        owners = {key: _digest(agreed(run)) for key, run in runs.items() if key not in self._owners}
         end = time.monotonic() + LONGEST_WAIT_S
-        for key, owner in self._owners.items():
+        for key, owner in owners.items():
             while not await asyncio.to_thread(self.store.claim, key, owner, CLAIM_TTL_S):
                 if time.monotonic() > end:
                     raise _others(key, "another process samples it")
                 await asyncio.sleep(LOOK_AGAIN_S)
-        for tag, run in self._runs.items():
-            await asyncio.to_thread(check_settings, self.store, tag, run)
+        self._owners |= owners
+        for key in owners:
+            await asyncio.to_thread(check_settings, self.store, _tag_of(key), runs[key])
+
+    def holding(self, follow: Follow[P]) -> Follow[P]:
+        """Return what tells the jobs that follow one, with their tags held."""
+
+        async def held(job: P) -> Sequence[P]:
+            more = await follow(job)
+            await self.hold(more)
+            return more
+
+        return held
 
     def renew(self) -> None:
         """Prolong the claims, or make those anew that a server has lost.
@@ -54,7 +69,7 @@ class Terms:
         Raises:
             UserError: if another process has taken one, since this one had stopped for longer than that.
         """
-        for key, owner in self._owners.items():
+        for key, owner in list(self._owners.items()):
             if not self.store.claim(key, owner, CLAIM_TTL_S):
                 raise _others(key, "while this process stood still, another one has begun to sample it")
 
@@ -63,6 +78,11 @@ def _digest(terms: object) -> str:
     return hashlib.sha256(json.dumps(terms, sort_keys=True).encode()).hexdigest()
 
 
+def _tag_of(key: EpisodeKey) -> str:
+    return key.tag.removeprefix(NAME)
+
+
 def _others(key: EpisodeKey, what: str) -> UserError:
-    tag = key.tag.removeprefix(NAME)
-    return UserError(f"tag {tag}: {what} with other settings or models; give another --tag, or the same settings")
+    return UserError(
+        f"tag {_tag_of(key)}: {what} with other settings or models; give another --tag, or the same settings"
+    )

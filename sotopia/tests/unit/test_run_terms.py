@@ -36,48 +36,51 @@ def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
     return small_store(tmp_path)
 
 
-async def hold(*all_terms: Terms) -> None:
-    """Hold some, each beside a renewal of those before."""
-    for number, terms in enumerate(all_terms):
-        holding = asyncio.create_task(terms.hold())
+async def hold(store: Store, *runs: Run) -> None:
+    """Hold the tags of some runs, each beside a renewal of those before."""
+    held: list[Terms] = []
+    for run in runs:
+        terms = Terms(store)
+        holding = asyncio.create_task(terms.hold(items(run)))
         while not holding.done():
-            for earlier in all_terms[:number]:
+            for earlier in held:
                 earlier.renew()
             await asyncio.sleep(SHORT_S / 8)
         await holding
+        held.append(terms)
 
 
 def test_those_who_agree_share_a_tag(store: Store) -> None:
     """Also where the models are at other addresses."""
     models = [parse_model(f"custom/{name}@http://elsewhere/v1") for name in ("m", "m", "judge")]
     moved = replace(OURS, model=models[0], partner=models[1], evaluator=models[2])
-    asyncio.run(hold(Terms(store, items(OURS)), Terms(store, items(moved))))
+    asyncio.run(hold(store, OURS, moved))
 
 
 def test_who_begins_at_the_same_time_with_other_settings_is_refused(store: Store) -> None:
     """Nothing is stored yet, so both plans are good."""
     assert len(plan(store, items(OURS)).items) == len(plan(store, items(OTHERS)).items) == len(COMBOS)
     with pytest.raises(UserError, match="tag t: another process samples it with other settings or models; give"):
-        asyncio.run(hold(Terms(store, items(OURS)), Terms(store, items(OTHERS))))
+        asyncio.run(hold(store, OURS, OTHERS))
 
 
 def test_a_tag_may_be_had_from_one_that_has_ended(store: Store) -> None:
-    asyncio.run(Terms(store, items(OURS)).hold())
-    asyncio.run(Terms(store, items(OTHERS)).hold())
+    asyncio.run(Terms(store).hold(items(OURS)))
+    asyncio.run(Terms(store).hold(items(OTHERS)))
 
 
 def test_what_was_stored_while_a_tag_was_waited_for_is_seen(store: Store) -> None:
-    asyncio.run(Terms(store, items(OURS)).hold())
+    asyncio.run(Terms(store).hold(items(OURS)))
     store.put_episode(finished(items(OURS)[0]))
     with pytest.raises(UserError, match=r"tag t: its episodes have temperature 0.7, this command 0.9; give"):
-        asyncio.run(Terms(store, items(OTHERS)).hold())
+        asyncio.run(Terms(store).hold(items(OTHERS)))
 
 
 def test_who_stood_still_while_others_began_stops(store: Store) -> None:
     """Its process was stopped, or its machine asleep; it stores nothing more once it has noticed."""
-    ours, others = Terms(store, items(OURS)), Terms(store, items(OTHERS))
-    asyncio.run(ours.hold())
-    asyncio.run(others.hold())
+    ours, others = Terms(store), Terms(store)
+    asyncio.run(ours.hold(items(OURS)))
+    asyncio.run(others.hold(items(OTHERS)))
 
     async def never(_: WorkItem) -> Ran:
         await asyncio.sleep(60)
@@ -90,7 +93,31 @@ def test_who_stood_still_while_others_began_stops(store: Store) -> None:
     assert time.monotonic() - started < 30 and store.heads() == []
 
 
+def test_the_tags_of_what_follows_are_held_too(store: Store) -> None:
+    """Continuations of a later trial have a tag of their own; an empty list of them holds nothing."""
+    later, other = replace(OURS, tag="u"), replace(OTHERS, tag="u")
+    wanted = [items(later), []]
+
+    async def follow(_: WorkItem) -> list[WorkItem]:
+        return wanted.pop(0)
+
+    async def use() -> None:
+        terms = Terms(store)
+        await terms.hold(items(OURS))
+        held = terms.holding(follow)
+        assert [await held(items(OURS)[0]) for _ in range(2)] == [items(later), []]
+        terms.renew()
+        with pytest.raises(UserError, match="tag u: another process samples it"):
+            holding = asyncio.create_task(Terms(store).hold(items(other)))
+            while not holding.done():
+                terms.renew()
+                await asyncio.sleep(SHORT_S / 8)
+            await holding
+
+    asyncio.run(use())
+
+
 def test_a_tag_that_is_held_may_be_deleted(store: Store) -> None:
     """Only claims on its episodes say that somebody is at work."""
-    asyncio.run(Terms(store, items(OURS)).hold())
+    asyncio.run(Terms(store).hold(items(OURS)))
     assert store.claimers("t") == set()
