@@ -183,6 +183,13 @@ def test_two_nodes_with_networks_of_their_own(home, alone):
     assert close(home / "networks", alone)
 
 
+def node_address() -> str:
+    """Return the address by which Ray knows this machine: never that of its loopback interface, if it has another."""
+    from ray.util import get_node_ip_address
+
+    return str(get_node_ip_address())
+
+
 class Cluster:
     """A Ray cluster of 20 CPUs on this machine; the host asks for ten a worker."""
 
@@ -191,7 +198,7 @@ class Cluster:
         self._folder = tempfile.mkdtemp(prefix="ray-")
         self._port = free_port()
         command = [sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block", "--disable-usage-stats"]
-        command += ["--num-cpus", "20", "--port", str(self._port), "--node-ip-address", "127.0.0.1"]
+        command += ["--num-cpus", "20", "--port", str(self._port)]
         command += ["--include-dashboard", "false", "--temp-dir", self._folder]
         # Ray is nice to others by itself, which takes minutes on a busy machine.
         env = os.environ | {"RAY_worker_niceness": "0"}
@@ -201,10 +208,11 @@ class Cluster:
 
     def train(self, home: Path, *options: str) -> "subprocess.Popen[str]":
         """Start a training of two workers; it waits for the cluster by itself."""
-        options += ("ray_num_workers=2", "per_device_train_batch_size=1", "master_addr=127.0.0.1")
-        env = os.environ | {"USE_RAY": "1", "RAY_ADDRESS": f"127.0.0.1:{self._port}"}
+        address = node_address()
+        common = ("ray_num_workers=2", "per_device_train_batch_size=1", f"master_addr={address}")
+        env = os.environ | {"USE_RAY": "1", "RAY_ADDRESS": f"{address}:{self._port}"}
         return subprocess.Popen(
-            [*CLI, "sdpo.yaml", *options],
+            [*CLI, "sdpo.yaml", *common, *options],
             cwd=home,
             env=env,
             stderr=subprocess.PIPE,
@@ -238,6 +246,13 @@ def ended(training: "subprocess.Popen[str]") -> str:
     """Wait for a training and return what it said on stderr."""
     _, said = training.communicate(timeout=TIMEOUT_S)
     return said
+
+
+def test_a_machine_that_is_not_in_the_cluster_is_one_line(home, cluster):
+    training = cluster.train(home, "output_dir=elsewhere", "master_addr=192.0.2.250")
+    said = ended(training)
+    assert training.returncode == 2 and "Traceback" not in said
+    assert "error: Ray: The `master_addr` (192.0.2.250) is not in Ray cluster" in said
 
 
 @pytest.mark.parametrize("stage", ["sdpo", "eto", "dmpo"])

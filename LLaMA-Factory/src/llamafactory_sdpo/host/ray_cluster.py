@@ -92,4 +92,6 @@ def _in_one_line(err: Exception) -> Exception | None:
             f"a worker of Ray has died ({one_line(err)[:200]}); the same command goes on from the last whole "
             "checkpoint in output_dir"
         )
-    return UserError(f"Ray: {one_line(err)[:200]}") if isinstance(err, ConnectionError) else None
+    # Of the host itself: what a worker raises is an error of Ray's as well.
+    is_refusal = isinstance(err, ValueError) and not isinstance(err, seam(host_tuner, "ray").exceptions.RayError)
+    return UserError(f"Ray: {one_line(err)[:200]}") if is_refusal or isinstance(err, ConnectionError) else None
