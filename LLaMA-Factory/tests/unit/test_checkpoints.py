@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 from llamafactory_sdpo.errors import OptionError
 from llamafactory_sdpo.host import checkpoints
 from llamafactory_sdpo.host.checkpoints import agreed, check_deepspeed_state, choose, why_not_whole
+from llamafactory_sdpo.host.install import install
 
 
 def write_checkpoint(output, step):
@@ -124,3 +125,11 @@ def test_ranks_that_do_not_find_the_same_checkpoint(monkeypatch, others):
 
     with pytest.raises(OptionError, match="there is none here" if others == "none" else "do not find the same"):
         agreed(none)
+
+
+def test_tensors_are_loaded_on_a_rank_of_cpus(tmp_path):
+    """As the trainer does with an optimizer's state where there are several ranks without accelerators."""
+    install()
+    torch.save({"step": torch.arange(3)}, tmp_path / "optimizer.pt")
+    found = torch.load(tmp_path / "optimizer.pt", map_location=torch.device("cpu", 1), weights_only=True)
+    assert found["step"].tolist() == [0, 1, 2] and found["step"].device.type == "cpu"

@@ -17,6 +17,7 @@ from sotopia_sdpo.play.actions import Action
 from sotopia_sdpo.play.replay import Origin
 from sotopia_sdpo.play.script import Player
 from sotopia_sdpo.run.plan import items_of_combos, items_of_origins, plan
+from sotopia_sdpo.store.episode import Episode
 from sotopia_sdpo.store.tag import tag_of, task_in
 from sotopia_sdpo.world.combos import Combo, check_profiles, choose, fetch_combos, hard_environments, load_splits
 from sotopia_sdpo.world.tasks import TASKS, Task, task_of
@@ -166,7 +167,8 @@ def test_episodes_of_a_published_database_are_found(tmp_path: Path) -> None:
     """They have a pk of their own and do not say where the target sits; their tag and models do."""
     store = small_store(tmp_path)
     items = items_of_combos(make_run(partner="p"), [COMBO])
-    store.put_episode(finished(items[1]).model_copy(update={"pk": "01H", "agent_position": None, "settings": {}}))
+    fields = finished(items[1]).model_dump() | {"pk": "01H", "agent_position": None, "settings": {}}
+    store.put_episode(Episode.model_validate(fields))
     found = plan(store, items)
     assert found.scored == 1 and [item.agent_position for item in found.items] == [0]
 

@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable, Iterator
 import pytest
 from store_contract import StoreContract
 
+from sotopia_sdpo.sqlite_file import Claim, claimed
 from sotopia_sdpo.store.base import Entry, Store, StoreCounts
 from sotopia_sdpo.store.episode import Episode, EpisodeHead
 
@@ -23,7 +24,7 @@ class MemoryStore(Store):
     def put_episode(self, episode: Episode, owner: str | None = None) -> bool:
         with self.lock:
             if owner is not None:
-                if self._owner(episode.key) != owner:
+                if self.claims.get(episode.key, (None,))[0] != owner:
                     return False
                 for other in self._all(lambda one: one.key == episode.key and one.status != "scored"):
                     del self.held["episodes", other.pk]
@@ -74,17 +75,15 @@ class MemoryStore(Store):
 
     def claim(self, key, owner, ttl_s) -> bool:
         with self.lock:
-            if self._owner(key) not in (None, owner) or self._all(
-                lambda one: one.key == key and one.status == "scored"
-            ):
+            if self._all(lambda one: one.key == key and one.status == "scored"):
                 return False
-            self.claims[key] = owner, time.monotonic() + ttl_s
-            return True
+            self.claims[key] = claimed(self.claims.get(key), owner, ttl_s)
+            return self.claims[key].owner == owner
 
     def renew(self, keys, owner, ttl_s):
         with self.lock:
             ours = {key for key in keys if self.claims.get(key, (None,))[0] == owner}
-            self.claims.update((key, (owner, time.monotonic() + ttl_s)) for key in ours)
+            self.claims.update((key, Claim(owner, time.monotonic() + ttl_s)) for key in ours)
             return ours
 
     def release(self, keys, owner) -> None:
@@ -92,14 +91,10 @@ class MemoryStore(Store):
             del self.claims[key]
 
     def claimers(self, tag: str) -> set[str]:
-        return {self.claims[key][0] for key in self.claims if key.tag == tag and self._owner(key)}
+        return {claim.owner for key, claim in self.claims.items() if key.tag == tag and claim.is_alive}
 
     def close(self) -> None:
         """Nothing is open."""
-
-    def _owner(self, key):
-        owner, end = self.claims.get(key, (None, 0.0))
-        return owner if time.monotonic() < end else None
 
     def _all(self, picks) -> list[Episode]:
         found = [value for (kind, _), value in sorted(self.held.items()) if kind == "episodes" and picks(value)]

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
 import torch.distributed as dist
 from safetensors import SafetensorError, safe_open
 
@@ -25,6 +26,17 @@ STATE = "trainer_state.json"
 OPTIMIZERS = ("*optimizer.pt*", "optimizer.bin", "optimizer_*", "global_step*")
 """How the host calls the state of the optimizer: as it is, by FSDP whole and in parts, by DeepSpeed."""
 NAME = re.compile(r"checkpoint-(\d+)")
+NUMBERED_CPU = re.compile(r"cpu:\d+")
+"""The device of a rank on CPUs, as accelerate calls it."""
+
+
+def load_on_numbered_cpus() -> None:
+    """Let `torch.load` put tensors on such a device, where several ranks on CPUs look for their optimizer's state."""
+    torch.serialization.register_package(
+        0,
+        lambda _: None,
+        lambda storage, location: storage if NUMBERED_CPU.fullmatch(location) else None,
+    )
 
 
 def choose(asked: Any, output_dir: str, found: str | None) -> str | None:

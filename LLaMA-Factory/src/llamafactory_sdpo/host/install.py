@@ -13,6 +13,7 @@ from transformers import Trainer
 
 from ..screen import quiet
 from .arguments import FinetuningArguments, parse_args
+from .checkpoints import load_on_numbered_cpus
 from .names import CustomDPOTrainer, HostFinetuningArguments, get_device_count, host_parser, host_tuner
 from .ray_cluster import enter_folder, run_on_ray
 from .running import run_epoch, run_training
@@ -42,6 +43,7 @@ def install() -> None:
         )
         host_tuner._training_function = partial(run_training, seam(host_tuner, "_training_function", "config"))
         CustomDPOTrainer.dpo_loss = dpo_loss
+        load_on_numbered_cpus()
         _HostTrainer._run_epoch = run_epoch
 
 
