@@ -12,11 +12,15 @@ from llamafactory_sdpo.host.install import install
 from llamafactory_sdpo.host.names import host_tuner
 
 
-class RayActorError(Exception):
+class RayError(Exception):
     """As Ray calls it."""
 
 
-class RayTaskError(Exception):
+class RayActorError(RayError):
+    """A worker that has died."""
+
+
+class RayTaskError(RayError):
     """An error of a worker, as Ray wraps it."""
 
     def __init__(self, cause: Exception) -> None:
@@ -28,7 +32,9 @@ class RayTaskError(Exception):
 def cluster(monkeypatch):
     """A machine of 20 CPUs, as far as the host asks the cluster."""
     nodes = [{"Alive": True, "Resources": {"CPU": 20.0}}, {"Alive": False, "Resources": {"CPU": 90.0}}]
-    ray = SimpleNamespace(nodes=lambda: nodes, exceptions=SimpleNamespace(RayActorError=RayActorError))
+    ray = SimpleNamespace(
+        nodes=lambda: nodes, exceptions=SimpleNamespace(RayActorError=RayActorError, RayError=RayError)
+    )
     monkeypatch.setattr(host_tuner, "ray", ray, raising=False)
     monkeypatch.setattr(host_tuner, "get_device_name", lambda: "cpu")
     monkeypatch.setattr(ray_cluster.importlib.util, "find_spec", lambda name: object())
@@ -88,6 +94,11 @@ def test_a_worker_is_on_one_machine(cluster, monkeypatch, device, machines, plac
         (ConnectionError("ray://: no answer"), UserError, "^Ray: ray://: no answer$"),
         (OptionError("ray_num_workers", "too many"), OptionError, "^too many$"),
         (RuntimeError("a bug"), RuntimeError, "a bug"),
+        (
+            ValueError("The `master_addr` (x) is not in Ray cluster"),
+            UserError,
+            r"^Ray: The `master_addr` \(x\) is not",
+        ),
     ],
 )
 def test_what_ends_a_worker_is_one_line(cluster, raised, kind, message):

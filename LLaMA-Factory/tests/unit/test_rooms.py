@@ -110,7 +110,7 @@ def test_only_install_patches_the_host():
         }
         assert not called & {"setattr", "delattr"} or name == "host.seams"
         assert "substituted" not in called or name in (
-            *("host.data", "host.screen", "host.stages", "host.ray_cluster", "host.counting"),
+            *("host.data", "host.screen", "host.stages", "host.ray_cluster", "host.arguments"),
         )
 
 

@@ -84,7 +84,7 @@ def _reserved(host: Callable[[int], Any], workers: int, devices: int) -> Any:
 
 def _in_one_line(err: Exception) -> Exception | None:
     """Return the error of a worker as it was raised there, or why there is no worker; None for a bug."""
-    cause = getattr(err, "cause", None)
+    cause = getattr(err, "cause", err)
     if isinstance(cause, UserError | TrainingFailed):
         return cause
     if isinstance(err, seam(host_tuner, "ray").exceptions.RayActorError):
