@@ -21,7 +21,7 @@ from sotopia_sdpo.play.episode import play
 from sotopia_sdpo.run.flight import run_loop, stop_on_signals
 from sotopia_sdpo.run.plan import LEFT_OUT, SIMULATED, WorkItem
 from sotopia_sdpo.run.progress import Progress, clock
-from sotopia_sdpo.run.runner import Counts, Follow, J, Ran, Runner, nothing_more
+from sotopia_sdpo.run.runner import Counts, Follow, Holder, J, Ran, Runner, nothing_more
 from sotopia_sdpo.run.terms import Terms
 from sotopia_sdpo.store.base import Store
 from sotopia_sdpo.store.episode import Episode
@@ -72,9 +72,7 @@ async def sample_items(
             return Ran(*await rejudge(client, item.run.evaluator, stored))
         return await sample(client, item, await asyncio.to_thread(world.cast, item.combo))
 
-    terms = Terms(store)
-    await terms.hold(items)
-    return await run_jobs(store, items, limits, one, follow=terms.holding(follow), renew=terms.renew)
+    return await run_jobs(store, items, limits, one, follow=follow, terms=Terms(store))
 
 
 def rescore_all(store: Store, items: Sequence[Rescore], limits: Limits) -> Counts:
@@ -130,7 +128,7 @@ async def run_jobs(
     one: Callable[[LLMClient, J], Awaitable[Ran]],
     load: Callable[[], None] = host.load,
     follow: Follow[J] = nothing_more,
-    renew: Callable[[], None] = lambda: None,
+    terms: Holder[J] | None = None,
 ) -> Counts:
     """Work through the jobs, and those that follow them.
 
@@ -141,11 +139,18 @@ async def run_jobs(
         one: does one of them.
         load: imports what takes seconds, before anything is in flight.
         follow: tells what else is wanted once a job is over.
-        renew: prolongs what is held for them.
+        terms: holds their tags.
+
+    Raises:
+        UserError: if they cannot be held.
     """
     stop_on_signals()
     async with LLMClient(limits) as client:
         load()
+        if terms:
+            # Only now: importing may take longer than a claim lives that nobody renews.
+            await terms.hold(jobs)
+            follow = terms.holding(follow)
 
         async def marked(job: J) -> Ran:
             ran = await one(client, job)
@@ -158,7 +163,7 @@ async def run_jobs(
             def tell(counts: Counts) -> None:
                 progress.update(counts.done, _faults(counts), counts.total)
 
-            runner = Runner(store, marked, tell, renew)
+            runner = Runner(store, marked, tell, terms.renew if terms else lambda: None)
             try:
                 counts = await runner.run(jobs, limits.concurrency, follow)
             except asyncio.CancelledError:

@@ -43,13 +43,11 @@ async def roll_out_items(
     store: Store, items: Sequence[QuestItem], pool: Pool, limits: Limits, follow: Follow[QuestItem] = nothing_more
 ) -> Counts:
     """Run work items, and those that follow them, in a loop that runs already, and on a pool that outlives them."""
-    terms = Terms(store)
-    await terms.hold(items)
 
     async def one(client: LLMClient, item: QuestItem) -> Ran:
         return await sample(client, item, pool)
 
-    return await run_jobs(store, items, limits, one, lambda: None, terms.holding(follow), terms.renew)
+    return await run_jobs(store, items, limits, one, lambda: None, follow, Terms(store))
 
 
 async def sample(client: LLMClient, item: QuestItem, pool: Pool) -> Ran:

@@ -51,6 +51,19 @@ Follow = Callable[[J], Awaitable[Sequence[J]]]
 """Returns the jobs that are wanted now that one is over, however it went."""
 
 
+class Holder(Protocol[J]):
+    """What holds the tags of jobs while they are done."""
+
+    async def hold(self, jobs: Sequence[J], /) -> None:
+        """Take the tags that are not held yet."""
+
+    def holding(self, follow: Follow[J], /) -> Follow[J]:
+        """Return what tells the jobs that follow one, with their tags held."""
+
+    def renew(self) -> None:
+        """Prolong what is held."""
+
+
 class Ran(NamedTuple):
     """An episode that has been run."""
 

@@ -10,7 +10,7 @@ import hashlib
 import json
 import time
 from collections.abc import Sequence
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 from sotopia_sdpo.errors import UserError
 from sotopia_sdpo.run.plan import Planned, agreed, check_settings
@@ -27,7 +27,7 @@ LONGEST_WAIT_S = 1.5 * CLAIM_TTL_S
 P = TypeVar("P", bound=Planned)
 
 
-class Terms:
+class Terms(Generic[P]):
     """The settings of the tags of some work."""
 
     def __init__(self, store: Store) -> None:
@@ -35,7 +35,7 @@ class Terms:
         self.store = store
         self._owners: dict[EpisodeKey, str] = {}
 
-    async def hold(self, items: Sequence[Planned]) -> None:
+    async def hold(self, items: Sequence[P]) -> None:
         """Claim those tags of some work that are not held yet, then look whether what is stored agrees.
 
         Raises:
