@@ -64,7 +64,7 @@ def redis_demoted(trial: Trial) -> Row:
 def redis_emptied(trial: Trial) -> Row:
     """A server takes over that lacks the episodes: no process says wrongly that all is well; the next run plays them.
 
-    One that had stored nothing before plays or waits for all, and is right to say so.
+    One that had stored nothing before plays or waits for all, and is right to say so; so are the others then.
     """
     with sampling_on_redis(trial) as (redis, db, command, processes):
         started = time.monotonic()
@@ -74,7 +74,10 @@ def redis_emptied(trial: Trial) -> Row:
         redis.client.flushall()
         fill(db)
         codes = [process.wait(LONGEST_S) for process in processes]
+        stored = number_stored(db)
+        again = start(trial, command).wait(LONGEST_S)
         wrong = sum(code not in (0, STOPPED_EARLY) for code in codes)
-        wrong += STOPPED_EARLY not in codes or (0 in codes and number_stored(db) < trial.episodes)
-        wrong += start(trial, command).wait(LONGEST_S) != 0
+        wrong += (0 in codes and stored < trial.episodes) + (again != 0)
+        if wrong:
+            print(f"the processes ended with {codes}, {stored} stored; run again, it ended with {again}", flush=True)
         return judged("Redis emptied, told, run again", 1, trial, db, started, wrong)

@@ -107,10 +107,10 @@ def benchmark(options: Options) -> int:
 
 def _carry_out(options: Options, runs: Sequence[Run], work: Plan[WorkItem], store: Store) -> int:
     """Run the items and show the results; return the exit code."""
-    counts = sample_all(store, work.items, options.limits) if work.items else Counts(0)
+    counts = sample_all(store, work.items, options.limits, work.done) if work.items else Counts(0)
     if not counts.stopped_because:
         _show(options, [(run.model.name, run.tags) for run in runs], store)
-    return exit_code_of(counts.missed(work.scored))
+    return exit_code_of(counts.missed(len(work.done)))
 
 
 def dry_run(options: Options) -> int:
@@ -275,8 +275,8 @@ def _with_partner(path: Path, run: Run, origins: Sequence[Origin]) -> list[Origi
 
 def _plan_line(work: Plan[WorkItem], options: Options) -> str:
     """Describe the work in one line."""
-    total = len(work.items) + work.scored
-    parts = [f"task {options.task}, seed {options.seed}: {total} episodes, {work.scored} done before"]
+    total = len(work.items) + len(work.done)
+    parts = [f"task {options.task}, seed {options.seed}: {total} episodes, {len(work.done)} done before"]
     if work.failed:
         parts.append(f"{work.failed} failed before and run again")
     if work.unscored:

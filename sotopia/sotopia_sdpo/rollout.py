@@ -137,10 +137,11 @@ def main(
     if work.items and run.model:
         probe([run.model], chosen)
     with open_store(url) as store:
-        counts = roll_out_all(store, work.items, partial(open_environment, env), chosen) if work.items else Counts(0)
+        made = partial(open_environment, env)
+        counts = roll_out_all(store, work.items, made, chosen, work.done) if work.items else Counts(0)
         if not counts.stopped_because:
             _show(run, store)
-    return exit_code_of(counts.missed(work.scored))
+    return exit_code_of(counts.missed(len(work.done)))
 
 
 @contextmanager
@@ -186,8 +187,8 @@ def _plan_line(work: Plan[QuestItem], run: QuestRun) -> str:
     settings = ", ".join(f"{name} {value}" for name, value in run.env_settings.items())
     told = f"{run.env}, task {run.task.name}{split}, seed {run.seed}, at most {run.max_actions} actions"
     again = f", {work.failed} failed before and run again" if work.failed else ""
-    total = len(work.items) + work.scored
-    return f"{told}{settings and f', {settings}'}: {total} episodes, {work.scored} done before{again}"
+    total = len(work.items) + len(work.done)
+    return f"{told}{settings and f', {settings}'}: {total} episodes, {len(work.done)} done before{again}"
 
 
 def _forecast(work: Plan[QuestItem]) -> list[str]:

@@ -7,7 +7,7 @@ what is in flight back and says how to go on.
 import asyncio
 import sys
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from typing import Any
 
 from sotopia_sdpo.judge.panel import judge, judgements_in
@@ -25,6 +25,7 @@ from sotopia_sdpo.run.runner import Counts, Follow, Holder, J, Ran, Runner, noth
 from sotopia_sdpo.run.terms import Terms
 from sotopia_sdpo.store.base import Store
 from sotopia_sdpo.store.episode import Episode
+from sotopia_sdpo.store.keys import EpisodeKey
 from sotopia_sdpo.world.cast import Cast, World
 
 
@@ -49,17 +50,23 @@ def probe(models: Iterable[ModelSpec], limits: Limits) -> None:
     run_loop(ask())
 
 
-def sample_all(store: Store, items: Sequence[WorkItem], limits: Limits) -> Counts:
-    """Run work items.
+def sample_all(
+    store: Store, items: Sequence[WorkItem], limits: Limits, done: Collection[EpisodeKey] = ()
+) -> Counts:
+    """Run work items; what is done of the same work is looked at in the end.
 
     Raises:
         KeyboardInterrupt: if a signal has stopped it.
     """
-    return run_loop(sample_items(store, items, limits))
+    return run_loop(sample_items(store, items, limits, done=done))
 
 
 async def sample_items(
-    store: Store, items: Sequence[WorkItem], limits: Limits, follow: Follow[WorkItem] = nothing_more
+    store: Store,
+    items: Sequence[WorkItem],
+    limits: Limits,
+    follow: Follow[WorkItem] = nothing_more,
+    done: Collection[EpisodeKey] = (),
 ) -> Counts:
     """Run work items, and those that follow them, in a loop that runs already."""
     world = World(store)
@@ -72,7 +79,7 @@ async def sample_items(
             return Ran(*await rejudge(client, item.run.evaluator, stored))
         return await sample(client, item, await asyncio.to_thread(world.cast, item.combo))
 
-    return await run_jobs(store, items, limits, one, follow=follow, terms=Terms(store))
+    return await run_jobs(store, items, limits, one, follow=follow, terms=Terms(store), done=done)
 
 
 def rescore_all(store: Store, items: Sequence[Rescore], limits: Limits) -> Counts:
@@ -129,6 +136,7 @@ async def run_jobs(
     load: Callable[[], None] = host.load,
     follow: Follow[J] = nothing_more,
     terms: Holder[J] | None = None,
+    done: Collection[EpisodeKey] = (),
 ) -> Counts:
     """Work through the jobs, and those that follow them.
 
@@ -140,6 +148,7 @@ async def run_jobs(
         load: imports what takes seconds, before anything is in flight.
         follow: tells what else is wanted once a job is over.
         terms: holds their tags.
+        done: what an earlier run has done of the same work; that it is still there is looked at in the end.
 
     Raises:
         UserError: if they cannot be held.
@@ -163,7 +172,7 @@ async def run_jobs(
             def tell(counts: Counts) -> None:
                 progress.update(counts.done, _faults(counts), counts.total)
 
-            runner = Runner(store, marked, tell, terms.renew if terms else lambda: None)
+            runner = Runner(store, marked, tell, terms.renew if terms else lambda: None, done)
             try:
                 counts = await runner.run(jobs, limits.concurrency, follow)
             except asyncio.CancelledError:

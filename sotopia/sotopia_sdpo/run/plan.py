@@ -195,7 +195,7 @@ class Plan(NamedTuple, Generic[W]):
     """What is to be done, and what is there already."""
 
     items: list[W]
-    scored: int
+    done: frozenset[EpisodeKey]
     """Episodes that an earlier run has finished."""
     unscored: int
     """Episodes among the items that only need their evaluation."""
@@ -254,7 +254,7 @@ def plan(store: Store, items: Sequence[W]) -> Plan[W]:
     statuses = Counter(item.stored.status for item in left if item.stored)
     return Plan(
         [item for item in left if item.stored is None or item.stored.status != "scored"],
-        statuses["scored"],
+        frozenset(item.key for item in left if item.stored and item.stored.status == "scored"),
         statuses["unscored"],
         statuses["failed"],
     )

@@ -4,7 +4,7 @@ Comes in: work and a store. Goes out: Counts, as in `execute.py`; every episode 
 environment itself. Invariant: no instance outlives the run, however that ends.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from sotopia_sdpo.envs.pool import Pool
@@ -23,10 +23,17 @@ from sotopia_sdpo.run.runner import Counts, Follow, Ran, nothing_more
 from sotopia_sdpo.run.terms import Terms
 from sotopia_sdpo.store.base import Store
 from sotopia_sdpo.store.episode import RANGE, Episode
+from sotopia_sdpo.store.keys import EpisodeKey
 
 
-def roll_out_all(store: Store, items: Sequence[QuestItem], make: Callable[[], Environment], limits: Limits) -> Counts:
-    """Run work items.
+def roll_out_all(
+    store: Store,
+    items: Sequence[QuestItem],
+    make: Callable[[], Environment],
+    limits: Limits,
+    done: Collection[EpisodeKey] = (),
+) -> Counts:
+    """Run work items; what is done of the same work is looked at in the end.
 
     Raises:
         KeyboardInterrupt: if a signal has stopped it.
@@ -34,20 +41,25 @@ def roll_out_all(store: Store, items: Sequence[QuestItem], make: Callable[[], En
 
     async def work() -> Counts:
         with Pool(make, limits.concurrency) as pool:
-            return await roll_out_items(store, items, pool, limits)
+            return await roll_out_items(store, items, pool, limits, done=done)
 
     return run_loop(work())
 
 
 async def roll_out_items(
-    store: Store, items: Sequence[QuestItem], pool: Pool, limits: Limits, follow: Follow[QuestItem] = nothing_more
+    store: Store,
+    items: Sequence[QuestItem],
+    pool: Pool,
+    limits: Limits,
+    follow: Follow[QuestItem] = nothing_more,
+    done: Collection[EpisodeKey] = (),
 ) -> Counts:
     """Run work items, and those that follow them, in a loop that runs already, and on a pool that outlives them."""
 
     async def one(client: LLMClient, item: QuestItem) -> Ran:
         return await sample(client, item, pool)
 
-    return await run_jobs(store, items, limits, one, lambda: None, follow, Terms(store))
+    return await run_jobs(store, items, limits, one, lambda: None, follow, Terms(store), done)
 
 
 async def sample(client: LLMClient, item: QuestItem, pool: Pool) -> Ran:

@@ -12,7 +12,7 @@ import socket
 import time
 import uuid
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Generic, NamedTuple, Protocol, Self, TypeVar
@@ -82,6 +82,8 @@ class Counts:
     failed: int = 0
     elsewhere: int = 0
     """Done by another process meanwhile."""
+    gone: int = 0
+    """Of what was done, now or before: not stored any more in the end."""
     reasons: Counter[str] = field(default_factory=Counter)
     stopped_because: str = ""
     """Why the rest was not started, or what is counted is not there; empty if all is well."""
@@ -97,8 +99,12 @@ class Counts:
         return self.scored + self.elsewhere == self.total and not self.stopped_because
 
     def missed(self, done_before: int) -> Missed:
-        """Return how many have no scores, of these and of those that an earlier run has scored."""
-        count, total = self.total - self.scored - self.elsewhere, self.total + done_before
+        """Return how many have no scores, of these and of those that an earlier run has scored.
+
+        A run that was stopped has missed something, even if only the look at what is stored.
+        """
+        count = max(self.total - self.scored - self.elsewhere + self.gone, bool(self.stopped_because))
+        total = self.total + done_before
         reason = self.stopped_because or next((reason for reason, _ in self.reasons.most_common(1)), "")
         return Missed(count, total, "episodes", reason)
 
@@ -133,8 +139,9 @@ class Runner(Generic[J]):
         run_one: Callable[[J], Awaitable[Ran]],
         tell: Callable[[Counts], None] = lambda _: None,
         renew: Callable[[], None] = lambda: None,
+        done: Collection[EpisodeKey] = (),
     ) -> None:
-        """Take what runs an episode, where it is stored, what is told the counts, and what else to renew."""
+        """Take what runs an episode, where it is stored, what is told the counts, what else to renew, what is done."""
         self.store = store
         self.run_one = run_one
         self.tell = tell
@@ -145,7 +152,7 @@ class Runner(Generic[J]):
         self._ready: deque[J] = deque()
         self._refused: list[J] = []
         self._held: set[EpisodeKey] = set()
-        self._done: set[EpisodeKey] = set()
+        self._done = set(done)
         self._lost: Counter[EpisodeKey] = Counter()
         self._follow: Follow[J] = nothing_more
         self._changed = asyncio.Event()
@@ -245,15 +252,16 @@ class Runner(Generic[J]):
             self.store.renew(held, self.owner, CLAIM_TTL_S)
 
     async def _check_there(self) -> None:
-        """Look whether what was counted is stored still: a server may have been replaced by one that lacks it.
+        """Look whether all that counts as done is stored still: a server may have been replaced by one without it.
 
         Raises:
             UserError: if some of it is gone.
         """
         found = await asyncio.to_thread(self.store.find_keys, self._done)
         if gone := self._done - {key for key, head in found.items() if head.status == "scored"}:
+            self.counts.gone = len(gone)
             raise UserError(
-                f"{self.store.url}: {len(gone)} of the episodes that were stored meanwhile are not there any more,"
+                f"{self.store.url}: {len(gone)} of the episodes that count as done are not there any more,"
                 f" such as {min(gone).combo} of tag {min(gone).tag}; look whether the database was emptied or replaced"
             )
 

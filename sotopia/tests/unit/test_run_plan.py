@@ -159,7 +159,7 @@ def test_what_is_scored_is_not_run_again(tmp_path: Path) -> None:
         store.put_episode(finished(item, status))
     found = plan(store, items)
     assert [item.combo.environment for item in found.items] == ["e1", "e2"]
-    assert (found.scored, found.unscored, found.failed) == (1, 1, 1)
+    assert (len(found.done), found.unscored, found.failed) == (1, 1, 1)
     assert found.items[0].stored is not None and found.items[0].stored.status == "unscored"
 
 
@@ -170,7 +170,7 @@ def test_episodes_of_a_published_database_are_found(tmp_path: Path) -> None:
     fields = finished(items[1]).model_dump() | {"pk": "01H", "agent_position": None, "settings": {}}
     store.put_episode(Episode.model_validate(fields))
     found = plan(store, items)
-    assert found.scored == 1 and [item.agent_position for item in found.items] == [0]
+    assert len(found.done) == 1 and [item.agent_position for item in found.items] == [0]
 
 
 def test_other_settings_under_the_same_tag_are_refused(tmp_path: Path) -> None:
@@ -180,7 +180,7 @@ def test_other_settings_under_the_same_tag_are_refused(tmp_path: Path) -> None:
     (warmer,) = items_of_combos(make_run(temperature=0.9), [COMBO])
     with pytest.raises(UserError, match="temperature 0.7, this command 0.9"):
         plan(store, [warmer])
-    assert plan(store, items_of_combos(make_run(seed=5), [COMBO])).scored == 1
+    assert len(plan(store, items_of_combos(make_run(seed=5), [COMBO])).done) == 1
     (cut,) = items_of_combos(make_run(top_p=0.7), [COMBO])
     with pytest.raises(UserError, match="top_p None, this command 0.7"):
         plan(store, [cut])
@@ -192,7 +192,7 @@ def test_an_episode_from_before_a_setting_was_stored_is_done(tmp_path: Path) -> 
     (item,) = items_of_combos(make_run(), [COMBO])
     old = {name: value for name, value in item.run.settings().items() if name not in ("top_p", "top_k")}
     store.put_episode(finished(item).model_copy(update={"settings": old}))
-    assert plan(store, items_of_combos(make_run(top_p=0.7), [COMBO])).scored == 1
+    assert len(plan(store, items_of_combos(make_run(top_p=0.7), [COMBO])).done) == 1
 
 
 @pytest.mark.parametrize(("model", "partner"), [("other", "m"), ("m", "other"), ("other", "other")])
@@ -209,7 +209,7 @@ def test_the_same_models_may_move(tmp_path: Path) -> None:
     run = make_run(tag="mine", partner="p")
     store.put_episode(finished(items_of_combos(run, [COMBO])[0]))
     moved = dataclasses.replace(run, partner=parse_model("custom/p@http://elsewhere/v1"))
-    assert plan(store, items_of_combos(moved, [COMBO])).scored == 1
+    assert len(plan(store, items_of_combos(moved, [COMBO])).done) == 1
 
 
 ORIGINS = [

@@ -94,7 +94,7 @@ def test_an_episode_has_the_key_of_its_item_and_is_done_then(store: Store) -> No
     assert done.key == items[2].key and done.env == "game" and done.outcome.value == 50
     store.put_episode(done)
     found = plan(store, items)
-    assert found.scored == 1 and [item.key for item in found.items] == [items[i].key for i in (0, 1, 3)]
+    assert len(found.done) == 1 and [item.key for item in found.items] == [items[i].key for i in (0, 1, 3)]
 
 
 @pytest.mark.parametrize(
@@ -115,7 +115,7 @@ def test_a_tag_holds_episodes_of_one_kind(store: Store, changes: dict[str, Any],
         with pytest.raises(UserError, match=fault):
             plan(store, items)
     else:
-        assert plan(store, items).scored == 1
+        assert len(plan(store, items).done) == 1
 
 
 @pytest.fixture
@@ -139,7 +139,7 @@ def test_a_replay_that_reaches_the_limit_asks_for_nothing() -> None:
     """At most one action: none is replayed here, and two there."""
     one, two = items_of_quests(run_of("hpos", max_actions=1), [Quest("chest", 0), Quest("chest", 1)])
     items = [one._replace(history=WALK.before(0)), two._replace(history=WALK)]
-    assert _forecast(Plan(items, 0, 0, 0))[-1].startswith("at most 1 calls")
+    assert _forecast(Plan(items, frozenset(), 0, 0))[-1].startswith("at most 1 calls")
 
 
 def test_positives_start_from_the_stored_walk(store: Store, negatives: list[dict[str, Any]], tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from small_world import finished, make_run, small_store
 from sotopia_sdpo.account import Missed
 from sotopia_sdpo.errors import UserError
 from sotopia_sdpo.run import runner as pool
-from sotopia_sdpo.run.plan import WorkItem, items_of_combos
+from sotopia_sdpo.run.plan import WorkItem, items_of_combos, plan
 from sotopia_sdpo.run.runner import Counts, Ran, Runner
 from sotopia_sdpo.store.base import Store
 from sotopia_sdpo.store.episode import EpisodeHead
@@ -214,12 +214,29 @@ def test_what_is_gone_at_the_end_is_told(store: Store, monkeypatch: pytest.Monke
     runner = Runner(store, run_one)
     counts = asyncio.run(runner.run(work, 2))
     assert (counts.scored, counts.elsewhere, counts.is_complete) == (5, 1, False)
-    assert "2 of the episodes that were stored meanwhile are not there any more, such as e0/p0/p1" in (
+    assert counts.missed(0)[:2] == (2, 6)
+    assert "2 of the episodes that count as done are not there any more, such as e0/p0/p1" in (
         counts.stopped_because
     )
     runner = Runner(store, run_one)
     again = asyncio.run(runner.run(work, 2))
     assert again.is_complete and (again.scored, again.elsewhere) == (2, 4) and len(store.heads()) == 6
+
+
+def test_what_was_done_before_and_is_gone_is_told(store: Store) -> None:
+    """It is no work of this run, which says "all is done" of it all the same."""
+    work = items(4)
+    store.put_episode(finished(work[0]))
+    found = plan(store, work)
+
+    async def run_one(item: WorkItem) -> Ran:
+        store.delete_episodes([work[0].key.pk])
+        return Ran(finished(item))
+
+    counts = asyncio.run(Runner(store, run_one, done=found.done).run(found.items, 2))
+    assert counts.scored == 3 and not counts.is_complete
+    assert counts.stopped_because.startswith(f"{store.url}: 1 of the episodes that count as done are not there")
+    assert counts.missed(len(found.done))[:2] == (1, 4)
 
 
 def test_a_server_that_is_gone_stops_the_run(store: Store) -> None:
@@ -229,3 +246,17 @@ def test_a_server_that_is_gone_stops_the_run(store: Store) -> None:
     counts = asyncio.run(Runner(store, run_one).run(items(40), 2))
     assert counts.stopped_because == "a server stopped answering" and counts.failed < 10
     assert counts.missed(0) == Missed(40, 40, "episodes", "a server stopped answering"), "what was not started, too"
+
+
+def test_where_the_look_at_the_end_fails_the_run_does_not_end_well(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def run_one(item: WorkItem) -> Ran:
+        return Ran(finished(item))
+
+    def gone(*_: object) -> dict[EpisodeKey, EpisodeHead]:
+        raise UserError("redis://h:1/0: connection lost")
+
+    monkeypatch.setattr(store, "find_keys", gone)
+    counts = asyncio.run(Runner(store, run_one).run(items(3), 2))
+    assert counts.scored == 3 and counts.missed(0) == Missed(1, 3, "episodes", "redis://h:1/0: connection lost")
