@@ -18,6 +18,16 @@ sdpo_scripts_are_ours() {
         grep -q sotopia_sdpo "$1/sotopia" 2>/dev/null
 }
 
+# Help costs no set-up: before there is one, the words at the head of the script that was called have to do.
+sdpo_help() {
+    case " $* " in *" --help "* | *" -h "*) ;; *) return ;; esac
+    sed -n -e '1d' -e '/^#/!q' -e 's/^# //p' "$0"
+    if [ "$0" != "${BASH_SOURCE[0]}" ]; then
+        echo "More is shown once everything is installed: bash setup.sh (about 6 GB on disk, a few minutes)"
+    fi
+    exit 0
+}
+
 sdpo_has_gpu() { [[ "$(nvidia-smi -L 2>/dev/null)" == *GPU* ]]; }
 
 # Prints which build of PyTorch is wanted. CUDA's is kept once it is there: other machines may share the folder.
@@ -169,6 +179,11 @@ sdpo_install_vllm() {
     exit 2
 }
 
+if [ "$0" = "${BASH_SOURCE[0]}" ] && [ $# -gt 0 ]; then
+    sdpo_help "$@"
+    sdpo_say "it takes no arguments, found: $*"
+    exit 2
+fi
 if [ -n "${VIRTUAL_ENV:-}${CONDA_PREFIX:-}" ] && [ "${VIRTUAL_ENV:-}" != "$sdpo_venv" ] &&
     python -c 'import importlib.util as u, sys; sys.exit(u.find_spec("llamafactory_sdpo") is None)' >/dev/null 2>&1; then
     SDPO_PYTHON="$(command -v python)"
@@ -180,6 +195,7 @@ if [ -n "${VIRTUAL_ENV:-}${CONDA_PREFIX:-}" ] && [ "${VIRTUAL_ENV:-}" != "$sdpo_
 else
     SDPO_PYTHON="$sdpo_venv/bin/python"
     if ! sdpo_is_ready; then
+        sdpo_help "$@"
         sdpo_lock
         # Another call may have been first: to install again would take the packages from under what it has started.
         if ! sdpo_is_ready; then sdpo_install; fi

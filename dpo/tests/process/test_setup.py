@@ -110,6 +110,25 @@ def project(tmp_path: Path) -> Path:
     return root
 
 
+@pytest.mark.parametrize("script", ["train.sh", "inference.sh", "test.sh", "dpo/demo.sh", "dpo/compare.sh", "setup.sh"])
+def test_help_installs_nothing(project: Path, script: str) -> None:
+    """Before there is an environment, the words at the script's head are what there is to show."""
+    (project / "dpo").mkdir()
+    shutil.copy(ROOT / script, project / script)
+    before = sorted(project.rglob("*"))
+    env = {name: value for name, value in os.environ.items() if name not in ("VIRTUAL_ENV", "CONDA_PREFIX")}
+    done = subprocess.run(["bash", project / script, "--help"], env=env, capture_output=True, text=True)
+    assert (done.returncode, done.stderr, sorted(project.rglob("*"))) == (0, "", before)
+    first = (ROOT / script).read_text("utf-8").splitlines()[1].removeprefix("# ")
+    assert done.stdout.startswith(f"{first}\n") and "set -euo" not in done.stdout
+    assert ("bash setup.sh (about 6 GB" in done.stdout) == (script != "setup.sh")
+
+
+def test_setup_takes_no_arguments(project: Path) -> None:
+    done = subprocess.run(["bash", project / "setup.sh", "--cpu"], capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (2, "setup: it takes no arguments, found: --cpu\n")
+
+
 def run_twice_at_once(project: Path, script: str) -> list[str]:
     """Run a script twice at the same time; return what has been installed so far."""
     own = {"LOG": str(project / "log"), "VENV": str(project / ".venv" / "bin"), "SDPO_TORCH": "cuda"}
