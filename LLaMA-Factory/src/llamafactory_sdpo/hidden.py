@@ -14,8 +14,12 @@ from collections.abc import Sequence
 VARIABLE = "LLAMAFACTORY_SDPO_HIDDEN"
 """The variable that holds the arguments which are not on the command line, as a JSON list."""
 
-SECRET = re.compile(r"((?:[\w.-]+[._-])?(?:token|key|secret|password))(=.*)?", re.DOTALL)
+NAME = r"(?:[\w.-]+[._-])?(?:token|key|secret|password)"
+SECRET = re.compile(rf"({NAME})(=.*)?", re.DOTALL)
 """A name that says that its value is a secret, with or without that: `hf_hub_token=…`, `api-key`, `a.b.api_key=…`."""
+
+MAPPING = re.compile(rf"""\s*[{{[](?:.*[{{,])?\s*["']?{NAME}["']?\s*:.*""", re.DOTALL)
+"""A value, as JSON or YAML, that has such a name anywhere: `vllm_config={"api_key": …}`."""
 
 VARIABLES = {"api_key": "API_KEY", "hf_hub_token": "HF_TOKEN", "hub_token": "HF_TOKEN"}
 """Where to give a secret instead; others belong into a config that its user alone can read."""
@@ -23,7 +27,11 @@ VARIABLES = {"api_key": "API_KEY", "hf_hub_token": "HF_TOKEN", "hub_token": "HF_
 
 def name_of(item: str) -> str | None:
     """Return the name of the secret that an argument gives, as key=value or as a flag; None for all others."""
-    found = SECRET.fullmatch(item.removeprefix("--"))
+    text = item.removeprefix("--")
+    name, equals, value = text.partition("=")
+    if equals and MAPPING.fullmatch(value):
+        return name.replace("-", "_")
+    found = SECRET.fullmatch(text)
     is_given = found is not None and (item.startswith("--") or found[2] is not None)
     return found[1].replace("-", "_") if found and is_given else None
 
@@ -33,8 +41,10 @@ def split(argv: Sequence[str]) -> tuple[list[str], list[str]]:
     rest: list[str] = []
     secrets: list[str] = []
     is_value = False
-    for item in argv:
-        is_given = not is_value and name_of(item) is not None
+    for item, following in zip(argv, [*argv[1:], ""], strict=True):
+        is_given = not is_value and (
+            name_of(item) is not None or (item.startswith("--") and MAPPING.fullmatch(following) is not None)
+        )
         (secrets if is_given or is_value else rest).append(item)
         is_value = is_given and "=" not in item
     return rest, secrets

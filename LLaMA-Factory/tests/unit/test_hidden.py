@@ -45,6 +45,14 @@ def test_the_hosts_secrets_are_known_and_nothing_else_is_taken_for_one():
             ["a.key.b=1"],
             ["a.b.api_key=s", "--vllm.api-key", "s"],
         ),
+        (
+            ['c={"a": [{"x": 1, "api_key": "s"}]}', "b={'token': 1}"],
+            [],
+            ['c={"a": [{"x": 1, "api_key": "s"}]}', "b={'token': 1}"],
+        ),
+        (["--vllm_config", '{"api_key": "s"}', "seed=1"], ["seed=1"], ["--vllm_config", '{"api_key": "s"}']),
+        (["vllm_config={api_key: s}", 'c={"monkey": 1}'], ['c={"monkey": 1}'], ["vllm_config={api_key: s}"]),
+        (['d={"say": "the key: is"}', "[a, token]"], ['d={"say": "the key: is"}', "[a, token]"], []),
     ],
 )
 def test_what_is_taken_off(argv, rest, secrets):
