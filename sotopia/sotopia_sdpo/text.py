@@ -44,6 +44,11 @@ def printable(text: str) -> str:
     return UNPRINTABLE.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
 
 
+def is_one_line(text: str) -> bool:
+    """Return whether a text can stand in a line of a table as it is."""
+    return not (LINE_BREAK.search(text) or UNPRINTABLE.search(text))
+
+
 def one_line(text: str, most: int = MOST_SHOWN) -> str:
     """Return a text as one printable line; a long one without its middle, since places and remedies stand outside."""
     line = printable(LINE_BREAK.sub(" ", text.strip()))

@@ -118,6 +118,7 @@ def test_a_table_keeps_trials_and_what_has_no_score(tmp_path: Path) -> None:
         ("HEADa,1,0,e,c,0,,0,0,goal,\n", "line 2: expected numbers"),
         ("HEAD" + "x" * 200_000, "cannot be read"),
         ("HEADa,1,0,e\n", "line 2: expected numbers"),
+        ('HEAD"a\nb",1,0,e,c,0,,0,0,goal,1\n', "line 3: expected an arm's name in one line, found a b"),
         (
             "HEADa,1,0,e,c,0,,0,0,goal,1\na,1,0,e,c,0,,0,0,goal,2\n",
             "line 3: this episode's goal has been given before",
@@ -139,6 +140,7 @@ def test_what_is_no_table_of_scores(text: str, fault: str, tmp_path: Path) -> No
         ([], "expected arms of a database, --arm NAME=TAG, or tables of scores, --from FILE"),
         (["sft"], "--arm sft: expected NAME=TAG"),
         (["sft=sft", "sft=sdpo"], "--arm sft=sdpo: expected NAME=TAG.*with a name of its own"),
+        (["a\nb=sft"], "--arm a b=sft: expected NAME=TAG.*in one line"),
         (["sft=none"], "--arm sft=none: .* has no scored episode of these tags"),
         (["sft=sft", "x=other"], "--arm x=other: none of its episodes is on a combo of sft"),
     ],

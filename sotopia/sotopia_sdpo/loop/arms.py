@@ -18,6 +18,7 @@ from sotopia_sdpo.results.scores import scores_of
 from sotopia_sdpo.results.tables import simulation_note
 from sotopia_sdpo.step_files import write_json
 from sotopia_sdpo.store.base import Store
+from sotopia_sdpo.text import is_one_line, one_line
 from sotopia_sdpo.whole_files import write_whole
 
 
@@ -81,8 +82,8 @@ def read_arms(store: Store, typed: Sequence[str]) -> list[Arm]:
     runs_of_first = 0
     for text in typed:
         name, mark, tags = text.partition("=")
-        if not (name and mark and tags) or name in {one.name for one in arms}:
-            raise UserError(f"--arm {text}: expected NAME=TAG[,TAG...], with a name of its own")
+        if not (name and mark and tags) or name in {one.name for one in arms} or not is_one_line(name):
+            raise UserError(f"--arm {one_line(text)}: expected NAME=TAG[,TAG...], with a name of its own in one line")
         named = tags.split(",")
         runs_of_first = runs_of_first or len(named)
         # Runs of another number are not the same ones.

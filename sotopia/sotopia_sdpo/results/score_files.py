@@ -15,7 +15,7 @@ from typing import Any
 from sotopia_sdpo.errors import UserError
 from sotopia_sdpo.results.league import Arm, ArmRun
 from sotopia_sdpo.results.scores import Score
-from sotopia_sdpo.text import as_cell, of_cell
+from sotopia_sdpo.text import as_cell, is_one_line, of_cell, one_line
 
 
 PLACE = ("episode", "environment", "combo", "position", "kind", "self_chat", "simulated")
@@ -88,6 +88,8 @@ def _read(path: Path, unscored: dict[str, int]) -> dict[tuple[str, str], list[Sc
     found: dict[tuple[str, str], dict[tuple[str, ...], Score]] = defaultdict(dict)
     for line, row in rows:
         try:
+            if not is_one_line(row["arm"]):
+                raise UserError(f"{path}: line {line}: expected an arm's name in one line, found {one_line(row['arm'])}")
             if row["score"] == UNSCORED:
                 unscored[row["arm"]] += int(row["value"])
                 continue
