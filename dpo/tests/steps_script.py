@@ -2,6 +2,7 @@
 
 import os
 import sys
+from operator import methodcaller
 from pathlib import Path
 
 from sotopia_sdpo.errors import run_at_edge
@@ -64,7 +65,15 @@ TWO = Step(
     services=(Service("server", "server", server_argv),),
 )
 BESIDE = [
-    Step(f"beside.{letter}", "a thing beside", (shell('echo "$0" >>"$SDPO_HOME/ran"', letter),), reads=(MODEL,))
+    Step(
+        f"beside.{letter}",
+        "a thing beside",
+        (
+            shell('echo "$0" >>"$SDPO_HOME/ran"', letter),
+            shell('test "$1" != stuck || { echo $$ >"$SDPO_HOME/pid.$0"; sleep 600; }', letter, setting("BESIDE")),
+        ),
+        reads=(MODEL,),
+    )
     for letter in "ab"
 ]
 THREE = Step(
@@ -94,8 +103,7 @@ def main() -> None:
     """Run the steps."""
     with ended_by_signals(), claimed(RUN), Runner(RUN, may_miss=float(os.environ.get("MAY_MISS", MAY_MISS))) as runner:
         runner.steps([ONE, TWO])
-        for step in BESIDE:
-            runner.aside(step)
+        runner.branches([methodcaller("step", step) for step in BESIDE], int(os.environ.get("AT_ONCE", "1")))
         runner.step(THREE)
         if setting("EPISODES") == "1":
             runner.steps([SAMPLE, LAST])

@@ -110,7 +110,9 @@ def project(tmp_path: Path) -> Path:
     return root
 
 
-@pytest.mark.parametrize("script", ["train.sh", "inference.sh", "test.sh", "dpo/demo.sh", "dpo/compare.sh", "setup.sh"])
+@pytest.mark.parametrize(
+    "script", ["train.sh", "inference.sh", "test.sh", "dpo/demo.sh", "dpo/compare.sh", "setup.sh"]
+)
 def test_help_installs_nothing(project: Path, script: str) -> None:
     """Before there is an environment, the words at the script's head are what there is to show."""
     (project / "dpo").mkdir()

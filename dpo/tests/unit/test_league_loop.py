@@ -7,6 +7,7 @@ import json
 import math
 import random
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from sotopia_sdpo.loop.machine import Machine
 from sotopia_sdpo.loop.methods import FLAGS
 from sotopia_sdpo.loop.plan import Planner, lines_of, table
 from sotopia_sdpo.make.digests import files_of
+from sotopia_sdpo.make.lines import Line
 from sotopia_sdpo.make.runner import Runner
 from sotopia_sdpo.make.steps import Command, Step
 from sotopia_sdpo.results.league import league_of
@@ -41,7 +43,7 @@ class Pretending(Runner):
 
     done: list[tuple[Path, Step]] = []
 
-    def _do(self, step: Step, key: str) -> dict[str, Any]:
+    def _do(self, step: Step, key: str, line: Line) -> dict[str, Any]:
         type(self).done.append((self.run, step))
         for path in step.writes:
             target = path / "model.safetensors" if not path.suffix else path
@@ -112,6 +114,23 @@ def test_all_arms_get_as_many_trainings_and_what_was_picked_holds(tmp_path: Path
     for word in ("learning_rate=0.0001", "pref_beta=0.3", "val_size=40", "seed=2", "dataset=preference_data"):
         assert word in trained
     assert sum(word.startswith(("learning_rate=", "val_size=")) for word in trained) == 2
+
+
+def test_at_once_is_as_one_after_the_other(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The same steps, picks and table; the plan takes as many times less of what runs at once."""
+    one = compete(settings_for(tmp_path, "AGENTS=2", f"RUN={tmp_path}/one/run"))
+    table_of_one = capsys.readouterr().out.split("sft", 1)
+    several = compete(settings_for(tmp_path, "AGENTS=2", f"RUN={tmp_path}/two/run", "AT_ONCE=3"))
+    assert sorted(several) == sorted(one) and several != one
+    assert (tmp_path / "one/run/tuning.json").read_text() == (tmp_path / "two/run/tuning.json").read_text()
+    assert (tmp_path / "one/run/scores.csv").read_text() == (tmp_path / "two/run/scores.csv").read_text()
+    assert len(table_of_one) == 2 and compete(settings_for(tmp_path, "AGENTS=2", f"RUN={tmp_path}/two/run")) == []
+    wide = settings_for(tmp_path, "AGENTS=2", f"RUN={tmp_path}/two/run", "AT_ONCE=3", "SEEDS=1 2 7 8")
+    planner, narrow = Planner(wide.run, {"batch": "10"}), Planner(wide.run, {"batch": "10"})
+    compare.loop(wide, Machine(wide), planner)
+    compare.loop(replace(wide, at_once=1), Machine(wide), narrow)
+    minutes = [{line.kind: line.seconds for line in lines_of(one.planned)} for one in (planner, narrow)]
+    assert 0 < minutes[0]["train"] * 3 == minutes[1]["train"] and minutes[0]["eval"] * 3 == minutes[1]["eval"]
 
 
 def test_nothing_is_done_twice_and_more_seeds_or_values_add_cells_alone(tmp_path: Path) -> None:

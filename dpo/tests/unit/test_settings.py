@@ -263,7 +263,7 @@ TALKER = """
 import sys
 from sotopia_sdpo.loop import command_line
 from sotopia_sdpo.loop.machine import Machine
-from sotopia_sdpo.make.runner import say
+from sotopia_sdpo.make.lines import say
 from sotopia_sdpo.loop.settings import Settings
 
 def loop(*_):

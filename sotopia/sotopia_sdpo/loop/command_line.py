@@ -11,8 +11,9 @@ from sotopia_sdpo.loop import arms
 from sotopia_sdpo.loop.machine import Machine
 from sotopia_sdpo.loop.plan import Planner, overview, table
 from sotopia_sdpo.loop.settings import HELP_WIDTH, Settings
+from sotopia_sdpo.make.lines import say
 from sotopia_sdpo.make.processes import ENDING_SIGNALS, claimed, ended_by_signals
-from sotopia_sdpo.make.runner import Runner, say
+from sotopia_sdpo.make.runner import Runner
 from sotopia_sdpo.make.steps import Step
 from sotopia_sdpo.places import TRAINING, typed
 from sotopia_sdpo.play.dialogue import load_template

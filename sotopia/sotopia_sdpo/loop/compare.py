@@ -19,6 +19,7 @@ import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
+from operator import methodcaller
 from pathlib import Path
 
 from sotopia_sdpo.errors import UserError
@@ -30,7 +31,8 @@ from sotopia_sdpo.loop.machine import Machine
 from sotopia_sdpo.loop.methods import FLAGS, LENGTHS, METHODS
 from sotopia_sdpo.loop.presets import SOTOPIA
 from sotopia_sdpo.loop.scenarios import LEARNING, split_files
-from sotopia_sdpo.make.runner import Runner, say
+from sotopia_sdpo.make.lines import say
+from sotopia_sdpo.make.runner import Runner
 from sotopia_sdpo.results.league import Arm, league_of
 from sotopia_sdpo.step_files import SFT_DATA
 from sotopia_sdpo.store import open_store
@@ -101,21 +103,21 @@ def compete(steps: Comparison, runner: Runner) -> list[Arm]:
     settings = steps.settings
     evaluated = {"sft": [steps.evaluate_sft(seed) for seed in settings.seeds]}
     runner.steps([*steps.to_agent(), *steps.to_pairs(), *steps.to_sessions(), *map(steps.cut, LENGTHS)])
-    for step in evaluated["sft"]:
-        runner.aside(step)
+    runner.branches([methodcaller("step", step) for step in evaluated["sft"]], settings.at_once)
     if settings.tune and not steps.picked:
         knobs = {
             arm: METHODS[arm].knob if settings.knobs else tuning.NONE
             for arm in settings.arms
             if not METHODS[arm].is_planted
         }
-        steps.picked.update(tuning.tune(steps, runner, knobs, settings.rates))
+        steps.picked.update(tuning.tune(steps, runner, knobs, settings.rates, settings.at_once))
+    cells = []
     for seed in settings.seeds:
         for arm in settings.arms:
             train, evaluate = steps.train_arm(arm, seed), steps.evaluate_arm(arm, seed)
-            with runner.branch():
-                runner.steps([train, evaluate])
+            cells.append([train, evaluate])
             evaluated.setdefault(arm, []).append(evaluate)
+    runner.branches([methodcaller("steps", cell) for cell in cells], settings.at_once)
     if runner.is_planning:
         return []
     with open_store(runner.database.url, create=False) as store:

@@ -53,6 +53,9 @@ class CompareSettings(Settings):
         may_be_empty=True,
     )
     agents: int = setting("1", "SFT agents, each with its own seed and negatives, in RUN and RUN/agent-N.", count)
+    at_once: int = setting(
+        "1", "Methods that are tuned, and models that are trained and evaluated, at the same time.", count
+    )
     held_out: int = setting("0", "Pairs that are held out of every training on pairs; 0: as its options say.", number)
     tune: bool = setting("no", "Whether methods are tuned on development scenarios.", yes)
     dev_splits: Words = setting(

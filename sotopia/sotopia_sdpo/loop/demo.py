@@ -18,7 +18,8 @@ from collections.abc import Sequence
 from sotopia_sdpo.loop import command_line, remarks
 from sotopia_sdpo.loop.machine import Machine
 from sotopia_sdpo.loop.rounds import Round, RoundSettings, all_rounds, gain_of
-from sotopia_sdpo.make.runner import Runner, say
+from sotopia_sdpo.make.lines import say
+from sotopia_sdpo.make.runner import Runner
 from sotopia_sdpo.places import typed
 from sotopia_sdpo.step_files import SEGMENT_PAIRS
 from sotopia_sdpo.store import open_store

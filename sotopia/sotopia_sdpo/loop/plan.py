@@ -12,10 +12,10 @@ not reckoned.
 import json
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self, TypeVar
 
 from sotopia_sdpo.envs.registry import max_actions_of
 from sotopia_sdpo.make.digests import Digests
@@ -33,6 +33,7 @@ COMBOS_PER_SCENARIO = 5
 """Of the published world and of the demo's, where a task takes all."""
 TRAININGS = ("sft", "sdpo", "train", "tune")
 ANNOTATIONS = ("locate", "segments")
+T = TypeVar("T")
 
 
 class Planned(NamedTuple):
@@ -48,6 +49,8 @@ class Planned(NamedTuple):
     """Of an episode."""
     is_search: bool = False
     """Whether it plays continuations, which are as many as what it finds makes it want."""
+    at_once: int = 1
+    """How many like it run at the same time."""
 
 
 class Planner(Runner):
@@ -58,6 +61,7 @@ class Planner(Runner):
         self.digests = Digests(run / "done" / ".digests.json", is_kept=False)
         self.planned: list[Planned] = []
         self.unwritten: dict[Path, str] = {}
+        self.at_once = 1
         self.seen: set[str] = set()
 
     def _prepare(self) -> None:
@@ -79,17 +83,26 @@ class Planner(Runner):
         """Whether nothing is done."""
         return True
 
+    def branches(self, branches: Sequence[Callable[[Self], T]], at_once: int = 1) -> list[T]:
+        """Plan branches, one after the other; those within one that runs beside others do so as well."""
+        before, self.at_once = self.at_once, max(self.at_once, min(at_once, len(branches)))
+        try:
+            return super().branches(branches)
+        finally:
+            self.at_once = before
+
     def step(self, step: Step) -> None:
         """Look whether a step is done; those that depend on one that is not are not done either."""
         key = self._key(step)
-        self.values |= {step.name: key, "key": key}
+        self.keys[step.name] = key
         record = self._record(step)
         is_done = record.get("key") == key and self._has_output(step, record)
         # A model of tuning may be one of the comparison as well.
         if step.name not in self.seen:
             kind = step.name.partition(".")[0]
             is_search = any("replay" in words for words in step.words())
-            self.planned.append(Planned(kind, is_done, record, self._reckoned(step), most_calls(step), is_search))
+            reckoned = self._reckoned(step), most_calls(step)
+            self.planned.append(Planned(kind, is_done, record, *reckoned, is_search, self.at_once))
         self.seen.add(step.name)
         self.chain = after(step, key, record) if is_done else "of a step that is not done"
 
@@ -168,11 +181,11 @@ def _line(kind: str, found: Sequence[Planned], timed: Sequence[Planned], asked: 
     played = [one for one in timed if one.record.get("episodes")]
     sampled = [one.record for one in played if one.kind == kind] or [one.record for one in played]
     counted = [record["episodes"] for record in alike if record.get("episodes")]
-    is_sampling = any(one.episodes for one in found)
+    is_sampling, at_once = any(one.episodes for one in found), max(one.at_once for one in found)
     each = _mean(counted) if counted and is_sampling else math.nan
     episodes = round(sum(one.episodes if math.isnan(each) else each for one in left)) if is_sampling else 0
     if is_sampling:
-        seconds = episodes * _ratio(sampled, "seconds")
+        seconds = episodes * _ratio(sampled, "seconds") / at_once
         calls = _ratio(sampled, "calls")
         return Line(
             kind,
@@ -182,7 +195,7 @@ def _line(kind: str, found: Sequence[Planned], timed: Sequence[Planned], asked: 
             round(episodes * (max(one.most_calls for one in found) if math.isnan(calls) else calls)),
             seconds if left else 0.0,
         )
-    seconds = len(left) * _mean([record["seconds"] for record in alike]) if left else 0.0
+    seconds = len(left) * _mean([record["seconds"] for record in alike]) / at_once if left else 0.0
     calls = math.nan if any(one.is_search for one in left) else round(asked * len(left))
     return Line(kind, len(found), len(found) - len(left), 0, calls, seconds)
 

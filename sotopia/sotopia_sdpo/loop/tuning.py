@@ -9,12 +9,14 @@ all, if none did: those with the most scored ones); of equal ones, the first tha
 
 import json
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from sotopia_sdpo.errors import UserError
 from sotopia_sdpo.loop.arms import arm_of
-from sotopia_sdpo.make.runner import Runner, say
+from sotopia_sdpo.make.lines import say
+from sotopia_sdpo.make.runner import Runner
 from sotopia_sdpo.make.steps import Step
 from sotopia_sdpo.results.scores import estimates_of
 from sotopia_sdpo.results.stats import decimals
@@ -73,15 +75,28 @@ class Candidates(Protocol):
         """Return the step that plays it on the development scenarios."""
 
 
-def tune(steps: Candidates, runner: Runner, knobs: Mapping[str, Knob], factors: Sequence[float]) -> dict[str, Options]:
-    """Tune every method with as many trainings, say what was picked, and write it down."""
-    found: dict[str, list[Tried]] = {}
-    for arm, knob in knobs.items():
-        tried = [_try(steps, runner, arm, options) for options in steps.rates(arm)]
-        tried += [_try(steps, runner, arm, options) for options in further(pick(tried).options, knob)]
-        found[arm] = tried
-        if not runner.is_planning:
+def tune(
+    steps: Candidates, runner: Runner, knobs: Mapping[str, Knob], factors: Sequence[float], at_once: int = 1
+) -> dict[str, Options]:
+    """Tune every method with as many trainings, say what was picked, and write it down.
+
+    Args:
+        steps: the trainings and what plays their models.
+        runner: runs them.
+        knobs: by method, what is tuned after the learning rate.
+        factors: of the learning rates.
+        at_once: how many methods are tuned at a time.
+    """
+
+    def tune_one(own: Runner, arm: str) -> list[Tried]:
+        tried = [_try(steps, own, arm, options) for options in steps.rates(arm)]
+        tried += [_try(steps, own, arm, options) for options in further(pick(tried).options, knobs[arm])]
+        if not own.is_planning:
             say(f"    {line(arm, tried, factors)}")
+        return tried
+
+    all_tried = runner.branches([partial(tune_one, arm=arm) for arm in knobs], at_once)
+    found = dict(zip(knobs, all_tried, strict=True))
     if not runner.is_planning:
         write_record(steps.run, found)
     return {arm: pick(tried).options for arm, tried in found.items()}
@@ -90,8 +105,7 @@ def tune(steps: Candidates, runner: Runner, knobs: Mapping[str, Knob], factors: 
 def _try(steps: Candidates, runner: Runner, arm: str, options: Options) -> Tried:
     """Train and play one candidate; one that is only planned has no episode."""
     play = steps.on_development(arm, options)
-    with runner.branch():
-        runner.steps([steps.tune_arm(arm, options), play])
+    runner.branches([lambda own: own.steps([steps.tune_arm(arm, options), play])])
     if not all(runner.database.counts(runner.tags(play))):
         return Tried(options, 0.0, 0, 0)
     with open_store(runner.database.url, create=False) as store:

@@ -7,6 +7,7 @@ that 16 GB of weights are not read at every start.
 
 import hashlib
 import json
+import threading
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -46,6 +47,7 @@ class Digests:
         except (OSError, ValueError, RecursionError):
             found = {}
         self.kept: dict[str, list[int | str]] = found
+        self._lock = threading.Lock()
 
     def of(self, paths: Iterable[Path]) -> dict[str, str]:
         """Return the digest of every file that the paths stand for."""
@@ -63,7 +65,8 @@ class Digests:
         with path.open("rb") as file:
             found = hashlib.file_digest(file, "blake2b").hexdigest()[:16]
         if stat.st_size >= LARGE_BYTES:
-            self.kept[str(path)] = [*seen, found]
-            if self.is_kept:
-                write_whole(self.path, json.dumps(self.kept, indent=1))
+            with self._lock:
+                self.kept[str(path)] = [*seen, found]
+                if self.is_kept:
+                    write_whole(self.path, json.dumps(self.kept, indent=1))
         return found

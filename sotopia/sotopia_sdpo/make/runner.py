@@ -1,26 +1,33 @@
 """Run steps: each once, and again when what it depends on has changed or what it made is gone.
 
 Comes in: steps, in order. Goes out: a line for each, its files and episodes, its output in logs/NAME.log, and in
-done/NAME what it depended on. Every step depends on those before it; what `aside` runs is no such step.
+done/NAME what it depended on. Every step depends on those before it, but for branches: what is in one does not depend
+on another, nor does what comes after them on any, so they may run at once.
 Invariant: a step counts as done only after all its commands have succeeded, or missed no more than is allowed.
 """
 
+import copy
+import itertools
 import json
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
+from operator import methodcaller
 from pathlib import Path
-from typing import IO, Any, Self
+from typing import IO, Any, Self, TypeVar
 
 from sotopia_sdpo.account import ACCOUNT, read_account
 from sotopia_sdpo.errors import EXIT_DONE, EXIT_INCOMPLETE, UserError
+from sotopia_sdpo.make.at_once import Gate, run_at_once
 from sotopia_sdpo.make.database import Database
 from sotopia_sdpo.make.digests import Digests, digest, files_of
+from sotopia_sdpo.make.lines import Line, say
 from sotopia_sdpo.make.live import Live
 from sotopia_sdpo.make.processes import MARK, Group, claimed
-from sotopia_sdpo.make.servers import Server, ServerEnded, ServerNotReady, answers, free_ports, is_free
+from sotopia_sdpo.make.servers import Server, ServerEnded, answers, free_ports, is_free
 from sotopia_sdpo.make.steps import Command, Copy, Service, Step, fill
 from sotopia_sdpo.places import ROOT
 from sotopia_sdpo.whole_files import write_whole
@@ -38,6 +45,9 @@ class TooMuchMissed(UserError):
     """More of a step's episodes or answers have failed than is allowed."""
 
     exit_code = EXIT_INCOMPLETE
+
+
+T = TypeVar("T")
 
 
 class Runner:
@@ -67,10 +77,17 @@ class Runner:
         # The data folder of all that is started here, and the mark by which it is found.
         self.env = {**os.environ, "SDPO_HOME": str(run), "SOTOPIA_DB": self.database.url, MARK: str(run)}
         self.values = {"python": sys.executable, **(values or {})}
+        """Of words in braces: the addresses of servers, too."""
+        self.keys: dict[str, str] = {}
+        """The same by the name of a step: the key of what it has made."""
         self.chain = ""
         """Names the state after the steps so far."""
-        self.number = 0
         self.servers: dict[Service, Server] = {}
+        self._numbers = itertools.count(1)
+        self._gate: Gate | None = None
+        """What branches that run at once have in common; None where this is no such branch."""
+        self._place = ""
+        """What tells the logs of its servers from those of other branches."""
 
     def _prepare(self) -> None:
         """Make the folders."""
@@ -105,32 +122,52 @@ class Runner:
 
     def step(self, step: Step) -> None:
         """Run a step, unless it is done."""
-        self.number += 1
         key = self._key(step)
-        self.values |= {step.name: key, "key": key}
-        say(head_of(self.number, step), end="")
+        self.keys[step.name] = key
+        line = Line(next(self._numbers), step, is_at_once=self._gate is not None)
         record = self._record(step)
         if record.get("key") == key and self._has_output(step, record):
-            say("done before")
+            line.end("done before")
         else:
-            record = self._do(step, key)
+            record = self._do(step, key, line)
         self.chain = after(step, key, record)
 
     def aside(self, step: Step) -> None:
         """Run a step on which no later one depends."""
-        with self.branch():
-            self.step(step)
+        self.branches([methodcaller("step", step)])
 
-    @contextmanager
-    def branch(self) -> Iterator[None]:
-        """Run steps on which those after the block do not depend."""
+    def branches(self, branches: Sequence[Callable[[Self], T]], at_once: int = 1) -> list[T]:
+        """Run branches, so many at a time, each with a runner of its own; return what they return, in their order.
+
+        One that fails, and a signal, stop the others.
+        """
+        if at_once == 1 or len(branches) < 2:
+            return [self._branch(branch) for branch in branches]
+        self.end_servers()  # each branch has its own
+        return run_at_once([partial(self._beside, *numbered) for numbered in enumerate(branches, 1)], at_once)
+
+    def _branch(self, branch: Callable[[Self], T]) -> T:
+        """Run a branch with the servers that are there."""
         before = self.chain
-        yield
-        self.chain = before
+        try:
+            return branch(self)
+        finally:
+            self.chain = before
+
+    def _beside(self, number: int, branch: Callable[[Self], T], gate: Gate) -> T:
+        """Run a branch with servers of its own, while others run."""
+        own = copy.copy(self)
+        own.values, own.servers, own._gate, own._place = dict(self.values), {}, gate, f".{number}"
+        with own:
+            return branch(own)
 
     def tags(self, step: Step) -> list[str]:
         """Return the tags of a step that was run or is being run."""
-        return [fill(tag, {**self.values, "key": self.values[step.name]}) for tag in step.tags]
+        return [fill(tag, self._words(step)) for tag in step.tags]
+
+    def _words(self, step: Step) -> dict[str, str]:
+        """Return what stands for words in braces in a step."""
+        return {**self.values, **self.keys, "key": self.keys[step.name]}
 
     def _key(self, step: Step) -> str:
         """Digest what a step depends on, wherever the run folder and the checkout are."""
@@ -154,32 +191,32 @@ class Runner:
             and (not step.fills_world or self.database.has_world())
         )
 
-    def _do(self, step: Step, key: str) -> dict[str, Any]:
+    def _do(self, step: Step, key: str, line: Line) -> dict[str, Any]:
         """Run a step and write down that it is done."""
         started, made = time.monotonic(), _times_made(self._record(step), key)
         write_whole(self.run / "done" / step.name, json.dumps({"begun": key, "made": made}))
         log = self.run / "logs" / f"{step.name}.log"
-        live = Live(head_of(self.number, step), log)
+        live = line.live(log)
         try:
             self._serve(step)
             with log.open("wb") as out:
                 for action in step.actions:
-                    code = self._act(action, out, live)
+                    code = self._act(step, action, out, live)
                     if code == EXIT_INCOMPLETE and isinstance(action, Command) and action.may_miss:
                         self._check_missed(step, log)
                     elif code:
-                        raise self._failed(log, code)
+                        raise self._failed(line, log, code)
         except ServerEnded as err:
-            raise self._failed(err.log, EXIT_SERVER, "a server ended") from None
-        except ServerNotReady:
-            say("failed")
+            raise self._failed(line, err.log, EXIT_SERVER, "a server ended") from None
+        except UserError:
+            line.end("failed")
             raise
         wrote = [os.path.relpath(file, self.run) for path in step.writes for file in files_of(path)]
         seconds = round(time.monotonic() - started, 1)
         record = {"key": key, "made": made, "wrote": wrote, "seconds": seconds, **self.database.took(self.tags(step))}
         write_whole(self.run / "done" / step.name, json.dumps(record))
         minutes, seconds = divmod(round(seconds), 60)
-        say(f"{minutes}:{seconds:02}  {self._remark(step)}".rstrip())
+        line.end(f"{minutes}:{seconds:02}  {self._remark(step)}".rstrip())
         return record
 
     def _remark(self, step: Step) -> str:
@@ -189,25 +226,24 @@ class Runner:
         scored = sum(one.get("scored", 0) for one in counts)
         return f"{scored} of {sum(sum(one.values()) for one in counts)} episodes scored"
 
-    def _failed(self, log: Path, code: int, why: str = "failed") -> SystemExit:
+    def _failed(self, line: Line, log: Path, code: int, why: str = "failed") -> SystemExit:
         """Print what failed and where its log is; return the exit."""
-        say(f"{why}, exit code {code}")
+        self._go_on()
+        line.end(f"{why}, exit code {code}")
         lines = log.read_text("utf-8", "replace").splitlines() if log.exists() else []
         print(*lines[-SHOWN_LINES:], sep="\n", file=sys.stderr)
         print(f"all of it: {log}; the same command goes on from here", file=sys.stderr, flush=True)
         return SystemExit(code)
 
-    @property
-    def _account(self) -> Path:
-        """The file in which a command says what it has missed."""
-        return self.run / "logs" / "missed.json"
+    def _account(self, step: Step) -> Path:
+        """The file in which a step's command says what it has missed."""
+        return self.run / "logs" / f"{step.name}.missed.json"
 
     def _check_missed(self, step: Step, log: Path) -> None:
         """Let a step go on if not too many of its episodes or answers have failed."""
-        missed = read_account(self._account)
+        missed = read_account(self._account(step))
         if step.may_miss_all or missed is None or missed.number <= self.may_miss * missed.total:
             return
-        say("failed")
         raise TooMuchMissed(
             f"{step.name}: {missed.number} of {missed.total} {missed.unit} failed (most: {missed.reason}), more than "
             f"MAY_MISS={self.may_miss:g} of them; mend that, and the same command tries them again; MAY_MISS=1 goes "
@@ -224,23 +260,32 @@ class Runner:
 
     # ---- processes
 
-    def _act(self, action: Command | Copy, log: IO[bytes], live: Live) -> int:
+    def _act(self, step: Step, action: Command | Copy, log: IO[bytes], live: Live | None) -> int:
         """Run an action while all servers live, and return its exit code."""
         if isinstance(action, Copy):
             action.run()
             return EXIT_DONE
-        self._account.unlink(missing_ok=True)
-        env = {**self.env, ACCOUNT: str(self._account)}
-        group = Group([fill(word, self.values) for word in action.argv], log, log, env)
+        account = self._account(step)
+        account.unlink(missing_ok=True)
+        env = {**self.env, ACCOUNT: str(account)}
+        group = Group([fill(word, self._words(step)) for word in action.argv], log, log, env)
         try:
             while (code := group.code(POLL_S)) is None:
                 self._check_servers()
-                live.look()
+                self._go_on()
+                if live:
+                    live.look()
         finally:
-            live.clear()
+            if live:
+                live.clear()
             group.end()
         self._check_servers()
         return code
+
+    def _go_on(self) -> None:
+        """Leave the branch if another one that runs at once has failed, or a signal has come."""
+        if self._gate:
+            self._gate.check()
 
     def _check_servers(self) -> None:
         for server in self.servers.values():
@@ -273,16 +318,15 @@ class Runner:
 
     def _server(self, service: Service, ports: list[int]) -> Server:
         """Prepare a server, which is ready when it says on its standard output that it serves, and does."""
-        log, out = (self.run / "logs" / f"{service.log}.{suffix}" for suffix in ("log", "out"))
+        log, out = (self.run / "logs" / f"{service.log}{self._place}.{suffix}" for suffix in ("log", "out"))
         asked = [answers(f"http://127.0.0.1:{port}/health") for port in ports]
         argv = [fill(word, self.values) for word in service.argv(ports[0])]
-        return Server(
-            argv,
-            log=log,
-            out=out,
-            env=self.env,
-            ready=lambda: out.stat().st_size > 0 and all(ask() for ask in asked),
-        )
+
+        def is_ready() -> bool:
+            self._go_on()
+            return out.stat().st_size > 0 and all(ask() for ask in asked)
+
+        return Server(argv, log=log, out=out, env=self.env, ready=is_ready)
 
     def __enter__(self) -> Self:
         return self
@@ -309,13 +353,3 @@ def _times_made(before: Mapping[str, Any], key: str) -> int:
 def after(step: Step, key: str, record: Mapping[str, Any]) -> str:
     """Return the state after a step: new episodes under the tags of old ones change what is made of them."""
     return digest(f"{key}{record['made']}") if step.tags else key
-
-
-def head_of(number: int, step: Step) -> str:
-    """Return how the line of a step begins."""
-    return f"{number:2}  {step.what:<34} "
-
-
-def say(text: str, end: str = "\n") -> None:
-    """Print to whoever waits, a pipe too."""
-    print(text, end=end, flush=True)

@@ -89,7 +89,8 @@ def _read(path: Path, unscored: dict[str, int]) -> dict[tuple[str, str], list[Sc
     for line, row in rows:
         try:
             if not is_one_line(row["arm"]):
-                raise UserError(f"{path}: line {line}: expected an arm's name in one line, found {one_line(row['arm'])}")
+                found_name = one_line(row["arm"])
+                raise UserError(f"{path}: line {line}: expected an arm's name in one line, found {found_name}")
             if row["score"] == UNSCORED:
                 unscored[row["arm"]] += int(row["value"])
                 continue

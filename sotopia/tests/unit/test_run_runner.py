@@ -215,9 +215,7 @@ def test_what_is_gone_at_the_end_is_told(store: Store, monkeypatch: pytest.Monke
     counts = asyncio.run(runner.run(work, 2))
     assert (counts.scored, counts.elsewhere, counts.is_complete) == (5, 1, False)
     assert counts.missed(0)[:2] == (2, 6)
-    assert "2 of the episodes that count as done are not there any more, such as e0/p0/p1" in (
-        counts.stopped_because
-    )
+    assert "2 of the episodes that count as done are not there any more, such as e0/p0/p1" in (counts.stopped_because)
     runner = Runner(store, run_one)
     again = asyncio.run(runner.run(work, 2))
     assert again.is_complete and (again.scored, again.elsewhere) == (2, 4) and len(store.heads()) == 6
