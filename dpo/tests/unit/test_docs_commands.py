@@ -1,5 +1,6 @@
 """Every command of ours in the pages is one, with options that it has and files that are there."""
 
+import re
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
@@ -16,6 +17,11 @@ from sotopia_sdpo.pairs.options import app_of
 
 APPS = {"sotopia": cli.app, "sdpo": sdpo.app}
 SEEN_AT_LEAST = 45
+LINK, HEADING, CODE = (
+    re.compile(r"\]\(([^)\s]+)\)"),
+    re.compile(r"^#+ (.*)$", re.M),
+    re.compile(r"^```.*?^```", re.M | re.S),
+)
 
 
 def command_of(words: list[str]) -> click.Command | None:
@@ -96,3 +102,32 @@ def test_every_page_is_in_the_site() -> None:
     nav = (ROOT / "mkdocs.yml").read_text("utf-8").partition("\nnav:")[2].split()
     docs = ROOT / "docs"
     assert {str(page.relative_to(docs)) for page in docs.rglob("*.md")} <= set(nav)
+
+
+def anchors(page: Path) -> set[str]:
+    """The names that GitHub and the site give the headings of a page."""
+    headings = HEADING.findall(CODE.sub("", page.read_text("utf-8")))
+    return {re.sub(r"[ -]+", "-", re.sub(r"[^\w -]", "", heading.lower())) for heading in headings}
+
+
+def broken(page: Path) -> Iterator[str]:
+    """Yield the links of a page that lead to no file, or to no heading of a page."""
+    for link in LINK.findall(CODE.sub("", page.read_text("utf-8"))):
+        name, _, anchor = link.partition("#")
+        target = page.parent / name if name else page
+        if "://" not in link and not (target.is_file() and (not anchor or anchor in anchors(target))):
+            yield link
+
+
+@pytest.mark.parametrize("page", [*PAGES, ROOT / "CONTRIBUTING.md"], ids=lambda page: page.name)
+def test_links_lead_to_what_is_there(page: Path) -> None:
+    """Also those of README.md, which is no page of the site."""
+    assert not list(broken(page))
+
+
+def test_a_broken_link_is_found(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(
+        "# It is `x`, here\n[a](#it-is-x-here) [b](#x) [c](gone.md) [d](https://x.example/y)\n", encoding="utf-8"
+    )
+    assert list(broken(page)) == ["#x", "gone.md"]
