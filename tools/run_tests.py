@@ -46,22 +46,24 @@ def source_checks() -> Suite:
     return Suite("sources: ruff, mypy, typos, shellcheck", commands=commands)
 
 
-# Each lane is a list of suites one after the other; the two lanes run side by side on two cores.
+# In the order in which they begin, two at a time: the quick ones first, then the longest ones.
 QUICK = (
-    (Suite("training: units", ("LLaMA-Factory/tests/unit", "LLaMA-Factory/tests/gpu")),),
-    (source_checks(), Suite("sampling: units", ("sotopia/tests/unit",)), Suite("scripts: units", ("dpo/tests/unit",))),
+    Suite("training: units", ("LLaMA-Factory/tests/unit", "LLaMA-Factory/tests/gpu")),
+    source_checks(),
+    Suite("sampling: units", ("sotopia/tests/unit",)),
+    Suite("scripts: units", ("dpo/tests/unit",)),
 )
 SLOW = (
-    (Suite("training: processes and vLLM", ("LLaMA-Factory/tests/process", "LLaMA-Factory/tests/servers")),),
-    (
-        Suite("sampling: processes and Redis", ("sotopia/tests/process", "sotopia/tests/servers")),
-        Suite("scripts: chains and the loop", ("dpo/tests/process",)),
-    ),
+    Suite("training: processes", ("LLaMA-Factory/tests/process",)),
+    Suite("scripts: chains and the loop", ("dpo/tests/process",)),
+    Suite("training: vLLM and other servers", ("LLaMA-Factory/tests/servers",)),
+    Suite("sampling: processes and Redis", ("sotopia/tests/process", "sotopia/tests/servers")),
 )
 FAULTS = (
-    (Suite("faults of sampling, the long form", commands=(("benchmarks/faults/__main__.py",),)),),
-    (Suite("faults of training, the long form", commands=(("benchmarks/training_faults.py",),)),),
+    Suite("faults of sampling, the long form", commands=(("benchmarks/faults/__main__.py",),)),
+    Suite("faults of training, the long form", commands=(("benchmarks/training_faults.py",),)),
 )
+AT_ONCE = 2
 
 
 class Result(NamedTuple):
@@ -118,14 +120,12 @@ def main() -> int:
     parser.add_argument("--fast", action="store_true", help="only what needs no server and no environment of vLLM's")
     parser.add_argument("--faults", action="store_true", help="only the long form of the faults, at most 20 minutes")
     options, arguments = parser.parse_known_args()
-    everything = tuple(quick + slow for quick, slow in zip(QUICK, reversed(SLOW), strict=True))
-    lanes = FAULTS if options.faults else QUICK if options.fast else everything
+    suites = FAULTS if options.faults else QUICK if options.fast else QUICK + SLOW
     if arguments:
-        lanes = tuple(tuple(suite for suite in lane if suite.paths) for lane in lanes)
+        suites = tuple(suite for suite in suites if suite.paths)
     started = time.monotonic()
-    with ThreadPoolExecutor(len(lanes)) as pool:
-        done = pool.map(lambda lane: [run_suite(suite, arguments) for suite in lane], lanes)
-        results = [result for lane in done for result in lane]
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        results = list(pool.map(lambda suite: run_suite(suite, arguments), suites))
     print("\n==== summary")
     for suite, seconds, passed, failed, skipped in results:
         state = "failed" if failed else "ok" if passed else "none"
