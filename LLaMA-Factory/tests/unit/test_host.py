@@ -1,5 +1,6 @@
 """The seams with the host: each fails with a clear message when the host moves."""
 
+import json
 import re
 import sys
 from importlib import metadata
@@ -29,7 +30,7 @@ from llamafactory_sdpo.host.names import (
     host_tuner,
 )
 from llamafactory_sdpo.host.seams import check_host_version, seam, substituted
-from llamafactory_sdpo.host.settings import check_models, check_pair_stage
+from llamafactory_sdpo.host.settings import check_merging, check_models, check_pair_stage
 
 
 install()
@@ -165,6 +166,47 @@ def test_settings_that_would_silently_train_something_else(model, tuning, refuse
             check_pair_stage(model_args, training, arguments)
     else:
         check_pair_stage(model_args, training, arguments)
+
+
+@pytest.mark.parametrize(
+    ("model", "tuning", "is_zero3", "refused"),
+    [
+        ({}, {}, True, "under DeepSpeed's ZeRO-3 the host merges no adapter, whatever create_new_adapter says"),
+        ({"use_unsloth": True}, {}, False, "under Unsloth the host merges no adapter"),
+        ({}, {}, False, None),
+        ({"adapter_name_or_path": None}, {}, True, None),
+        ({}, {"ref_model": "sft-merged"}, True, None),
+        ({}, {"pref_loss": "simpo"}, True, None),
+        ({}, {"stage": "dpo"}, True, None),
+    ],
+)
+def test_an_adapter_that_the_host_does_not_merge(model, tuning, is_zero3, refused):
+    """It trains such an adapter on instead, and the reference is then the model without it."""
+    model_args = SimpleNamespace(**{"adapter_name_or_path": ["sft"], "use_unsloth": False, **model})
+    chosen = {"stage": "sdpo", "finetuning_type": "lora", "create_new_adapter": True, **tuning}
+    given = model_args, SimpleNamespace(do_train=True), FinetuningArguments(**chosen), is_zero3
+    if refused is None:
+        check_merging(*given)
+        return
+    with pytest.raises(UserError, match=refused):
+        check_merging(*given)
+
+
+@pytest.mark.parametrize(("stage", "refused"), [(2, False), (3, True)])
+def test_zero3_is_known_before_the_ranks_start(tmp_path, stage, refused):
+    """By the config of DeepSpeed, which may stand in the training's own."""
+    small.write_model(tmp_path / "model")
+    small.write_data(tmp_path / "data")
+    (tmp_path / "sft").mkdir()
+    (tmp_path / "zero.json").write_text(json.dumps(zero := {"zero_optimization": {"stage": stage}}))
+    on_sft = {"finetuning_type": "lora", "adapter_name_or_path": str(tmp_path / "sft"), "create_new_adapter": True}
+    for deepspeed in (str(tmp_path / "zero.json"), zero):
+        config = small.config(tmp_path, **on_sft, deepspeed=deepspeed)
+        if refused:
+            with pytest.raises(UserError, match="stage sdpo would train on from the adapter with the bare base model"):
+                parse_anywhere(config)
+        else:
+            parse_anywhere(config)
 
 
 @pytest.mark.parametrize(

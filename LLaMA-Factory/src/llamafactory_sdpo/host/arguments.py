@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 from transformers import HfArgumentParser
+from transformers.integrations import is_deepspeed_zero3_enabled
 
 from ..arguments import SegmentArguments
 from ..config_file import read_config
@@ -19,8 +20,9 @@ from . import checkpoints
 from .names import HostFinetuningArguments, host_parser, is_env_enabled
 from .rows import check_rows
 from .seams import seam, substituted
-from .settings import check_settings, check_training
+from .settings import check_merging, check_settings, check_training
 from .values import checked
+from .zero import SHARDED_WEIGHTS, zero_of
 
 
 HOST_STAGES: tuple[str, ...] = get_args(get_type_hints(HostFinetuningArguments)["stage"])
@@ -123,6 +125,7 @@ def parse_args(host: Callable[[Any], tuple[Any, ...]], args: Any = None) -> tupl
     model_args, data_args, training_args, finetuning_args, _ = parsed
     check_settings(*parsed[:4])
     check_training(model_args, data_args, training_args, finetuning_args)
+    check_merging(model_args, training_args, finetuning_args, is_deepspeed_zero3_enabled())
     asked = args.get(checkpoints.OPTION) if isinstance(args, dict) else training_args.resume_from_checkpoint
     if training_args.do_train:
         found = training_args.resume_from_checkpoint
@@ -162,8 +165,12 @@ def parse_anywhere(args: Any) -> tuple[Any, ...]:
     # Whether this machine can compute in bf16 is not asked.
     with substituted(host_parser, is_torch_bf16_gpu_available=lambda: True):
         parsed = parse_args(seam(host_parser, "get_train_args", "args"), anywhere)
-    if given.get("deepspeed") and parsed[2].resume_from_checkpoint:
-        checkpoints.check_deepspeed_state(Path(parsed[2].resume_from_checkpoint))
+    model_args, _, training_args, finetuning_args, _ = parsed
+    if given.get("deepspeed") and model_args.adapter_name_or_path:
+        is_zero3 = zero_of(given["deepspeed"]).get("stage") == SHARDED_WEIGHTS
+        check_merging(model_args, training_args, finetuning_args, is_zero3)
+    if given.get("deepspeed") and training_args.resume_from_checkpoint:
+        checkpoints.check_deepspeed_state(Path(training_args.resume_from_checkpoint))
     return parsed
 
 
