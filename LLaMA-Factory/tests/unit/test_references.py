@@ -137,10 +137,10 @@ def test_what_matters_is_in_the_key(home, asked, change, options):
 
 
 def test_every_file_that_makes_the_values_is_in_the_key(tmp_path, monkeypatch):
-    """The table of stages, which has the weights, and all of the step but the table of values, the order and the card."""
+    """The table of stages, which has the weights, and all of the step but the table of values, orders and the card."""
     step = Path(references.__file__).parent
     files = [(step / name).resolve() for name in references.CODE]
-    others = ("__init__.py", "references.py", "curriculum.py", "card.py")
+    others = ("__init__.py", "references.py", "curriculum.py", "groups.py", "card.py")
     makers = {path for path in step.glob("*.py") if path.name not in others}
     assert set(files) == {*makers, step.parent / "stages.py"}
     copies = [Path(shutil.copy(path, tmp_path)) for path in files]
