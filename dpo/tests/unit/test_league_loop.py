@@ -249,6 +249,24 @@ def test_the_rule_by_hand() -> None:
     assert told.endswith("of learning_rate-1 3.00, learning_rate-2 5.00; the learning rate is at an end of its range")
 
 
+def test_what_a_judge_did_not_judge_is_no_failure_of_a_candidate(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A quarter of the best candidate's sessions has no verdict; with these as failures it would be passed over."""
+    made = episodes
+
+    def judged(name: str, tag: str) -> Iterator[dict[str, Any]]:
+        for number, one in enumerate(made(name, tag)):
+            is_lost = name.startswith("dev.sdpo.learning_rate-0.0001") and number < 2
+            yield one | ({"status": "unscored", "failure": "no verdict", "rewards": []} if is_lost else {})
+
+    monkeypatch.setitem(globals(), "episodes", judged)
+    compete(settings_for(tmp_path, "KNOBS=no"))
+    found = json.loads((tmp_path / "run" / "tuning.json").read_text())["sdpo"]
+    assert found["picked"] == {"learning_rate": "0.0001"}
+    assert [(one["scored"], one["episodes"]) for one in found["tried"]] == [(8, 8), (6, 6), (2, 8)]
+
+
 def test_flags_are_settings_that_others_win_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = f"RUN={tmp_path}/none"
     assert compare.main(["--tune", "--plan", run, "ARMS=sdpo", "SEEDS=1", "RATES=1"]) == 0

@@ -4,7 +4,8 @@ Comes in: a method's options. Goes out: candidates in the order they are tried, 
 the learning rates, RATES times the method's own; then, at the best of them, the values of one more option: DMPO's γ, β
 of the other methods on pairs, the number of epochs of Preferred-SFT.
 Rule: the highest mean score among the candidates of which at least LEAST_SCORED of the episodes came to a score (among
-all, if none did: those with the most scored ones); of equal ones, the first that was tried.
+all, if none did: those with the most scored ones); of equal ones, the first that was tried. An episode on which the
+judge gave no verdict is none of the candidate's failures, and does not count.
 """
 
 import json
@@ -13,10 +14,9 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from sotopia_sdpo.errors import UserError
-from sotopia_sdpo.loop.arms import arm_of
 from sotopia_sdpo.make.runner import Runner, say
 from sotopia_sdpo.make.steps import Step
-from sotopia_sdpo.results.scores import estimates_of
+from sotopia_sdpo.results.scores import estimates_of, scores_of
 from sotopia_sdpo.results.stats import decimals
 from sotopia_sdpo.store import open_store
 from sotopia_sdpo.whole_files import write_whole
@@ -54,6 +54,7 @@ class Tried(NamedTuple):
     """Of the first score; 0 where no episode has one."""
     scored: int
     episodes: int
+    """Scored ones, and those that the candidate failed in."""
 
 
 class Candidates(Protocol):
@@ -92,13 +93,14 @@ def _try(steps: Candidates, runner: Runner, arm: str, options: Options) -> Tried
     play = steps.on_development(arm, options)
     with runner.branch():
         runner.steps([steps.tune_arm(arm, options), play])
-    if not all(runner.database.counts(runner.tags(play))):
+    tags = runner.tags(play)
+    (counts,) = runner.database.counts(tags)
+    if not counts:
         return Tried(options, 0.0, 0, 0)
     with open_store(runner.database.url, create=False) as store:
-        played = arm_of(store, arm, {SEED: runner.tags(play)[0]})
-    scored = len(played.scores)
-    mean = next(iter(estimates_of(played.scores).values())).mean if scored else 0.0
-    return Tried(options, mean, scored, scored + played.unscored)
+        scores = scores_of(store, tags)
+    mean = next(iter(estimates_of(scores).values())).mean if scores else 0.0
+    return Tried(options, mean, len(scores), len(scores) + counts.get("failed", 0))
 
 
 def rates(default: str, factors: Sequence[float]) -> list[Options]:

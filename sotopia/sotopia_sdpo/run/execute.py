@@ -50,9 +50,7 @@ def probe(models: Iterable[ModelSpec], limits: Limits) -> None:
     run_loop(ask())
 
 
-def sample_all(
-    store: Store, items: Sequence[WorkItem], limits: Limits, done: Collection[EpisodeKey] = ()
-) -> Counts:
+def sample_all(store: Store, items: Sequence[WorkItem], limits: Limits, done: Collection[EpisodeKey] = ()) -> Counts:
     """Run work items; what is done of the same work is looked at in the end.
 
     Raises:
