@@ -63,6 +63,7 @@ def test_the_seed_is_that_of_the_data_if_there_is_one(data_seed: int | None, see
         ({}, 0.0),
         ({"goal_gain": None}, 0.0),
         ({"goal_gain": float("nan")}, 0.0),
+        ({"goal_gain": 10**400}, 0.0),
         ([], 0.0),
     ],
 )

@@ -1,6 +1,7 @@
 """The seams with the host: each fails with a clear message when the host moves."""
 
 import json
+import os
 import re
 import sys
 from importlib import metadata
@@ -9,6 +10,7 @@ from types import ModuleType, SimpleNamespace
 
 import pytest
 import small
+import torch
 from conftest import ROOT
 from transformers import HfArgumentParser
 
@@ -122,6 +124,7 @@ def test_the_hosts_stages_are_its_own(stage):
         ({"stage": "sdpo", "unequal_segments": "yes"}, "expected one of stop, warn, truncate"),
         ({"stage": "sdpo", "bad_pairs": "warn"}, "expected one of stop, skip"),
         ({"stage": "sdpo", "shared_history": "never"}, "`shared_history` is 'never', expected true or false"),
+        ({"stage": "sdpo", "pref_beta": 0}, "`pref_beta` is 0, with which nothing is compared"),
         ({"stage": "sdpo", "ld_alpha": 0.5}, "`ld_alpha` is defined for one answer"),
         ({"stage": "sdpo", "pref_loss": "ipo", "dpo_label_smoothing": 0.1}, "only valid for sigmoid"),
     ],
@@ -325,6 +328,18 @@ def test_flags_are_parsed_and_checked_as_a_config_is(tmp_path):
     assert by_flags == by_config and by_flags[3]["pref_beta"] == 0.5 and by_flags[2]["max_steps"] == 3
     with pytest.raises(UserError, match="--pref_betta 1: no such flags"):
         parse_anywhere([*flags, "--pref_betta", "1"])
+
+
+def test_a_launcher_under_slurm_or_kubeflow_is_no_rank(tmp_path, monkeypatch):
+    """Their variables are those of the machines; accelerate would have the launchers meet at the address of the ranks."""
+    small.write_model(tmp_path / "model")
+    small.write_data(tmp_path / "data")
+    given = {"PMI_SIZE": "2", "PMI_RANK": "1", "WORLD_SIZE": "2", "RANK": "1"}
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    parsed = parse_anywhere(small.config(tmp_path))
+    assert parsed[2].world_size == 1 and not torch.distributed.is_initialized()
+    assert {name: os.environ.get(name) for name in given} == given
 
 
 @pytest.mark.parametrize(

@@ -249,6 +249,24 @@ def test_the_rule_by_hand() -> None:
     assert told.endswith("of learning_rate-1 3.00, learning_rate-2 5.00; the learning rate is at an end of its range")
 
 
+def test_pairs_that_are_held_out_are_looked_at(tmp_path: Path) -> None:
+    """The configs of real models do not evaluate by themselves; the demo's do."""
+    quiet = tmp_path / "sdpo.yaml"
+    quiet.write_text("finetuning_type: full\nlearning_rate: 5.0e-5\n")
+    compete(settings_for(tmp_path, f"SDPO_CONFIG={quiet}", "ARMS=sdpo preferred_sft"))
+    assert {"val_size=40", "do_eval=true"} <= set(words_of("train.sdpo.1"))
+    assert not {"val_size=40", "do_eval=true"} & set(words_of("train.preferred_sft.1"))
+    compete(settings_for(tmp_path, "RUN=" + str(tmp_path / "demo")))
+    assert "val_size=40" in words_of("train.sdpo.1") and "do_eval=true" not in words_of("train.sdpo.1")
+
+
+def test_a_control_needs_the_data_of_the_agent(tmp_path: Path) -> None:
+    (tmp_path / "agent").mkdir()
+    settings = settings_for(tmp_path, f"AGENT={tmp_path / 'agent'}", "ARMS=sdpo sft_again")
+    with pytest.raises(UserError, match="ARMS: sft_again is trained like the SFT agent, whose data AGENT=.* has not"):
+        compare.loop(settings, Machine(settings), Planner(settings.run))
+
+
 def test_what_a_judge_did_not_judge_is_no_failure_of_a_candidate(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

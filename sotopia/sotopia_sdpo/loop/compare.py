@@ -50,6 +50,11 @@ def loop(settings: CompareSettings, machine: Machine, runner: Runner) -> None:
     """Run the steps and show what came out."""
     if settings.agent and settings.agents > 1:
         raise UserError(f"AGENTS={settings.agents}: AGENT={settings.agent} is one agent; leave one of the two out")
+    if settings.agent and (planted := [arm for arm in settings.arms if METHODS[arm].is_planted]):
+        raise UserError(
+            f"ARMS: {planted[0]} is trained like the SFT agent, whose data AGENT={settings.agent} has not; "
+            "leave one of the two out"
+        )
     picked: dict[str, tuning.Options] = {}
     found: list[list[Arm]] = []
     models: dict[str, list[Path]] = {arm: [] for arm in settings.arms}

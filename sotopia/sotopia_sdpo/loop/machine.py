@@ -39,11 +39,11 @@ class Machine:
 
     def is_adapter(self, config: Path, options: Sequence[str]) -> bool:
         """Return whether a training makes an adapter: by its options, else by its config."""
-        return bool(_option(TUNING, config, options) == "lora")
+        return bool(option_of(TUNING, config, options) == "lora")
 
     def rank_of(self, config: Path, options: Sequence[str]) -> int:
         """Return the rank of the adapter that a training makes."""
-        return int(_option(RANK, config, options) or DEFAULT_RANK)
+        return int(option_of(RANK, config, options) or DEFAULT_RANK)
 
     def merge(self, model: str | Path, adapter: Path, output: Path) -> Command:
         """Return what merges an adapter into its model: the next training, and the server, take it as any other."""
@@ -75,7 +75,7 @@ class Machine:
         )
 
 
-def _option(name: str, config: Path, options: Sequence[str]) -> Any:
+def option_of(name: str, config: Path, options: Sequence[str]) -> Any:
     """Return the value of an option, `name=`: the last one that is given, else the config's."""
     given = [word.removeprefix(name) for word in options if word.startswith(name)]
     return given[-1] if given else read_config(config).get(name.rstrip("="))
