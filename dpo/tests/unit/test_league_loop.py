@@ -260,6 +260,13 @@ def test_pairs_that_are_held_out_are_looked_at(tmp_path: Path) -> None:
     assert "val_size=40" in words_of("train.sdpo.1") and "do_eval=true" not in words_of("train.sdpo.1")
 
 
+def test_agents_are_not_one_and_the_same(tmp_path: Path) -> None:
+    """Agents after the first have their number for a seed."""
+    settings = settings_for(tmp_path, "AGENTS=3", "SFT_OPTIONS=seed=3")
+    with pytest.raises(UserError, match="the first agent has seed=3, which is that of agent 3 too"):
+        compare.loop(settings, Machine(settings), Planner(settings.run))
+
+
 def test_a_control_needs_the_data_of_the_agent(tmp_path: Path) -> None:
     (tmp_path / "agent").mkdir()
     settings = settings_for(tmp_path, f"AGENT={tmp_path / 'agent'}", "ARMS=sdpo sft_again")
