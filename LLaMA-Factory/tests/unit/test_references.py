@@ -252,6 +252,17 @@ def test_a_model_that_is_not_on_this_machine_is_not_cached():
     assert references.identity_of(model_args, SimpleNamespace(), tuning) is None
 
 
+def test_a_seed_counts_where_rows_of_the_model_are_drawn_by_it(tmp_path):
+    """As with tokens that the template adds; other options of the steps do not."""
+    found = {}
+    for resize in (False, True):
+        for seed in (1, 2):
+            options = {"model_name_or_path": str(tmp_path), "resize_vocab": resize, "seed": seed, "stage": "sdpo"}
+            model_args, _, training_args, tuning, _ = small.arguments(**options)
+            found[resize, seed] = references.identity_of(model_args, training_args, tuning)
+    assert found[False, 1] == found[False, 2] and found[True, 1] != found[True, 2]
+
+
 @pytest.mark.parametrize("is_own", [False, True], ids=["policy", "reference"])
 def test_adapters_count_by_the_weights_that_are_read(tmp_path, is_own):
     """Those of their subfolder, where `adapter_folder` names one; a reference of its own has them in one text."""

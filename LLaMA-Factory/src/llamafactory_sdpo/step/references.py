@@ -189,7 +189,9 @@ def identity_of(model_args: Any, training_args: Any, finetuning_args: Any) -> di
         return None
     options = {key: value for key, value in model_args.to_dict().items() if not key.startswith(ELSEWHERE)}
     tuning = {key: getattr(finetuning_args, key) for key in TUNING}
-    return {
+    # Rows for tokens that the model lacks are drawn, and the reference of an adapter has the same ones.
+    drawn = {"seed": training_args.seed} if model_args.resize_vocab else {}
+    return drawn | {
         "weights": [weights_digest(folder) for folder in folders],
         "model": options,
         "tuning": tuning,
