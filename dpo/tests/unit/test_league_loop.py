@@ -23,6 +23,7 @@ from sotopia_sdpo.loop.plan import Planner, lines_of, table
 from sotopia_sdpo.make.digests import files_of
 from sotopia_sdpo.make.runner import Runner
 from sotopia_sdpo.make.steps import Command, Step
+from sotopia_sdpo.places import TRAINING
 from sotopia_sdpo.results.league import league_of
 from sotopia_sdpo.results.league_tables import record_of
 from sotopia_sdpo.results.score_files import read_tables
@@ -258,6 +259,16 @@ def test_pairs_that_are_held_out_are_looked_at(tmp_path: Path) -> None:
     assert not {"val_size=40", "do_eval=true"} & set(words_of("train.preferred_sft.1"))
     compete(settings_for(tmp_path, "RUN=" + str(tmp_path / "demo")))
     assert "val_size=40" in words_of("train.sdpo.1") and "do_eval=true" not in words_of("train.sdpo.1")
+
+
+def test_the_adapter_of_a_config_is_not_that_of_the_loop(tmp_path: Path) -> None:
+    """In train_lora/ it is the one that a training by hand has left; here the agent is one model."""
+    lora = TRAINING / "examples" / "train_lora" / "sdpo.yaml"
+    compete(settings_for(tmp_path, f"SDPO_CONFIG={lora}", "ARMS=sdpo"))
+    found = next(step for _, step in Pretending.done if step.name == "train.sdpo.1").words()[0]
+    assert "adapter_name_or_path=null" in found and "tokenized_path=null" not in found
+    compete(settings_for(tmp_path, "RUN=" + str(tmp_path / "demo"), "ARMS=sdpo"))
+    assert not any(word.startswith("adapter_name_or_path") for word in words_of("train.sdpo.1"))
 
 
 def test_agents_are_not_one_and_the_same(tmp_path: Path) -> None:

@@ -19,6 +19,8 @@ TUNING = "finetuning_type="
 RANK = "lora_rank="
 DEFAULT_RANK = 8
 """The host's."""
+OF_ONE_TRAINING = ("adapter_name_or_path", "tokenized_path", "resume_from_checkpoint")
+"""Keys of a config that belong to a training by itself: in the loop, models and data are those of the step."""
 
 
 class Machine:
@@ -35,7 +37,9 @@ class Machine:
         """Return what trains a model."""
         where = (f"model_name_or_path={model}", f"output_dir={output}", f"dataset_dir={self.settings.run}")
         template = f"template={self.settings.template}"
-        return Command((*training_command("train"), str(config), *where, template, *options))
+        named = read_config(config)
+        without = (f"{key}=null" for key in OF_ONE_TRAINING if named.get(key))
+        return Command((*training_command("train"), str(config), *where, template, *without, *options))
 
     def is_adapter(self, config: Path, options: Sequence[str]) -> bool:
         """Return whether a training makes an adapter: by its options, else by its config."""
