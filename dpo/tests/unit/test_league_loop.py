@@ -267,6 +267,10 @@ def test_the_adapter_of_a_config_is_not_that_of_the_loop(tmp_path: Path) -> None
     compete(settings_for(tmp_path, f"SDPO_CONFIG={lora}", "ARMS=sdpo"))
     found = next(step for _, step in Pretending.done if step.name == "train.sdpo.1").words()[0]
     assert "adapter_name_or_path=null" in found and "tokenized_path=null" not in found
+    with pytest.raises(
+        UserError, match="llama3_lora_vllm.yaml: adapter_name_or_path is not that of an agent of the loop"
+    ):
+        compete(settings_for(tmp_path, f"SERVE_CONFIG={TRAINING / 'examples/inference/llama3_lora_vllm.yaml'}"))
     compete(settings_for(tmp_path, "RUN=" + str(tmp_path / "demo"), "ARMS=sdpo"))
     assert not any(word.startswith("adapter_name_or_path") for word in words_of("train.sdpo.1"))
 

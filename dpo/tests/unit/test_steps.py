@@ -217,6 +217,8 @@ def test_an_agent_that_may_fail_as_often_as_it_likes(run, folder: Path) -> None:
     """Its judge may not: of a candidate without verdicts nothing is known."""
     for found in ('[10, 10, "episodes", "no action"]', '[10, 10, "episodes", "a server stopped answering", 0, true]'):
         assert run(MISSED=found, MAY_ALL="1").returncode == 0 and ran(folder)[-1] == "three"
+    ended = run(MISSED='[10, 10, "episodes", "a server stopped answering", 3, true]', MAY_ALL="1")
+    assert ended.returncode == 3 and "three: 3 of 10 episodes failed" in ended.stderr, "it was the judge's server"
     ended = run(MISSED='[10, 10, "episodes", "no verdict", 6]', MAY_ALL="1")
     assert ended.returncode == 3 and "three: 6 of 10 episodes failed (most: no verdict), more than" in ended.stderr
 

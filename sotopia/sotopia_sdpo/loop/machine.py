@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from sotopia_sdpo.errors import UserError
 from sotopia_sdpo.loop.agents import Agent
 from sotopia_sdpo.loop.configs import read_config
 from sotopia_sdpo.loop.places import DEMO_SERVING
@@ -19,7 +20,8 @@ TUNING = "finetuning_type="
 RANK = "lora_rank="
 DEFAULT_RANK = 8
 """The host's."""
-OF_ONE_TRAINING = ("adapter_name_or_path", "tokenized_path", "resume_from_checkpoint")
+ADAPTERS = "adapter_name_or_path"
+OF_ONE_TRAINING = (ADAPTERS, "tokenized_path", "resume_from_checkpoint")
 """Keys of a config that belong to a training by itself: in the loop, models and data are those of the step."""
 
 
@@ -61,8 +63,14 @@ class Machine:
         return Command(("{python}", "-m", "llamafactory_sdpo.load_adapter", *named, "{agent}"))
 
     def serve(self, model: Path, *options: str) -> Service:
-        """Return the server of a model; options are what is changed of SERVE_CONFIG, but for what is answered."""
+        """Return the server of a model; options are what is changed of SERVE_CONFIG, but for what is answered.
+
+        Raises:
+            UserError: if SERVE_CONFIG puts adapters on it.
+        """
         config, run = self.settings.serve_config, self.settings.run
+        if read_config(config).get(ADAPTERS):
+            raise UserError(f"SERVE_CONFIG={config}: {ADAPTERS} is not that of an agent of the loop; leave it out")
         template = f"template={self.settings.template}"
 
         def argv(port: int) -> tuple[str, ...]:

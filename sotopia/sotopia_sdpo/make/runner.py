@@ -214,7 +214,7 @@ class Runner:
             return
         # Where an agent's failures are what is looked for, those of its judge are not.
         number = missed.unscored if step.may_miss_all else missed.number
-        is_stopped = missed.is_stopped and not step.may_miss_all
+        is_stopped = missed.is_stopped and (missed.unscored > 0 or not step.may_miss_all)
         if number <= self.may_miss * missed.total and not is_stopped:
             return
         say("failed")
