@@ -16,6 +16,7 @@ from typing import NamedTuple, Protocol
 from sotopia_sdpo.errors import UserError
 from sotopia_sdpo.make.runner import Runner, say
 from sotopia_sdpo.make.steps import Step
+from sotopia_sdpo.results.league import LEAST_SCORED
 from sotopia_sdpo.results.scores import estimates_of, scores_of
 from sotopia_sdpo.results.stats import decimals
 from sotopia_sdpo.store import open_store
@@ -23,8 +24,6 @@ from sotopia_sdpo.whole_files import write_whole
 
 
 LEARNING_RATE = "learning_rate"
-LEAST_SCORED = 0.9
-"""An agent that forgot the form of its answers fails in most episodes, and what is left is no mean of all."""
 SEED = "0"
 """Of the trainings and samples of tuning; a seed of evaluation that is the same one still has other scenarios."""
 RECORD = "tuning.json"

@@ -209,6 +209,16 @@ def test_runs_that_are_not_the_same_ones_are_pooled() -> None:
     assert (gap.runs, gap.units, gap.estimate.values) == (1, SCENARIOS, SCENARIOS * EPISODES)
 
 
+@pytest.mark.parametrize(("failed", "is_short"), [((0, 8), False), ((0, 10), True), ((10, 0), True)])
+def test_an_arm_that_failed_in_many_episodes_is_not_just_better(failed: tuple[int, int], is_short: bool) -> None:
+    """80 of 88 are enough, 80 of 90 are not: those in which it failed are not among what it is compared on."""
+    arms = [arm("sft", 1, 1)._replace(unscored=failed[0]), arm("sdpo", 1, 1, gain=4)._replace(unscored=failed[1])]
+    told = " ".join(" ".join(conclusions(league_of(arms))).split())
+    name = "sft" if failed[0] else "sdpo"
+    assert told.endswith(f"; too few episodes of {name} came to a score to stand for all") is is_short
+    assert "the interval is above 0" in told
+
+
 def test_an_arm_without_a_score_stays_in_the_table() -> None:
     """An agent that forgot the form of its answers may fail in every episode, after hours of training the others."""
     forgetful = Arm("dpo", [], 80)

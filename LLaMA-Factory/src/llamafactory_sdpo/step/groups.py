@@ -12,7 +12,7 @@ import torch
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
 
-class SeededGroups(LengthGroupedSampler):  # type: ignore[misc]
+class SeededGroups(LengthGroupedSampler):
     """Yields the indices of the pairs of an epoch."""
 
     def __init__(self, sampler: LengthGroupedSampler, seed: int) -> None:
