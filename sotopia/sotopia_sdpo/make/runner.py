@@ -310,7 +310,9 @@ class Runner:
 
 def _empty(folder: Path) -> None:
     """Remove what another version of a step has left in a folder: a training would go on from checkpoints of it."""
-    for path in folder.iterdir() if folder.is_dir() else ():
+    if not folder.is_dir():
+        return
+    for path in folder.iterdir():
         if path.is_dir() and not path.is_symlink():
             shutil.rmtree(path)
         else:
