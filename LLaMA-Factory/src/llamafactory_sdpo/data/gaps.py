@@ -18,6 +18,7 @@ def gap_of(record: Any) -> float:
     gains = record.get("outcome_gains")
     first = next(iter(gains.values()), None) if isinstance(gains, dict) else None
     found = record.get("goal_gain", first)
-    is_number = isinstance(found, int | float) and not isinstance(found, bool)
+    if not isinstance(found, int | float) or isinstance(found, bool):
+        return 0.0
     # Not isfinite, which fails on integers beyond a float.
-    return float(found) if is_number and -MOST <= found <= MOST else 0.0
+    return float(found) if -MOST <= found <= MOST else 0.0

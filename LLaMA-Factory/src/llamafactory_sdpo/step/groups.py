@@ -27,5 +27,5 @@ class SeededGroups(LengthGroupedSampler):
     def __iter__(self) -> Iterator[int]:
         """Yield every index once."""
         self.generator.manual_seed(self.seed + self.epoch)
-        order: Iterator[int] = super().__iter__()
+        order: Iterator[int] = super().__iter__()  # type: ignore[no-untyped-call]
         return order
