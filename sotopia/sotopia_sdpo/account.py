@@ -25,6 +25,10 @@ class Missed(NamedTuple):
     """What is counted, in the plural."""
     reason: str = ""
     """Of most of them."""
+    unscored: int = 0
+    """Of them: episodes that came to their end, and on which the judge gave no verdict."""
+    is_stopped: bool = False
+    """Whether no more was tried, since a server or the database went away."""
 
 
 def exit_code_of(missed: Missed) -> int:

@@ -134,7 +134,8 @@ def _torchrun(argv: list[str]) -> int:
                 # The ranks have had the same signal; torchrun ends them.
                 ranks.wait()
                 return EXIT_INTERRUPTED
-        if os.path.exists(env[EXIT_FILE]):
+        # A rank may have left it before torchrun started all of them anew, to a good end.
+        if code and os.path.exists(env[EXIT_FILE]):
             _raise_error(json.loads(Path(env[EXIT_FILE]).read_text(encoding="utf-8")))
     return 1 if code < 0 else code
 

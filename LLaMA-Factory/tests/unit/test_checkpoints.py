@@ -4,13 +4,15 @@ import json
 import logging
 
 import pytest
+import small
 import torch
 from safetensors.torch import save_file
 
 from llamafactory_sdpo.errors import OptionError
 from llamafactory_sdpo.host import checkpoints
-from llamafactory_sdpo.host.checkpoints import agreed, check_deepspeed_state, choose, why_not_whole
+from llamafactory_sdpo.host.checkpoints import agreed, asked_for, check_deepspeed_state, choose, why_not_whole
 from llamafactory_sdpo.host.install import install
+from llamafactory_sdpo.host.names import host_tuner
 
 
 def write_checkpoint(output, step):
@@ -74,6 +76,33 @@ def test_an_optimizer_that_begins_anew_is_told(tmp_path, caplog, name):
         for asked, found in ways:
             choose(asked, str(tmp_path), found)
         assert caplog.text == ""
+
+
+@pytest.mark.parametrize(
+    ("args", "asked"),
+    [
+        ({"resume_from_checkpoint": False, "seed": 1}, False),
+        ({"seed": 1}, None),
+        (["--seed", "1", "--resume_from_checkpoint", "out/checkpoint-9"], "out/checkpoint-9"),
+        (["--resume-from-checkpoint=true", "--output_dir", "out"], "true"),
+        (["--output_dir", "out"], None),
+    ],
+)
+def test_what_was_asked_for(args, asked):
+    assert asked_for(args) == asked
+
+
+def test_flags_pass_over_a_torn_checkpoint_as_a_config_does(tmp_path):
+    """Nobody has asked for it: it is the host that has found it."""
+    install()
+    small.write_data(tmp_path / "data")
+    small.write_model(tmp_path / "model")
+    whole, torn = write_checkpoint(tmp_path / "out", 1), write_checkpoint(tmp_path / "out", 2)
+    (torn / "trainer_state.json").unlink()
+    config = small.config(tmp_path, overwrite_output_dir=False)
+    flags = [word for key, value in config.items() for word in (f"--{key}", str(value))]
+    for args in (config, flags):
+        assert host_tuner.get_train_args(args)[2].resume_from_checkpoint == str(whole)
 
 
 def test_what_was_asked_for_must_be_there(tmp_path):

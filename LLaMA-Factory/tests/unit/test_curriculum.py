@@ -3,19 +3,25 @@
 import json
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import small
 import torch
+from accelerate.data_loader import BatchSamplerShard, DataLoaderShard, skip_first_batches
 from dialogues import pair
 from safetensors.torch import load_file
+from torch.utils.data import BatchSampler
+from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from llamafactory_sdpo.data.gaps import gap_of
 from llamafactory_sdpo.errors import UserError
+from llamafactory_sdpo.host import running
 from llamafactory_sdpo.host.arguments import parse_args
 from llamafactory_sdpo.host.install import install
 from llamafactory_sdpo.host.names import host_parser, host_tuner
 from llamafactory_sdpo.step.curriculum import Curriculum
+from llamafactory_sdpo.step.groups import SeededGroups
 from llamafactory_sdpo.step.masks import SegmentDataCollator
 from llamafactory_sdpo.step.trainer import SegmentTrainer
 
@@ -57,6 +63,7 @@ def test_the_seed_is_that_of_the_data_if_there_is_one(data_seed: int | None, see
         ({}, 0.0),
         ({"goal_gain": None}, 0.0),
         ({"goal_gain": float("nan")}, 0.0),
+        ({"goal_gain": 10**400}, 0.0),
         ([], 0.0),
     ],
 )
@@ -91,6 +98,48 @@ def test_a_training_goes_through_the_pairs_in_this_order(folder: Path, monkeypat
     train(folder, pair_order="curriculum", reference_once=False, max_steps=6)
     assert seen[:6] == [5, 4, 3, 2, 1, 0]
     assert sorted(seen[6:12]) == [0, 1, 2, 3, 4, 5] and seen[6:12] != seen[:6]
+
+
+@pytest.mark.parametrize("order", [{"pair_order": "curriculum"}, {"train_sampling_strategy": "group_by_length"}])
+def test_a_resumed_training_goes_on_in_its_order(folder: Path, order: dict[str, object]) -> None:
+    """In the middle of the second of two epochs of six steps; the first training had a reference's pass to run."""
+    options = {**order, "max_steps": 12, "cache_dir": str(folder / "cache")}
+    train(folder, **options, save_strategy="steps", save_steps=8)
+    whole = small.losses(folder / "out")
+    kept = (folder / "out" / "checkpoint-8").rename(folder / "checkpoint-8")
+    train(folder, **options, resume_from_checkpoint=str(kept))
+    assert small.losses(folder / "out") == whole and len(whole) == 12
+
+
+@pytest.mark.parametrize(
+    "sampler",
+    [
+        Curriculum([1] * 12, [float(gap) for gap in range(12)], seed=3),
+        SeededGroups(LengthGroupedSampler(2, lengths=list(range(12))), seed=3),
+    ],
+    ids=["curriculum", "groups"],
+)
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_the_ranks_go_on_in_it_too(sampler: Any, ranks: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As transformers resumes the third epoch behind its first batch: by a loader that skips, around the one of a rank."""
+
+    def loader() -> DataLoaderShard:
+        batches: BatchSampler = BatchSampler(sampler, 2, drop_last=False)
+        batches = BatchSamplerShard(batches, ranks, 0) if ranks > 1 else batches
+        return DataLoaderShard(list(range(12)), batch_sampler=batches, collate_fn=list)
+
+    def resumed(_: object, *, epoch: int, train_dataloader: DataLoaderShard) -> None:
+        rest = skip_first_batches(train_dataloader, 1)
+        rest.set_epoch(epoch)
+        seen.extend(rest)
+
+    sampler.set_epoch(2)
+    whole, seen = list(loader().batch_sampler), []
+    sampler.set_epoch(0)
+    monkeypatch.setattr(running, "_run_epoch", resumed)
+    trainer = SimpleNamespace(state=SimpleNamespace(global_step=5, max_steps=9))
+    running.run_epoch(trainer, epoch=2, train_dataloader=loader())
+    assert seen == whole[1:] and len(seen) == 6 // ranks - 1
 
 
 def test_another_order_besides_is_refused(folder: Path) -> None:

@@ -345,6 +345,8 @@ def test_tokenized_rows_serve_their_stage_alone(write, tmp_path):
     assert numbers(again) == numbers(first) == [0, 1, 2]
     with pytest.raises(UserError, match="was not written by stage eto"):
         load(tmp_path, stage="eto", tokenized_path=saved)
+    with pytest.raises(UserError, match="was not written by stage sdpo with segment_scope: turn; use another"):
+        load(tmp_path, segment_scope="turn", tokenized_path=saved)
 
 
 def test_the_printed_example_shows_what_is_scored(write, tmp_path, capsys):

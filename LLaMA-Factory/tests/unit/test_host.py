@@ -1,5 +1,7 @@
 """The seams with the host: each fails with a clear message when the host moves."""
 
+import json
+import os
 import re
 import sys
 from importlib import metadata
@@ -8,6 +10,7 @@ from types import ModuleType, SimpleNamespace
 
 import pytest
 import small
+import torch
 from conftest import ROOT
 from transformers import HfArgumentParser
 
@@ -29,7 +32,7 @@ from llamafactory_sdpo.host.names import (
     host_tuner,
 )
 from llamafactory_sdpo.host.seams import check_host_version, seam, substituted
-from llamafactory_sdpo.host.settings import check_models, check_pair_stage
+from llamafactory_sdpo.host.settings import check_merging, check_models, check_pair_stage
 
 
 install()
@@ -121,6 +124,7 @@ def test_the_hosts_stages_are_its_own(stage):
         ({"stage": "sdpo", "unequal_segments": "yes"}, "expected one of stop, warn, truncate"),
         ({"stage": "sdpo", "bad_pairs": "warn"}, "expected one of stop, skip"),
         ({"stage": "sdpo", "shared_history": "never"}, "`shared_history` is 'never', expected true or false"),
+        ({"stage": "sdpo", "pref_beta": 0}, "`pref_beta` is 0, with which nothing is compared"),
         ({"stage": "sdpo", "ld_alpha": 0.5}, "`ld_alpha` is defined for one answer"),
         ({"stage": "sdpo", "pref_loss": "ipo", "dpo_label_smoothing": 0.1}, "only valid for sigmoid"),
     ],
@@ -165,6 +169,47 @@ def test_settings_that_would_silently_train_something_else(model, tuning, refuse
             check_pair_stage(model_args, training, arguments)
     else:
         check_pair_stage(model_args, training, arguments)
+
+
+@pytest.mark.parametrize(
+    ("model", "tuning", "is_zero3", "refused"),
+    [
+        ({}, {}, True, "under DeepSpeed's ZeRO-3 the host merges no adapter, whatever create_new_adapter says"),
+        ({"use_unsloth": True}, {}, False, "under Unsloth the host merges no adapter"),
+        ({}, {}, False, None),
+        ({"adapter_name_or_path": None}, {}, True, None),
+        ({}, {"ref_model": "sft-merged"}, True, None),
+        ({}, {"pref_loss": "simpo"}, True, None),
+        ({}, {"stage": "dpo"}, True, None),
+    ],
+)
+def test_an_adapter_that_the_host_does_not_merge(model, tuning, is_zero3, refused):
+    """It trains such an adapter on instead, and the reference is then the model without it."""
+    model_args = SimpleNamespace(**{"adapter_name_or_path": ["sft"], "use_unsloth": False, **model})
+    chosen = {"stage": "sdpo", "finetuning_type": "lora", "create_new_adapter": True, **tuning}
+    given = model_args, SimpleNamespace(do_train=True), FinetuningArguments(**chosen), is_zero3
+    if refused is None:
+        check_merging(*given)
+        return
+    with pytest.raises(UserError, match=refused):
+        check_merging(*given)
+
+
+@pytest.mark.parametrize(("stage", "refused"), [(2, False), (3, True)])
+def test_zero3_is_known_before_the_ranks_start(tmp_path, stage, refused):
+    """By the config of DeepSpeed, which may stand in the training's own."""
+    small.write_model(tmp_path / "model")
+    small.write_data(tmp_path / "data")
+    (tmp_path / "sft").mkdir()
+    (tmp_path / "zero.json").write_text(json.dumps(zero := {"zero_optimization": {"stage": stage}}))
+    on_sft = {"finetuning_type": "lora", "adapter_name_or_path": str(tmp_path / "sft"), "create_new_adapter": True}
+    for deepspeed in (str(tmp_path / "zero.json"), zero):
+        config = small.config(tmp_path, **on_sft, deepspeed=deepspeed)
+        if refused:
+            with pytest.raises(UserError, match="stage sdpo would train on from the adapter with the bare base model"):
+                parse_anywhere(config)
+        else:
+            parse_anywhere(config)
 
 
 @pytest.mark.parametrize(
@@ -283,6 +328,18 @@ def test_flags_are_parsed_and_checked_as_a_config_is(tmp_path):
     assert by_flags == by_config and by_flags[3]["pref_beta"] == 0.5 and by_flags[2]["max_steps"] == 3
     with pytest.raises(UserError, match="--pref_betta 1: no such flags"):
         parse_anywhere([*flags, "--pref_betta", "1"])
+
+
+def test_a_launcher_under_slurm_or_kubeflow_is_no_rank(tmp_path, monkeypatch):
+    """Their variables are those of the machines; accelerate would have the launchers meet at the address of the ranks."""
+    small.write_model(tmp_path / "model")
+    small.write_data(tmp_path / "data")
+    given = {"PMI_SIZE": "2", "PMI_RANK": "1", "WORLD_SIZE": "2", "RANK": "1"}
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    parsed = parse_anywhere(small.config(tmp_path))
+    assert parsed[2].world_size == 1 and not torch.distributed.is_initialized()
+    assert {name: os.environ.get(name) for name in given} == given
 
 
 @pytest.mark.parametrize(

@@ -137,10 +137,10 @@ def test_what_matters_is_in_the_key(home, asked, change, options):
 
 
 def test_every_file_that_makes_the_values_is_in_the_key(tmp_path, monkeypatch):
-    """The table of stages, which has the weights, and all of the step but the table of values, the order and the card."""
+    """The table of stages, which has the weights, and all of the step but the table of values, orders and the card."""
     step = Path(references.__file__).parent
     files = [(step / name).resolve() for name in references.CODE]
-    others = ("__init__.py", "references.py", "curriculum.py", "card.py")
+    others = ("__init__.py", "references.py", "curriculum.py", "groups.py", "card.py")
     makers = {path for path in step.glob("*.py") if path.name not in others}
     assert set(files) == {*makers, step.parent / "stages.py"}
     copies = [Path(shutil.copy(path, tmp_path)) for path in files]
@@ -242,10 +242,41 @@ def test_a_table_comes_back_as_it_was(tmp_path):
 
 def test_a_model_that_is_not_on_this_machine_is_not_cached():
     model_args = SimpleNamespace(
-        model_name_or_path="nobody/nothing", adapter_name_or_path=None, model_revision="main", cache_dir=None
+        model_name_or_path="nobody/nothing",
+        adapter_name_or_path=None,
+        adapter_folder=None,
+        model_revision="main",
+        cache_dir=None,
     )
     tuning = SimpleNamespace(ref_model=None)
     assert references.identity_of(model_args, SimpleNamespace(), tuning) is None
+
+
+def test_a_seed_counts_where_rows_of_the_model_are_drawn_by_it(tmp_path):
+    """As with tokens that the template adds; other options of the steps do not."""
+    found = {}
+    for resize in (False, True):
+        for seed in (1, 2):
+            options = {"model_name_or_path": str(tmp_path), "resize_vocab": resize, "seed": seed, "stage": "sdpo"}
+            model_args, _, training_args, tuning, _ = small.arguments(**options)
+            found[resize, seed] = references.identity_of(model_args, training_args, tuning)
+    assert found[False, 1] == found[False, 2] and found[True, 1] != found[True, 2]
+
+
+@pytest.mark.parametrize("is_own", [False, True], ids=["policy", "reference"])
+def test_adapters_count_by_the_weights_that_are_read(tmp_path, is_own):
+    """Those of their subfolder, where `adapter_folder` names one; a reference of its own has them in one text."""
+    for name, content in (("model", "m"), ("a/one", "1"), ("a/two", "2"), ("b/one", "1"), ("b/two", "1")):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "adapter_model.safetensors").write_text(content)
+    model, both = str(tmp_path / "model"), f"{tmp_path}/a, {tmp_path}/b"
+    named = {"ref_model": model, "ref_model_adapters": both} if is_own else {"adapter_name_or_path": both}
+    found = []
+    for folder in ("one", "two", "one"):
+        options = {"stage": "sdpo", "model_name_or_path": model, "adapter_folder": folder, **named}
+        model_args, _, training_args, tuning, _ = small.arguments(**options)
+        found.append(references.identity_of(model_args, training_args, tuning)["weights"])
+    assert found[0] == found[2] != found[1] and [len(weights) for weights in found] == [3, 3, 3]
 
 
 def test_every_byte_of_a_checkpoint_counts(tmp_path, monkeypatch):

@@ -116,9 +116,22 @@ def test_the_time_that_is_left_begins_with_the_first_step(monkeypatch, capsys):
     assert capsys.readouterr().out.endswith("lr 2.9e-3  0:32 left\n")
 
 
+def test_where_a_training_goes_on_is_said(capsys):
+    """The same command with another option goes on from what it finds: without a line nobody would see that."""
+    args = SimpleNamespace(resume_from_checkpoint="out/checkpoint-50")
+    progress.Screen().on_train_begin(args, SimpleNamespace(is_world_process_zero=True, global_step=50), None)
+    told = capsys.readouterr().out
+    assert (
+        " ".join(told.split()) == "goes on from out/checkpoint-50, of step 50; overwrite_output_dir: true begins anew"
+    )
+    progress.Screen().on_train_begin(args, SimpleNamespace(is_world_process_zero=True, global_step=0), None)
+    assert capsys.readouterr().out == ""
+
+
 def test_other_ranks_print_nothing(capsys):
     state = SimpleNamespace(is_world_process_zero=False, global_step=1, max_steps=2)
     progress.Screen().on_log(None, state, None, logs=LOGGED)
+    progress.Screen().on_train_begin(SimpleNamespace(resume_from_checkpoint="out/checkpoint-1"), state, None)
     assert capsys.readouterr().out == ""
 
 

@@ -271,6 +271,16 @@ def test_a_window_shorter_than_a_dialogue_is_not_shared(caplog):
             {"num_experts": 4, "num_experts_per_tok": 2, "linear_num_key_heads": 2, "linear_num_value_heads": 4},
             "it has layers of linear_attention",
         ),
+        (
+            "gemma2",
+            {"attn_logit_softcapping": 50.0, "attn_implementation": "eager"},
+            "its attention has a soft cap",
+        ),
+        (
+            "gpt_oss",
+            {"num_local_experts": 2, "num_experts_per_tok": 1, "attn_implementation": "eager"},
+            "the model refuses: its attention has sinks",
+        ),
     ],
 )
 def test_models_that_cannot_share(kind, options, reason, caplog):

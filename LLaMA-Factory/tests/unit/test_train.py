@@ -1,6 +1,7 @@
 """`bash train.sh`: which config, which paths, what is built, what is reported; and how ranks are started."""
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -261,6 +262,26 @@ def test_the_error_of_a_rank_is_raised_by_the_launcher(tmp_path, monkeypatch, er
     with pytest.raises(type(error), match="^x$") as found:
         launcher._raise_error(json.loads(target.read_text(encoding="utf-8")))
     assert getattr(found.value, "key", None) == getattr(error, "key", None)
+
+
+@pytest.mark.parametrize("code", [0, 1])
+def test_an_error_before_a_new_start_of_the_ranks_is_none_of_a_training_that_ended_well(monkeypatch, code):
+    """With MAX_RESTARTS torchrun starts all ranks anew; what the first ones left is there still."""
+    from llamafactory_sdpo import launcher
+
+    class Ranks(subprocess.Popen):
+        def __init__(self, command, env):
+            left = json.dumps({"message": "the disk is full", "code": 1, "key": ""})
+            Path(env["SDPO_EXIT_FILE"]).write_text(left, encoding="utf-8")
+            super().__init__([sys.executable, "-c", f"raise SystemExit({code})"])
+
+    monkeypatch.setattr(launcher.subprocess, "Popen", Ranks)
+    monkeypatch.setattr(launcher.signal, "signal", lambda *_: None)
+    if code:
+        with pytest.raises(TrainingFailed, match="the disk is full"):
+            launcher._torchrun(["c.yaml"])
+    else:
+        assert launcher._torchrun(["c.yaml"]) == 0
 
 
 def test_the_command_of_the_ranks():

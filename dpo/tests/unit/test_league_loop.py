@@ -25,6 +25,7 @@ from sotopia_sdpo.make.digests import files_of
 from sotopia_sdpo.make.lines import Line
 from sotopia_sdpo.make.runner import Runner
 from sotopia_sdpo.make.steps import Command, Step
+from sotopia_sdpo.places import TRAINING
 from sotopia_sdpo.results.league import league_of
 from sotopia_sdpo.results.league_tables import record_of
 from sotopia_sdpo.results.score_files import read_tables
@@ -266,6 +267,63 @@ def test_the_rule_by_hand() -> None:
     assert picked(tried("a", 3, 2), tried("b", 9, 1)) == "a"
     told = tuning.line("sdpo", [tried("1", 3, 10), tried("2", 5, 10)], (1, 2))
     assert told.endswith("of learning_rate-1 3.00, learning_rate-2 5.00; the learning rate is at an end of its range")
+
+
+def test_pairs_that_are_held_out_are_looked_at(tmp_path: Path) -> None:
+    """The configs of real models do not evaluate by themselves; the demo's do."""
+    quiet = tmp_path / "sdpo.yaml"
+    quiet.write_text("finetuning_type: full\nlearning_rate: 5.0e-5\n")
+    compete(settings_for(tmp_path, f"SDPO_CONFIG={quiet}", "ARMS=sdpo preferred_sft"))
+    assert {"val_size=40", "do_eval=true"} <= set(words_of("train.sdpo.1"))
+    assert not {"val_size=40", "do_eval=true"} & set(words_of("train.preferred_sft.1"))
+    compete(settings_for(tmp_path, "RUN=" + str(tmp_path / "demo")))
+    assert "val_size=40" in words_of("train.sdpo.1") and "do_eval=true" not in words_of("train.sdpo.1")
+
+
+def test_the_adapter_of_a_config_is_not_that_of_the_loop(tmp_path: Path) -> None:
+    """In train_lora/ it is the one that a training by hand has left; here the agent is one model."""
+    lora = TRAINING / "examples" / "train_lora" / "sdpo.yaml"
+    compete(settings_for(tmp_path, f"SDPO_CONFIG={lora}", "ARMS=sdpo"))
+    found = next(step for _, step in Pretending.done if step.name == "train.sdpo.1").words()[0]
+    assert "adapter_name_or_path=null" in found and "tokenized_path=null" not in found
+    with pytest.raises(
+        UserError, match="llama3_lora_vllm.yaml: adapter_name_or_path is not that of an agent of the loop"
+    ):
+        compete(settings_for(tmp_path, f"SERVE_CONFIG={TRAINING / 'examples/inference/llama3_lora_vllm.yaml'}"))
+    compete(settings_for(tmp_path, "RUN=" + str(tmp_path / "demo"), "ARMS=sdpo"))
+    assert not any(word.startswith("adapter_name_or_path") for word in words_of("train.sdpo.1"))
+
+
+def test_agents_are_not_one_and_the_same(tmp_path: Path) -> None:
+    """Agents after the first have their number for a seed."""
+    settings = settings_for(tmp_path, "AGENTS=3", "SFT_OPTIONS=seed=3")
+    with pytest.raises(UserError, match="the first agent has seed=3, which is that of agent 3 too"):
+        compare.loop(settings, Machine(settings), Planner(settings.run))
+
+
+def test_a_control_needs_the_data_of_the_agent(tmp_path: Path) -> None:
+    (tmp_path / "agent").mkdir()
+    settings = settings_for(tmp_path, f"AGENT={tmp_path / 'agent'}", "ARMS=sdpo sft_again")
+    with pytest.raises(UserError, match="ARMS: sft_again is trained like the SFT agent, whose data AGENT=.* has not"):
+        compare.loop(settings, Machine(settings), Planner(settings.run))
+
+
+def test_what_a_judge_did_not_judge_is_no_failure_of_a_candidate(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A quarter of the best candidate's sessions has no verdict; with these as failures it would be passed over."""
+    made = episodes
+
+    def judged(name: str, tag: str) -> Iterator[dict[str, Any]]:
+        for number, one in enumerate(made(name, tag)):
+            is_lost = name.startswith("dev.sdpo.learning_rate-0.0001") and number < 2
+            yield one | ({"status": "unscored", "failure": "no verdict", "rewards": []} if is_lost else {})
+
+    monkeypatch.setitem(globals(), "episodes", judged)
+    compete(settings_for(tmp_path, "KNOBS=no"))
+    found = json.loads((tmp_path / "run" / "tuning.json").read_text())["sdpo"]
+    assert found["picked"] == {"learning_rate": "0.0001"}
+    assert [(one["scored"], one["episodes"]) for one in found["tried"]] == [(8, 8), (6, 6), (2, 8)]
 
 
 def test_flags_are_settings_that_others_win_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -122,6 +122,22 @@ def test_an_output_that_was_edited_is_kept_and_read_again(run, folder: Path) -> 
     assert ran(folder) == ["a", "b"]
 
 
+def test_checkpoints_are_gone_on_from_only_by_the_step_that_made_them(run, folder: Path) -> None:
+    """A training finds them in its output folder, whatever settings or data they are of, and goes on from the last."""
+    run()
+    checkpoint = folder / "model" / "checkpoint-7" / "trainer_state.json"
+    checkpoint.parent.mkdir()
+    checkpoint.write_text("{}")
+    (folder / "model" / "config.json").unlink()
+    run()
+    assert ran(folder) == ["two", "never if bad"] and checkpoint.exists(), "as if it had been killed before its end"
+    assert run(SECOND="bad").returncode == 1 and not checkpoint.parent.exists()
+    (folder / "model" / "old").mkdir()
+    (folder / "model" / "link").symlink_to(folder / "health")
+    run(SECOND="3")
+    assert [path.name for path in (folder / "model").iterdir()] == ["config.json"] and (folder / "health").exists()
+
+
 def test_a_database_that_is_gone_or_samples_that_are(run, folder: Path) -> None:
     """What is made of new episodes is made again, though they are under the tag of the old ones."""
     run(EPISODES="1")
@@ -188,8 +204,23 @@ def test_a_step_that_misses_too_much_ends_it_and_is_done_again(run, folder: Path
     assert run(MISSED=most, MAY_MISS="0.6").returncode == 0 and ran(folder) == ["three"]
     assert run(MISSED=most).returncode == 0 and ran(folder) == [], "what is done is done"
     assert run(MISSED='[5, 10, "episodes", "no answer"]').returncode == 0 and ran(folder) == ["three"]
+    # 1 of 10 is few, but the others were not tried.
+    stopped = '[1, 10, "episodes", "a server stopped answering", 0, true]'
+    ended = run(MISSED=stopped)
+    assert ended.returncode == 3 and "1 of 10 episodes failed (most: a server stopped answering), and" in ended.stderr
+    assert run(MISSED=stopped, MAY_MISS="1").returncode == 0
     # An account of an earlier command is not that of this one.
     assert run(MISSED=most).returncode == 3 and run(THIRD="3").returncode == 0
+
+
+def test_an_agent_that_may_fail_as_often_as_it_likes(run, folder: Path) -> None:
+    """Its judge may not: of a candidate without verdicts nothing is known."""
+    for found in ('[10, 10, "episodes", "no action"]', '[10, 10, "episodes", "a server stopped answering", 0, true]'):
+        assert run(MISSED=found, MAY_ALL="1").returncode == 0 and ran(folder)[-1] == "three"
+    ended = run(MISSED='[10, 10, "episodes", "a server stopped answering", 3, true]', MAY_ALL="1")
+    assert ended.returncode == 3 and "three: 3 of 10 episodes failed" in ended.stderr, "it was the judge's server"
+    ended = run(MISSED='[10, 10, "episodes", "no verdict", 6]', MAY_ALL="1")
+    assert ended.returncode == 3 and "three: 6 of 10 episodes failed (most: no verdict), more than" in ended.stderr
 
 
 def test_servers_end_with_the_script(run, folder: Path) -> None:

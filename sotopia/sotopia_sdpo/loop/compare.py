@@ -27,7 +27,7 @@ from sotopia_sdpo.loop import arms as results
 from sotopia_sdpo.loop import command_line, held_out, tuning
 from sotopia_sdpo.loop.compare_settings import CompareSettings
 from sotopia_sdpo.loop.comparison import Comparison
-from sotopia_sdpo.loop.machine import Machine
+from sotopia_sdpo.loop.machine import Machine, option_of
 from sotopia_sdpo.loop.methods import FLAGS, LENGTHS, METHODS
 from sotopia_sdpo.loop.presets import SOTOPIA
 from sotopia_sdpo.loop.scenarios import LEARNING, split_files
@@ -50,8 +50,7 @@ def main(arguments: Sequence[str] | None = None, machine: type[Machine] = Machin
 
 def loop(settings: CompareSettings, machine: Machine, runner: Runner) -> None:
     """Run the steps and show what came out."""
-    if settings.agent and settings.agents > 1:
-        raise UserError(f"AGENTS={settings.agents}: AGENT={settings.agent} is one agent; leave one of the two out")
+    check(settings)
     picked: dict[str, tuning.Options] = {}
     found: list[list[Arm]] = []
     models: dict[str, list[Path]] = {arm: [] for arm in settings.arms}
@@ -81,6 +80,27 @@ def loop(settings: CompareSettings, machine: Machine, runner: Runner) -> None:
     if settings.figure:
         held_out.curves(models, settings.run / "curves.png")
     say(" ".join(["results:", *map(str, (record, scores, *paths.values()))]))
+
+
+def check(settings: CompareSettings) -> None:
+    """Refuse settings under which a comparison would be none, or end late.
+
+    Raises:
+        UserError: with what helps.
+    """
+    if settings.agent and settings.agents > 1:
+        raise UserError(f"AGENTS={settings.agents}: AGENT={settings.agent} is one agent; leave one of the two out")
+    if settings.agent and (planted := [arm for arm in settings.arms if METHODS[arm].is_planted]):
+        raise UserError(
+            f"ARMS: {planted[0]} is trained like the SFT agent, whose data AGENT={settings.agent} has not; "
+            "leave one of the two out"
+        )
+    first = str(option_of("seed=", settings.sft_config, settings.sft_options))
+    if first in map(str, range(2, settings.agents + 1)):
+        raise UserError(
+            f"AGENTS={settings.agents}: the first agent has seed={first}, which is that of agent {first} too, so both "
+            "would be one; give the first another in SFT_OPTIONS"
+        )
 
 
 def settings_of(settings: CompareSettings, agent: int) -> CompareSettings:

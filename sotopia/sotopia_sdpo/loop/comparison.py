@@ -8,7 +8,7 @@ from sotopia_sdpo.loop.agents import Agent
 from sotopia_sdpo.loop.common_steps import CommonSteps
 from sotopia_sdpo.loop.compare_settings import CompareSettings
 from sotopia_sdpo.loop.configs import read_config
-from sotopia_sdpo.loop.machine import Machine
+from sotopia_sdpo.loop.machine import Machine, option_of
 from sotopia_sdpo.loop.methods import LENGTHS, METHODS
 from sotopia_sdpo.loop.presets import SOTOPIA
 from sotopia_sdpo.loop.scenarios import DEVELOPMENT
@@ -81,7 +81,10 @@ class Comparison(CommonSteps):
         method, settings = METHODS[arm], self.settings
         config, options = self._usual(arm)
         where = (f"dataset_dir={self.run / method.folder}",) if method.folder else ()
-        held = (("val_size", str(settings.held_out)),) if settings.held_out and not method.is_sft else ()
+        held: tuple[tuple[str, str], ...] = ()
+        if settings.held_out and not method.is_sft:
+            is_evaluated = str(option_of("do_eval=", config, options)).lower() == "true"
+            held = (("val_size", str(settings.held_out)), *(() if is_evaluated else (("do_eval", "true"),)))
         start = (settings.base or self.run / "base") if method.is_planted else self.agent.model
         return self.trained(
             Step(*named, (), reads=(self.run / method.folder / method.data,)),

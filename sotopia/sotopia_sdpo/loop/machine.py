@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from sotopia_sdpo.errors import UserError
 from sotopia_sdpo.loop.agents import Agent
 from sotopia_sdpo.loop.configs import read_config
 from sotopia_sdpo.loop.places import DEMO_SERVING
@@ -19,6 +20,9 @@ TUNING = "finetuning_type="
 RANK = "lora_rank="
 DEFAULT_RANK = 8
 """The host's."""
+ADAPTERS = "adapter_name_or_path"
+OF_ONE_TRAINING = (ADAPTERS, "tokenized_path", "resume_from_checkpoint")
+"""Keys of a config that belong to a training by itself: in the loop, models and data are those of the step."""
 
 
 class Machine:
@@ -35,15 +39,17 @@ class Machine:
         """Return what trains a model."""
         where = (f"model_name_or_path={model}", f"output_dir={output}", f"dataset_dir={self.settings.run}")
         template = f"template={self.settings.template}"
-        return Command((*training_command("train"), str(config), *where, template, *options))
+        named = read_config(config)
+        without = (f"{key}=null" for key in OF_ONE_TRAINING if named.get(key))
+        return Command((*training_command("train"), str(config), *where, template, *without, *options))
 
     def is_adapter(self, config: Path, options: Sequence[str]) -> bool:
         """Return whether a training makes an adapter: by its options, else by its config."""
-        return bool(_option(TUNING, config, options) == "lora")
+        return bool(option_of(TUNING, config, options) == "lora")
 
     def rank_of(self, config: Path, options: Sequence[str]) -> int:
         """Return the rank of the adapter that a training makes."""
-        return int(_option(RANK, config, options) or DEFAULT_RANK)
+        return int(option_of(RANK, config, options) or DEFAULT_RANK)
 
     def merge(self, model: str | Path, adapter: Path, output: Path) -> Command:
         """Return what merges an adapter into its model: the next training, and the server, take it as any other."""
@@ -57,8 +63,14 @@ class Machine:
         return Command(("{python}", "-m", "llamafactory_sdpo.load_adapter", *named, "{agent}"))
 
     def serve(self, model: Path, *options: str) -> Service:
-        """Return the server of a model; options are what is changed of SERVE_CONFIG, but for what is answered."""
+        """Return the server of a model; options are what is changed of SERVE_CONFIG, but for what is answered.
+
+        Raises:
+            UserError: if SERVE_CONFIG puts adapters on it.
+        """
         config, run = self.settings.serve_config, self.settings.run
+        if read_config(config).get(ADAPTERS):
+            raise UserError(f"SERVE_CONFIG={config}: {ADAPTERS} is not that of an agent of the loop; leave it out")
         template = f"template={self.settings.template}"
 
         def argv(port: int) -> tuple[str, ...]:
@@ -75,7 +87,7 @@ class Machine:
         )
 
 
-def _option(name: str, config: Path, options: Sequence[str]) -> Any:
+def option_of(name: str, config: Path, options: Sequence[str]) -> Any:
     """Return the value of an option, `name=`: the last one that is given, else the config's."""
     given = [word.removeprefix(name) for word in options if word.startswith(name)]
     return given[-1] if given else read_config(config).get(name.rstrip("="))

@@ -203,8 +203,9 @@ class Settings:
     limit: int = setting("1000000", "At most this many episodes of a step.", number)
     may_miss: float = setting(
         "0.5",
-        "The share of a step's episodes or answers that may fail; if more do, the loop ends there. Those of tuning's "
-        "candidates may all fail: that is what is looked for.",
+        "The share of a step's episodes or answers that may fail; if more do, or the rest is not tried since a server "
+        "stopped answering, the loop ends there. Tuning's candidates may fail in all episodes, since that is what is "
+        "looked for, but not for want of a verdict. 1: the loop goes on whatever fails.",
         share,
     )
     agent: Path | None = setting("", "The folder of an SFT agent, in the place of training one.", folder_or_none)

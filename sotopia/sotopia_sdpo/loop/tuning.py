@@ -4,7 +4,8 @@ Comes in: a method's options. Goes out: candidates in the order they are tried, 
 the learning rates, RATES times the method's own; then, at the best of them, the values of one more option: DMPO's γ, β
 of the other methods on pairs, the number of epochs of Preferred-SFT.
 Rule: the highest mean score among the candidates of which at least LEAST_SCORED of the episodes came to a score (among
-all, if none did: those with the most scored ones); of equal ones, the first that was tried.
+all, if none did: those with the most scored ones); of equal ones, the first that was tried. An episode on which the
+judge gave no verdict is none of the candidate's failures, and does not count.
 """
 
 import json
@@ -14,19 +15,17 @@ from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from sotopia_sdpo.errors import UserError
-from sotopia_sdpo.loop.arms import arm_of
 from sotopia_sdpo.make.lines import say
 from sotopia_sdpo.make.runner import Runner
 from sotopia_sdpo.make.steps import Step
-from sotopia_sdpo.results.scores import estimates_of
+from sotopia_sdpo.results.league import LEAST_SCORED
+from sotopia_sdpo.results.scores import estimates_of, scores_of
 from sotopia_sdpo.results.stats import decimals
 from sotopia_sdpo.store import open_store
 from sotopia_sdpo.whole_files import write_whole
 
 
 LEARNING_RATE = "learning_rate"
-LEAST_SCORED = 0.9
-"""An agent that forgot the form of its answers fails in most episodes, and what is left is no mean of all."""
 SEED = "0"
 """Of the trainings and samples of tuning; a seed of evaluation that is the same one still has other scenarios."""
 RECORD = "tuning.json"
@@ -56,6 +55,7 @@ class Tried(NamedTuple):
     """Of the first score; 0 where no episode has one."""
     scored: int
     episodes: int
+    """Scored ones, and those that the candidate failed in."""
 
 
 class Candidates(Protocol):
@@ -106,13 +106,14 @@ def _try(steps: Candidates, runner: Runner, arm: str, options: Options) -> Tried
     """Train and play one candidate; one that is only planned has no episode."""
     play = steps.on_development(arm, options)
     runner.branches([lambda own: own.steps([steps.tune_arm(arm, options), play])])
-    if not all(runner.database.counts(runner.tags(play))):
+    tags = runner.tags(play)
+    (counts,) = runner.database.counts(tags)
+    if not counts:
         return Tried(options, 0.0, 0, 0)
     with open_store(runner.database.url, create=False) as store:
-        played = arm_of(store, arm, {SEED: runner.tags(play)[0]})
-    scored = len(played.scores)
-    mean = next(iter(estimates_of(played.scores).values())).mean if scored else 0.0
-    return Tried(options, mean, scored, scored + played.unscored)
+        scores = scores_of(store, tags)
+    mean = next(iter(estimates_of(scores).values())).mean if scores else 0.0
+    return Tried(options, mean, len(scores), len(scores) + counts.get("failed", 0))
 
 
 def rates(default: str, factors: Sequence[float]) -> list[Options]:

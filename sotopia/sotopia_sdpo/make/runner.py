@@ -10,6 +10,7 @@ import copy
 import itertools
 import json
 import os
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -193,7 +194,11 @@ class Runner:
 
     def _do(self, step: Step, key: str, line: Line) -> dict[str, Any]:
         """Run a step and write down that it is done."""
-        started, made = time.monotonic(), _times_made(self._record(step), key)
+        started, before = time.monotonic(), self._record(step)
+        made = _times_made(before, key)
+        if key not in (before.get("key"), before.get("begun")):
+            for path in step.writes:
+                _empty(path)
         write_whole(self.run / "done" / step.name, json.dumps({"begun": key, "made": made}))
         log = self.run / "logs" / f"{step.name}.log"
         live = line.live(log)
@@ -240,14 +245,19 @@ class Runner:
         return self.run / "logs" / f"{step.name}.missed.json"
 
     def _check_missed(self, step: Step, log: Path) -> None:
-        """Let a step go on if not too many of its episodes or answers have failed."""
+        """Let a step go on if not too many of its episodes or answers have failed, and all have been tried."""
         missed = read_account(self._account(step))
-        if step.may_miss_all or missed is None or missed.number <= self.may_miss * missed.total:
+        if missed is None or self.may_miss == 1:
             return
+        # Where an agent's failures are what is looked for, those of its judge are not.
+        number = missed.unscored if step.may_miss_all else missed.number
+        is_stopped = missed.is_stopped and (missed.unscored > 0 or not step.may_miss_all)
+        if number <= self.may_miss * missed.total and not is_stopped:
+            return
+        why = "and the rest was not tried" if is_stopped else f"more than MAY_MISS={self.may_miss:g} of them"
         raise TooMuchMissed(
-            f"{step.name}: {missed.number} of {missed.total} {missed.unit} failed (most: {missed.reason}), more than "
-            f"MAY_MISS={self.may_miss:g} of them; mend that, and the same command tries them again; MAY_MISS=1 goes "
-            f"on without them; all of it: {log}"
+            f"{step.name}: {number} of {missed.total} {missed.unit} failed (most: {missed.reason}), {why}; mend that, "
+            f"and the same command tries them again; MAY_MISS=1 goes on without them; all of it: {log}"
         )
 
     def _forget_earlier_version(self) -> None:
@@ -340,6 +350,17 @@ class Runner:
         for server in reversed(self.servers.values()):
             server.end()
         self.servers.clear()
+
+
+def _empty(folder: Path) -> None:
+    """Remove what another version of a step has left in a folder: a training would go on from checkpoints of it."""
+    if not folder.is_dir():
+        return
+    for path in folder.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
 
 
 def _times_made(before: Mapping[str, Any], key: str) -> int:

@@ -88,8 +88,10 @@ class Annotation(Generic[T]):
 
     def missed(self, unit: str) -> Missed:
         """Return how many questions are without an answer; `unit` is what they are about, in the plural."""
-        reasons = Counter(failure.reason for failure in self.failures).most_common(1)
-        return Missed(len(self.failures), len(self.results), unit, next((reason for reason, _ in reasons), ""))
+        reasons = Counter(failure.reason for failure in self.failures)
+        most = next((reason for reason, _ in reasons.most_common(1)), "")
+        is_stopped = NOT_ASKED_SERVER_GONE in reasons
+        return Missed(len(self.failures), len(self.results), unit, most, is_stopped=is_stopped)
 
     def answered(self, about: Sequence[Asked]) -> list[tuple[Asked, T]]:
         """Return what the answered questions were about, each with what was read."""

@@ -7,7 +7,9 @@ those of one run the training. So the variance is clustered both ways (Cameron, 
 V_scenarios or V_runs, below which few clusters can bring it. Student's t has Satterthwaite's degrees of freedom,
 V² / (V_scenarios² / (S - 1) + V_runs² / (R - 1)), as in tests over both subjects and items (Clark 1973, doi
 10.1016/S0022-5371(73)80014-3), but not fewer than the smaller of S - 1 and R - 1. With one run, the scenarios are all
-there is to cluster by. `test_results_league.py` measures how often it errs where nothing differs.
+there is to cluster by. Where scenarios and runs cancel each other out, V is V_units; where all values are the same, of
+which Student's t knows nothing, p is that of the sign test over the N clusters of that kind of which there are fewer,
+2^(1-N). `test_results_league.py` measures how often it errs where nothing differs.
 """
 
 import math
@@ -16,6 +18,10 @@ from collections.abc import Hashable, Iterable, Sequence
 from typing import NamedTuple
 
 from sotopia_sdpo.results.stats import CONFIDENCE, Estimate, t_quantile
+
+
+LEAST = 1e-9
+"""A smaller error is none but that of rounding: scores have a few digits."""
 
 
 class Value(NamedTuple):
@@ -58,10 +64,12 @@ def crossed(values: Iterable[Value]) -> Crossed:
     free = [count - 1 for count in counts if count > 1]
     parts = zip((by_scenario, by_run), counts, strict=True)
     spread = math.fsum(part**2 / (count - 1) for part, count in parts if count > 1)
+    if math.sqrt(variance) < LEAST:
+        variance, spread = by_unit, 0.0
     degrees, error = max(min(free), variance**2 / spread if spread else 0.0), math.sqrt(variance)
     margin = t_quantile((1 + CONFIDENCE) / 2, degrees) * error
     estimate = Estimate(mean, mean - margin, mean + margin, len(items), counts[0])
-    return Crossed(estimate, counts[1], len(set(units)), _p(mean, error, degrees))
+    return Crossed(estimate, counts[1], len(set(units)), _p(mean, error, degrees, min(free) + 1))
 
 
 def _variance(residuals: Sequence[float], clusters: Sequence[Hashable]) -> float:
@@ -75,10 +83,10 @@ def _variance(residuals: Sequence[float], clusters: Sequence[Hashable]) -> float
     return math.fsum(found * found for found in sums.values()) / len(residuals) ** 2 * count / (count - 1)
 
 
-def _p(mean: float, error: float, degrees: float) -> float:
-    """Return the two-sided p-value of a mean under Student's t."""
+def _p(mean: float, error: float, degrees: float, clusters: int) -> float:
+    """Return the two-sided p-value of a mean under Student's t, or of values that are all the same."""
     from scipy.special import stdtr
 
-    if error == 0:
-        return float(mean == 0)
+    if error < LEAST:
+        return 1.0 if abs(mean) < LEAST else 2.0 ** (1 - clusters)
     return 2 * float(stdtr(degrees, -abs(mean) / error))

@@ -18,6 +18,8 @@ from sotopia_sdpo.results.scores import Score, clusters_of, estimates_of, mean_o
 
 
 SIGNIFICANT = 0.05
+LEAST_SCORED = 0.9
+"""An agent that forgot the form of its answers fails in most episodes, and what is left is no mean of all."""
 MOST_SHOWN = 2
 """How many scores a table shows: the goal and the relationship, or what an environment gives."""
 
@@ -42,6 +44,11 @@ class Arm(NamedTuple):
     def scores(self) -> list[Score]:
         """All scores of its runs."""
         return [score for run in self.runs for score in run.scores]
+
+    @property
+    def is_short(self) -> bool:
+        """Whether too few of its episodes came to a score to stand for all."""
+        return len(self.scores) < LEAST_SCORED * (len(self.scores) + self.unscored)
 
     def by_run(self, name: str) -> list[float]:
         """Return the mean of a score in every run."""

@@ -63,7 +63,9 @@ def conclusions(league: League) -> list[str]:
         if gap := league.gain(arm).get(name):
             estimate, of = gap.found.estimate, _runs_of(arm, first)
             who = f"{arm.name} over {first.name}: {name} {decimals(estimate.mean, '+')}"
-            lines += _wrapped(f"{who} {estimate.interval}, {of}: {_verdict(estimate)}")
+            short = " and ".join(one.name for one in (arm, first) if one.is_short)
+            but = f"; too few episodes of {short} came to a score to stand for all" if short else ""
+            lines += _wrapped(f"{who} {estimate.interval}, {of}: {_verdict(estimate)}{but}")
     return lines
 
 

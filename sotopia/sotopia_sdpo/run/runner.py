@@ -106,7 +106,7 @@ class Counts:
         count = max(self.total - self.scored - self.elsewhere + self.gone, bool(self.stopped_because))
         total = self.total + done_before
         reason = self.stopped_because or next((reason for reason, _ in self.reasons.most_common(1)), "")
-        return Missed(count, total, "episodes", reason)
+        return Missed(count, total, "episodes", reason, self.unscored, bool(self.stopped_because))
 
     def add(self, episode: Episode) -> None:
         """Count one episode."""

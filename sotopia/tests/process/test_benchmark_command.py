@@ -133,6 +133,7 @@ def test_what_failed_is_counted_and_taken_up_again(
         assert first.code == 3 and "6 unscored" in first.err and "expected an integer from" in first.err
         assert episodes(tmp_path) == {"unscored": 6}
         assert (missed := read_account(account)) and missed[:3] == (6, 6, "episodes") and "expected" in missed.reason
+        assert missed.unscored == 6 and not missed.is_stopped
         asked_before = server.stats()["requests"]
     second = inside(*common, "--evaluator-model", server.model("judge"))
     assert read_account(account) == Missed(0, 6, "episodes")

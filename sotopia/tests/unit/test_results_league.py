@@ -54,6 +54,8 @@ def slow(values: list[Value]) -> tuple[float, float]:
     )
     both = by_s + by_r - shared(lambda a, b: a[:2] == b[:2], units)
     variance = max(by_s, by_r, both)
+    if variance < 1e-18:
+        variance = shared(lambda a, b: a[:2] == b[:2], units)
     spread = by_s**2 / (s - 1) + by_r**2 / (r - 1)
     return variance, max(min(s, r) - 1, variance**2 / spread if spread else 0)
 
@@ -67,6 +69,20 @@ def test_two_ways_against_sums_over_pairs(items: list[tuple[str, str, int]]) -> 
     found = crossed(values).estimate
     margin = t_quantile(0.975, degrees) * math.sqrt(variance)
     assert found.high - found.mean == pytest.approx(margin, abs=1e-6)
+
+
+def test_what_has_no_spread_of_its_own() -> None:
+    """A point for an interval and a p of 0 would call chance a difference, where few scenarios and runs are all there are.
+
+    0, 4, 4, 0: scenarios and runs have no effect, and units are 2 away from the mean of 2: V = 16 / 16 * 4/3. The same
+    gain in each of 3 scenarios is that of a coin that falls the same way 3 times: 2 / 2^3.
+    """
+    crosswise = crossed([Value("a", "1", 0), Value("a", "2", 4), Value("b", "1", 4), Value("b", "2", 0)])
+    assert crosswise.estimate.high == pytest.approx(2 + 12.7062 * math.sqrt(4 / 3), abs=1e-3) and crosswise.p > 0.3
+    alike = [Value(name, "1", 0.1) for name in "abc"]
+    assert crossed(alike).p == 0.25 and crossed([*alike, *alike]).p == 0.25
+    assert crossed(Value(str(number), "1", 0.1) for number in range(10)).p == pytest.approx(2**-9)
+    assert crossed(Value(name, "1", 0.0) for name in "abc").p == 1.0
 
 
 def test_one_run_is_clustered_by_scenario_alone() -> None:
@@ -191,6 +207,16 @@ def test_runs_that_are_not_the_same_ones_are_pooled() -> None:
     gap = found.gaps["sft", "sdpo"]["goal"].found
     assert ", 3 runs against 1:" in " ".join(conclusions(found))
     assert (gap.runs, gap.units, gap.estimate.values) == (1, SCENARIOS, SCENARIOS * EPISODES)
+
+
+@pytest.mark.parametrize(("failed", "is_short"), [((0, 8), False), ((0, 10), True), ((10, 0), True)])
+def test_an_arm_that_failed_in_many_episodes_is_not_just_better(failed: tuple[int, int], is_short: bool) -> None:
+    """80 of 88 are enough, 80 of 90 are not: those in which it failed are not among what it is compared on."""
+    arms = [arm("sft", 1, 1)._replace(unscored=failed[0]), arm("sdpo", 1, 1, gain=4)._replace(unscored=failed[1])]
+    told = " ".join(" ".join(conclusions(league_of(arms))).split())
+    name = "sft" if failed[0] else "sdpo"
+    assert told.endswith(f"; too few episodes of {name} came to a score to stand for all") is is_short
+    assert "the interval is above 0" in told
 
 
 def test_an_arm_without_a_score_stays_in_the_table() -> None:

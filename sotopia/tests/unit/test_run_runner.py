@@ -59,7 +59,7 @@ def test_what_fails_is_stored_counted_and_does_not_stop_the_others(store: Store)
     assert (counts.scored, counts.failed, counts.unscored) == (3, 3, 3) and not counts.is_complete
     assert counts.reasons == {"because": 6}
     # Of the 9, and of 11 that were scored before.
-    assert counts.missed(11) == Missed(6, 20, "episodes", "because")
+    assert counts.missed(11) == Missed(6, 20, "episodes", "because", unscored=3)
 
 
 def test_two_processes_share_the_work(store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -243,7 +243,8 @@ def test_a_server_that_is_gone_stops_the_run(store: Store) -> None:
 
     counts = asyncio.run(Runner(store, run_one).run(items(40), 2))
     assert counts.stopped_because == "a server stopped answering" and counts.failed < 10
-    assert counts.missed(0) == Missed(40, 40, "episodes", "a server stopped answering"), "what was not started, too"
+    missed = Missed(40, 40, "episodes", "a server stopped answering", is_stopped=True)
+    assert counts.missed(0) == missed, "what was not started, too"
 
 
 def test_where_the_look_at_the_end_fails_the_run_does_not_end_well(
@@ -257,4 +258,5 @@ def test_where_the_look_at_the_end_fails_the_run_does_not_end_well(
 
     monkeypatch.setattr(store, "find_keys", gone)
     counts = asyncio.run(Runner(store, run_one).run(items(3), 2))
-    assert counts.scored == 3 and counts.missed(0) == Missed(1, 3, "episodes", "redis://h:1/0: connection lost")
+    missed = Missed(1, 3, "episodes", "redis://h:1/0: connection lost", is_stopped=True)
+    assert counts.scored == 3 and counts.missed(0) == missed

@@ -229,7 +229,7 @@ def keep_fitting(stage: str, stop: bool, data_args: Any, rows: Any, split: str) 
     """Drop the pairs that are longer than the cutoff, or stop at the first.
 
     Args:
-        stage: that the rows must be of.
+        stage: that the rows must be of, as `Rules.rows_are_of` names it.
         stop: stop at the first pair that is too long, instead of dropping it.
         data_args: the host's.
         rows: encoded pairs.

@@ -4,7 +4,11 @@ Comes in: a record of the positive. Goes out: the gain in goal, or in the first 
 writes it. Invariant: a pair of which nothing is said has a gap of 0, not none, so that all can be put in order.
 """
 
+import sys
 from typing import Any
+
+
+MOST = sys.float_info.max
 
 
 def gap_of(record: Any) -> float:
@@ -14,4 +18,7 @@ def gap_of(record: Any) -> float:
     gains = record.get("outcome_gains")
     first = next(iter(gains.values()), None) if isinstance(gains, dict) else None
     found = record.get("goal_gain", first)
-    return float(found) if isinstance(found, int | float) and not isinstance(found, bool) and found == found else 0.0
+    if not isinstance(found, int | float) or isinstance(found, bool):
+        return 0.0
+    # Not isfinite, which fails on integers beyond a float.
+    return float(found) if -MOST <= found <= MOST else 0.0

@@ -41,6 +41,11 @@ class Rules:
         """Whether the stage scores a key segment, not whole sessions."""
         return STAGES[self.stage].scores == "segment"
 
+    @property
+    def rows_are_of(self) -> str:
+        """What encoded rows name as their stage: under another scope they are cut at another turn."""
+        return self.stage if self.scope == "segment" else f"{self.stage} with segment_scope: {self.scope}"
+
 
 class Pair(NamedTuple):
     """A pair as it is trained: both dialogues end with their last scored agent turn.

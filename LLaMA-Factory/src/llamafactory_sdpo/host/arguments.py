@@ -4,12 +4,14 @@ import argparse
 import difflib
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, get_args, get_type_hints
 
 from transformers import HfArgumentParser
+from transformers.integrations.deepspeed import is_deepspeed_zero3_enabled
 
 from ..arguments import SegmentArguments
 from ..config_file import read_config
@@ -19,8 +21,9 @@ from . import checkpoints
 from .names import HostFinetuningArguments, host_parser, is_env_enabled
 from .rows import check_rows
 from .seams import seam, substituted
-from .settings import check_settings, check_training
+from .settings import check_merging, check_settings, check_training
 from .values import checked
+from .zero import SHARDED_WEIGHTS, zero_of
 
 
 HOST_STAGES: tuple[str, ...] = get_args(get_type_hints(HostFinetuningArguments)["stage"])
@@ -36,6 +39,9 @@ REFUSALS = (ValueError, AssertionError, ImportError, TypeError)
 
 OF_A_MACHINE = ("tf32", "deepspeed", "fsdp", "ddp_", "torch_compile", "use_cpu", "optim")
 """Beginnings of training arguments that transformers refuses where the hardware or a package for them is not there."""
+
+OF_RANKS = ("LOCAL_RANK", "WORLD_SIZE", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
+"""Variables by which accelerate takes a process for one of several; Slurm, MPI and Kubeflow set some of them."""
 
 NOTHING_HELD_OUT = "eval_dataset be provided"
 """What the host says where something is evaluated and nothing is held out, whichever option asked for it."""
@@ -73,6 +79,8 @@ class FinetuningArguments(SegmentArguments, HostFinetuningArguments):
         if self.pref_loss not in PREFERENCE_LOSSES:
             expected = ", ".join(PREFERENCE_LOSSES)
             raise ValueError(f"`pref_loss` is {self.pref_loss!r}, expected one of {expected}.")
+        if self.pref_loss != "orpo" and not self.pref_beta:
+            raise ValueError("`pref_beta` is 0, with which nothing is compared; choose one above 0.")
         if self.pref_loss in REFERENCE_FREE_LOSSES and self.pref_bco_weight:
             raise ValueError(f"`pref_bco_weight` needs a reference, which `pref_loss: {self.pref_loss}` has not.")
         if self.pref_loss in AVERAGED_LOSSES and self.loss_norm != "none":
@@ -123,9 +131,9 @@ def parse_args(host: Callable[[Any], tuple[Any, ...]], args: Any = None) -> tupl
     model_args, data_args, training_args, finetuning_args, _ = parsed
     check_settings(*parsed[:4])
     check_training(model_args, data_args, training_args, finetuning_args)
-    asked = args.get(checkpoints.OPTION) if isinstance(args, dict) else training_args.resume_from_checkpoint
+    check_merging(model_args, training_args, finetuning_args, is_deepspeed_zero3_enabled())
     if training_args.do_train:
-        found = training_args.resume_from_checkpoint
+        asked, found = checkpoints.asked_for(args), training_args.resume_from_checkpoint
         chosen = checkpoints.agreed(lambda: checkpoints.choose(asked, training_args.output_dir, found))
         if chosen and training_args.deepspeed:
             checkpoints.check_deepspeed_state(Path(chosen))
@@ -160,11 +168,25 @@ def parse_anywhere(args: Any) -> tuple[Any, ...]:
     given = checked_keys(args if isinstance(args, dict) else _given_by(args))
     anywhere = {key: value for key, value in given.items() if not key.startswith(OF_A_MACHINE)} | {"use_cpu": True}
     # Whether this machine can compute in bf16 is not asked.
-    with substituted(host_parser, is_torch_bf16_gpu_available=lambda: True):
+    with _alone(), substituted(host_parser, is_torch_bf16_gpu_available=lambda: True):
         parsed = parse_args(seam(host_parser, "get_train_args", "args"), anywhere)
-    if given.get("deepspeed") and parsed[2].resume_from_checkpoint:
-        checkpoints.check_deepspeed_state(Path(parsed[2].resume_from_checkpoint))
+    model_args, _, training_args, finetuning_args, _ = parsed
+    if given.get("deepspeed") and model_args.adapter_name_or_path:
+        is_zero3 = zero_of(given["deepspeed"]).get("stage") == SHARDED_WEIGHTS
+        check_merging(model_args, training_args, finetuning_args, is_zero3)
+    if given.get("deepspeed") and training_args.resume_from_checkpoint:
+        checkpoints.check_deepspeed_state(Path(training_args.resume_from_checkpoint))
     return parsed
+
+
+@contextmanager
+def _alone() -> Iterator[None]:
+    """Take away what makes this process begin a group with the launchers of other machines, at the ranks' port."""
+    kept = {name: os.environ.pop(name) for name in OF_RANKS if name in os.environ}
+    try:
+        yield
+    finally:
+        os.environ.update(kept)
 
 
 def _given_by(flags: list[str]) -> dict[str, Any]:

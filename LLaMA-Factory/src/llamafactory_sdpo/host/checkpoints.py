@@ -4,6 +4,7 @@ A checkpoint is written file by file, the trainer's state last. One that was cut
 file, or has a file that ends too early, which every format used here shows. All ranks must choose the same one.
 """
 
+import argparse
 import json
 import logging
 import re
@@ -37,6 +38,18 @@ def load_on_numbered_cpus() -> None:
         lambda _: None,
         lambda storage, location: storage if NUMBERED_CPU.fullmatch(location) else None,
     )
+
+
+def asked_for(args: Any) -> Any:
+    """Return what a config, or a list of flags (None: the command line's), says of the option.
+
+    What the host has parsed does not tell: there it has put what it has found itself.
+    """
+    if isinstance(args, dict):
+        return args.get(OPTION)
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument(f"--{OPTION}", f"--{OPTION.replace('_', '-')}")
+    return getattr(parser.parse_known_args(args)[0], OPTION)
 
 
 def choose(asked: Any, output_dir: str, found: str | None) -> str | None:

@@ -4,7 +4,6 @@ All that is written lies in a folder of the caller's.
 """
 
 import io
-import json
 from collections.abc import Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
@@ -14,7 +13,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from ..data.encoding import SIDES
-from ..errors import OptionError, UserError, kind, one_line
+from ..errors import OptionError, UserError, one_line
 from ..memory import Model, Setting
 from .arguments import checked_keys, parse_anywhere
 from .data import load_pair_dataset, step_files_moved
@@ -22,6 +21,7 @@ from .models import config_of, tokenizer_of
 from .names import IGNORE_INDEX, get_template_and_fix_tokenizer, host_loader
 from .running import in_one_line
 from .seams import seam
+from .zero import zero_of
 
 
 ROWS_OF = {"dpo": "rm"}
@@ -191,7 +191,7 @@ def setting_of(arguments: Arguments, ranks: int, splits: dict[str, Split]) -> Se
         UserError: if its file of DeepSpeed cannot be read.
     """
     model, _, training, tuning, given = arguments
-    zero = _zero(given.get("deepspeed"))
+    zero = zero_of(given.get("deepspeed"))
     width = 2 if training.bf16 or training.fp16 or tuning.pure_bf16 else 4
     # The host loads a model as it is stored; DeepSpeed makes all of it what it computes with.
     kept = width if zero and width == 2 else (config_of(model).dtype or torch.float32).itemsize
@@ -212,17 +212,3 @@ def setting_of(arguments: Arguments, ranks: int, splits: dict[str, Split]) -> Se
         (scored if is_ours and tuning.scored_logits_only else longest) * size,
         not model.disable_gradient_checkpointing,
     )  # fmt: skip
-
-
-def _zero(file: Any) -> dict[str, Any]:
-    """Return what a config of DeepSpeed says of ZeRO."""
-    if not file:
-        return {}
-    try:
-        config = json.loads(Path(str(file)).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as err:
-        raise OptionError("deepspeed", f"deepspeed {file} cannot be read: {one_line(err)}") from None
-    if not isinstance(config, dict):
-        raise OptionError("deepspeed", f"deepspeed {file} is {kind(config)}, expected a JSON object")
-    found = config.get("zero_optimization", {})
-    return found if isinstance(found, dict) else {}

@@ -125,7 +125,7 @@ def load_pair_dataset(
         substituted(
             host_loader,
             _get_merged_dataset=partial(_merged_pairs, rules, encoder, finetuning_args.bad_pairs == "skip", flags),
-            _get_dataset_processor=lambda *_, **__: PairProcessor(encoder, shorten, rules.stage, flags.name),
+            _get_dataset_processor=lambda *_, **__: PairProcessor(encoder, shorten, rules.rows_are_of, flags.name),
         ),
         substituted(datasets_table, **{OPENS: opens}),
     ):
@@ -133,7 +133,7 @@ def load_pair_dataset(
             module: dict[str, Any] = kept.made_again(load, data_args.tokenized_path)
         except ValueError as err:
             raise UserError(one_line(err)) from None
-    keep = partial(keep_fitting, rules.stage, finetuning_args.overlong == "stop", data_args)
+    keep = partial(keep_fitting, rules.rows_are_of, finetuning_args.overlong == "stop", data_args)
     for split, rows in module.items():
         named = isinstance(rows, dict)
         for part in rows.values() if named else (rows,):

@@ -83,15 +83,21 @@ class StopAtNan(TrainerCallback):
             raise failed(state.global_step, "the weights are not numbers any more", args.output_dir, "the data")
 
 
-_run_epoch: Any = seam(Trainer, "_run_epoch", "epoch")
+_run_epoch: Any = seam(Trainer, "_run_epoch", "epoch", "train_dataloader")
 
 
-def run_epoch(trainer: Any, *args: Any, **kwargs: Any) -> None:
-    """Stand in for transformers' `Trainer._run_epoch`, which trains a step more from a checkpoint of the last step."""
+def run_epoch(trainer: Any, *, epoch: int, train_dataloader: Any, **kwargs: Any) -> None:
+    """Stand in for transformers' `Trainer._run_epoch`, which goes on from some checkpoints in another way.
+
+    From one of the last step it trains a step more. From others it tells the epoch to a loader around the first one,
+    which passes it on to no sampler but a random one where there are several ranks: so here it is told before.
+    """
     if trainer.state.global_step >= trainer.state.max_steps:
         trainer.control.should_training_stop = True
         return
-    _run_epoch(trainer, *args, **kwargs)
+    if hasattr(train_dataloader, "set_epoch"):
+        train_dataloader.set_epoch(epoch)
+    _run_epoch(trainer, epoch=epoch, train_dataloader=train_dataloader, **kwargs)
 
 
 def run_training(host: Callable[[dict[str, Any]], None], config: dict[str, Any]) -> None:

@@ -78,6 +78,25 @@ def check_pair_stage(model_args: Any, training_args: Any, finetuning_args: Any) 
             )
 
 
+def check_merging(model_args: Any, training_args: Any, finetuning_args: Any, is_zero3: bool) -> None:
+    """Refuse a new adapter where the host cannot merge the one before it: it passes over `create_new_adapter` there.
+
+    Raises:
+        UserError: with what helps.
+    """
+    stage = getattr(finetuning_args, "pair_stage", None)
+    has_adapter = stage is not None and model_args.adapter_name_or_path is not None
+    if not has_adapter or finetuning_args.ref_model or not finetuning_args.use_ref_model or not training_args.do_train:
+        return
+    if is_zero3 or model_args.use_unsloth:
+        where = "Unsloth" if model_args.use_unsloth else "DeepSpeed's ZeRO-3"
+        raise UserError(
+            f"stage {stage} would train on from the adapter with the bare base model as the reference, since under "
+            f"{where} the host merges no adapter, whatever create_new_adapter says; merge it before (llamafactory-cli "
+            "export), or train without that, with ZeRO-2 for instance"
+        )
+
+
 def check_training(model_args: Any, data_args: Any, training_args: Any, finetuning_args: Any) -> None:
     """Refuse settings that end a training late, or that it would not read.
 

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from tqdm import tqdm
 from transformers import TrainerCallback
 
-from .lines import duration, end_line, evaluation_lines, step_line
+from .lines import duration, end_line, evaluation_lines, folded, step_line
 
 
 EVERY_S = 60.0
@@ -45,6 +45,12 @@ class Screen(TrainerCallback):
         self._begin: float | None = None
         self._first_step = 0
         self._bar: Any = None
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        """Say where a training goes on: what an earlier one has done, with whatever options, is not done again."""
+        if state.is_world_process_zero and state.global_step:
+            whence = f"goes on from {args.resume_from_checkpoint}, of step {state.global_step}"
+            say(folded(f"{whence}; overwrite_output_dir: true begins anew"))
 
     def on_step_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         """Start the clock with the first step: what comes before it is no measure of those to come."""

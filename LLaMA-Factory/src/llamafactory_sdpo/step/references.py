@@ -180,14 +180,18 @@ def identity_of(model_args: Any, training_args: Any, finetuning_args: Any) -> di
     """
     named = finetuning_args.ref_model or model_args.model_name_or_path
     adapters = finetuning_args.ref_model_adapters if finetuning_args.ref_model else model_args.adapter_name_or_path
-    adapters = [adapters] if isinstance(adapters, str) else adapters or []
+    adapters = adapters.split(",") if isinstance(adapters, str) else adapters or []
+    inside = model_args.adapter_folder or ""
     try:
-        folders = [_model_folder(model, model_args) for model in (named, *adapters)]
+        folders = [_model_folder(named, model_args)]
+        folders += [_model_folder(adapter.strip(), model_args) / inside for adapter in adapters]
     except (OSError, ValueError):
         return None
     options = {key: value for key, value in model_args.to_dict().items() if not key.startswith(ELSEWHERE)}
     tuning = {key: getattr(finetuning_args, key) for key in TUNING}
-    return {
+    # Rows for tokens that the model lacks are drawn, and the reference of an adapter has the same ones.
+    drawn = {"seed": training_args.seed} if model_args.resize_vocab else {}
+    return drawn | {
         "weights": [weights_digest(folder) for folder in folders],
         "model": options,
         "tuning": tuning,

@@ -105,6 +105,7 @@ def shared_history_attention(
     shared_history: tuple[PairLengths, ...],
     scaling: float | None = None,
     dropout: float = 0.0,
+    s_aux: Tensor | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
     """Return the attention of the layout above.
@@ -121,11 +122,17 @@ def shared_history_attention(
         shared_history: the layout, which `share` put into the model's inputs.
         scaling: of the scores.
         dropout: share of attention weights to drop.
+        s_aux: the sinks of a model that has some.
         kwargs: what other kinds of attention read.
 
     Returns:
         (1, T, heads, D), as transformers expects it, and no weights.
+
+    Raises:
+        NotImplementedError: if there are sinks.
     """
+    if s_aux is not None:
+        raise NotImplementedError("its attention has sinks")
     # Under autocast the rotated queries and keys come in float32, and a bias of its own kind is not cast for.
     query, key = query.to(value.dtype), key.to(value.dtype)
     # A history and its chosen side are one causal dialogue as they stand; a rejected side is put after its history.
@@ -156,6 +163,9 @@ def why_not(model: PreTrainedModel) -> str | None:
     other = set(getattr(config, "layer_types", None) or ()) - {FULL_ATTENTION, SLIDING_ATTENTION}
     if other:
         return f"it has layers of {min(other)}"
+    # In 16 bits the cap changes less than the trial allows for; PyTorch's own attention, as here, leaves it out.
+    if getattr(config, "attn_logit_softcapping", None) and config._attn_implementation != "sdpa":
+        return "its attention has a soft cap"
     if not getattr(model, "_supports_attention_backend", False):
         return "transformers has no way to replace its attention"
     if "position_ids" not in inspect.signature(type(model).forward).parameters:

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from transformers import EvalPrediction, Trainer
 from transformers.trainer import TRAINER_STATE_NAME
+from transformers.trainer_pt_utils import LengthGroupedSampler
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from ..host.names import CustomDPOTrainer
@@ -22,6 +23,7 @@ from ..stages import AVERAGED_LOSSES, Norm
 from .card import extend
 from .curriculum import Curriculum
 from .finite import FiniteChecks
+from .groups import SeededGroups
 from .logps import LogpComputer, batch_inputs
 from .loss import normalised, scored_tokens, tokens_of, weighted, weights_of
 from .references import References
@@ -140,11 +142,13 @@ class SegmentTrainer(CustomDPOTrainer):
         return losses, chosen, rejected
 
     def _get_train_sampler(self, *args: Any, **kwargs: Any) -> Any:
-        """Return the host's sampler, or the one of the curriculum."""
-        if self.finetuning_args.pair_order != "curriculum":
-            return super()._get_train_sampler(*args, **kwargs)
-        rows, seed = self.train_dataset, self.args.data_seed
-        return Curriculum(rows["length"], rows["gap"], self.args.seed if seed is None else seed)
+        """Return the host's sampler, with a seed of its own if it groups by length, or that of the curriculum."""
+        rows = self.train_dataset
+        seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
+        if self.finetuning_args.pair_order == "curriculum":
+            return Curriculum(rows["length"], rows["gap"], seed)
+        sampler = super()._get_train_sampler(*args, **kwargs)
+        return SeededGroups(sampler, seed) if isinstance(sampler, LengthGroupedSampler) else sampler
 
     def prediction_step(
         self,
