@@ -80,6 +80,7 @@ THREE = Step(
         ),
     ),
     reads=(MADE,),
+    may_miss_all=setting("MAY_MISS_ALL") == "1",
 )
 SAMPLE = Step(
     "sample",

@@ -25,6 +25,8 @@ class Missed(NamedTuple):
     """What is counted, in the plural."""
     reason: str = ""
     """Of most of them."""
+    is_stopped: bool = False
+    """Whether the rest was not tried, so that it says nothing of whom it was about."""
 
 
 def exit_code_of(missed: Missed) -> int:

@@ -192,6 +192,15 @@ def test_a_step_that_misses_too_much_ends_it_and_is_done_again(run, folder: Path
     assert run(MISSED=most).returncode == 3 and run(THIRD="3").returncode == 0
 
 
+def test_what_may_miss_all_may_not_have_been_stopped(run, folder: Path) -> None:
+    """All episodes of a candidate may fail; where a server was gone, they say nothing of it."""
+    failed, stopped = '[9, 10, "episodes", "no answer", false]', '[9, 10, "episodes", "a server is gone", true]'
+    ended = run(MISSED=stopped, MAY_MISS_ALL="1")
+    assert ended.returncode == 3 and "three: 9 of 10 episodes failed (most: a server is gone)" in ended.stderr
+    assert run(MISSED=failed, MAY_MISS_ALL="1").returncode == 0
+    assert ran(folder) == ["three"]
+
+
 def test_servers_end_with_the_script(run, folder: Path) -> None:
     for settings in ({}, {"SECOND": "bad"}):
         run(**settings)

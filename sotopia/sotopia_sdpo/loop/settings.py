@@ -204,7 +204,7 @@ class Settings:
     may_miss: float = setting(
         "0.5",
         "The share of a step's episodes or answers that may fail; if more do, the loop ends there. Those of tuning's "
-        "candidates may all fail: that is what is looked for.",
+        "candidates may all fail, since that is what is looked for; not if a server is gone.",
         share,
     )
     agent: Path | None = setting("", "The folder of an SFT agent, in the place of training one.", folder_or_none)

@@ -215,9 +215,7 @@ def test_what_is_gone_at_the_end_is_told(store: Store, monkeypatch: pytest.Monke
     counts = asyncio.run(runner.run(work, 2))
     assert (counts.scored, counts.elsewhere, counts.is_complete) == (5, 1, False)
     assert counts.missed(0)[:2] == (2, 6)
-    assert "2 of the episodes that count as done are not there any more, such as e0/p0/p1" in (
-        counts.stopped_because
-    )
+    assert "2 of the episodes that count as done are not there any more, such as e0/p0/p1" in (counts.stopped_because)
     runner = Runner(store, run_one)
     again = asyncio.run(runner.run(work, 2))
     assert again.is_complete and (again.scored, again.elsewhere) == (2, 4) and len(store.heads()) == 6
@@ -239,13 +237,32 @@ def test_what_was_done_before_and_is_gone_is_told(store: Store) -> None:
     assert counts.missed(len(found.done))[:2] == (1, 4)
 
 
+@pytest.mark.parametrize("last", [2, 3], ids=["while it runs", "before it looks"])
+def test_a_file_that_is_deleted_meanwhile_stops_the_run(store: Store, tmp_path: Path, last: int) -> None:
+    """Its episodes would go on into a file that has no name any more."""
+    work = items(4)
+
+    def tell(counts: Counts) -> None:
+        if counts.done == last + 1:
+            (tmp_path / "small.db").unlink()
+
+    async def run_one(item: WorkItem) -> Ran:
+        return Ran(finished(item))
+
+    counts = asyncio.run(Runner(store, run_one, tell).run(work, 1))
+    assert "small.db: deleted, moved or replaced while it was in use" in counts.stopped_because
+    assert counts.scored == last + 1 and counts.missed(0).number == max(3 - last, 1)
+
+
 def test_a_server_that_is_gone_stops_the_run(store: Store) -> None:
     async def run_one(item: WorkItem) -> Ran:
         return Ran(finished(item, "failed"), is_unreachable=True)
 
     counts = asyncio.run(Runner(store, run_one).run(items(40), 2))
     assert counts.stopped_because == "a server stopped answering" and counts.failed < 10
-    assert counts.missed(0) == Missed(40, 40, "episodes", "a server stopped answering"), "what was not started, too"
+    assert counts.missed(0) == Missed(40, 40, "episodes", "a server stopped answering", True), (
+        "what was not started, too"
+    )
 
 
 def test_where_the_look_at_the_end_fails_the_run_does_not_end_well(
@@ -259,4 +276,5 @@ def test_where_the_look_at_the_end_fails_the_run_does_not_end_well(
 
     monkeypatch.setattr(store, "find_keys", gone)
     counts = asyncio.run(Runner(store, run_one).run(items(3), 2))
-    assert counts.scored == 3 and counts.missed(0) == Missed(1, 3, "episodes", "redis://h:1/0: connection lost")
+    assert counts.scored == 3
+    assert counts.missed(0) == Missed(1, 3, "episodes", "redis://h:1/0: connection lost", is_stopped=True)
