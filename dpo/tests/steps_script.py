@@ -89,7 +89,7 @@ THREE = Step(
         ),
     ),
     reads=(MADE,),
-    may_miss_all=setting("MAY_ALL") == "1",
+    may_miss_all=setting("MAY_MISS_ALL") == "1",
 )
 SAMPLE = Step(
     "sample",

@@ -48,13 +48,17 @@ def evaluate(
         found = store.find_keys([item.key for item in items])
         check_players(items, found)
         _check_sessions(store, items, found)
-        left = [item for item in items if item.key not in found or found[item.key].status != "scored"]
-        print(f"{len(items)} sessions, {len(items) - len(left)} judged before by {model.name}", file=sys.stderr)
+        done = {key for key, head in found.items() if head.status == "scored"}
+        left = [item for item in items if item.key not in done]
+        print(f"{len(items)} sessions, {len(done)} judged before by {model.name}", file=sys.stderr)
         counts = Counts(0)
         if left:
             store.check_keeps()
             probe(set(judges_of(model)), limits)
-            counts = rescore_all(store, left, limits)
+            counts = rescore_all(store, left, limits, done)
+        if counts.elsewhere and not counts.stopped_because:
+            # Who began at the same time may be another judge.
+            check_players(items, store.find_keys([item.key for item in items]))
         hard = hard_subset(load_splits())
         for tag in [] if counts.stopped_because else targets:
             if scores := scores_of(store, [tag]):
@@ -62,7 +66,7 @@ def evaluate(
                 if people:
                     print(calibration_table(store, [tag], people))
                 print("".join(f"{line}\n" for line in simulation_note(scores)), end="")
-    return exit_code_of(counts.missed(len(items) - len(left)))
+    return exit_code_of(counts.missed(len(done)))
 
 
 def _check_sessions(store: Store, items: Sequence[Rescore], found: Mapping[EpisodeKey, EpisodeHead]) -> None:

@@ -16,7 +16,7 @@ import pytest
 import tiny_run
 
 from sotopia_sdpo.errors import UserError
-from sotopia_sdpo.loop import compare, scenarios, tuning
+from sotopia_sdpo.loop import compare, plan, scenarios, tuning
 from sotopia_sdpo.loop.compare_settings import CompareSettings
 from sotopia_sdpo.loop.machine import Machine
 from sotopia_sdpo.loop.methods import FLAGS
@@ -251,6 +251,19 @@ def test_a_plan_does_not_count_a_search_as_questions(tmp_path: Path) -> None:
     # The game has 20 actions, each a call; nobody else is asked, and gold actions ask nobody.
     assert (calls["model"]["experts"], calls["model"]["negatives"], calls["model"]["eval"]) == (0, 20, 20)
     assert found["replay"] == (pytest.approx(math.nan, nan_ok=True), pytest.approx(math.nan, nan_ok=True), True)
+
+
+def test_a_plan_asks_no_environment_for_what_is_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its package need not be there, nor say how many actions there are."""
+
+    def missing(env: str) -> int:
+        raise UserError(f"{env} is asked")
+
+    monkeypatch.setattr(plan, "max_actions_of", missing)
+    settings = settings_for(tmp_path, "AGENTS=1", "ENV=game", "MAX_ACTIONS=7", "TUNE=no")
+    planner = Planner(settings.run, {"batch": "10"})
+    compare.loop(settings, Machine(settings), planner)
+    assert "at most 7 an episode" in table(planner.planned)
 
 
 def test_the_rule_by_hand() -> None:

@@ -142,6 +142,7 @@ def test_what_is_no_table_of_scores(text: str, fault: str, tmp_path: Path) -> No
         (["sft=sft", "sft=sdpo"], "--arm sft=sdpo: expected NAME=TAG.*with a name of its own"),
         (["a\nb=sft"], "--arm a b=sft: expected NAME=TAG.*in one line"),
         (["sft=none"], "--arm sft=none: .* has no scored episode of these tags"),
+        (["both=sft,none"], "--arm both=sft,none: .* has no episode of tag none; see `sotopia db info`"),
         (["sft=sft", "x=other"], "--arm x=other: none of its episodes is on a combo of sft"),
     ],
 )

@@ -1,31 +1,42 @@
 """Searches go on at their own pace, and find what they would find if each waited for the slowest of all."""
 
 import asyncio
+import json
 import random
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from sotopia_sdpo.account import ACCOUNT, Missed, read_account
 from sotopia_sdpo.envs.game import Game
 from sotopia_sdpo.envs.protocol import Quest
+from sotopia_sdpo.errors import EXIT_INCOMPLETE, UserError
 from sotopia_sdpo.llm.limits import Limits
 from sotopia_sdpo.llm.spec import parse_model
 from sotopia_sdpo.pairs import continuations
-from sotopia_sdpo.pairs.continuations import Players, played_of, search_all
+from sotopia_sdpo.pairs.annotate import Annotation
+from sotopia_sdpo.pairs.continuations import Players, Spent, played_of, search_all
+from sotopia_sdpo.pairs.indexed_answer import IndexedAnswer
+from sotopia_sdpo.pairs.proof import CONFIRMED, NOT_PLAYED, Proof
 from sotopia_sdpo.pairs.quests import record_of
 from sotopia_sdpo.pairs.records import LoggedSide
-from sotopia_sdpo.pairs.values import Search, steepest
+from sotopia_sdpo.pairs.steps import locate
+from sotopia_sdpo.pairs.values import Fall, Found, Search, Value, steepest
 from sotopia_sdpo.play.rollout import Choose
 from sotopia_sdpo.play.walk import Walk, chat_of
 from sotopia_sdpo.run import rollouts
+from sotopia_sdpo.run import runner as pool
 from sotopia_sdpo.run.plan import plan
 from sotopia_sdpo.run.quests import QuestRun, items_of_quests
 from sotopia_sdpo.run.rollouts import roll_out_all
 from sotopia_sdpo.simulated.player import game_of
 from sotopia_sdpo.store import open_store
 from sotopia_sdpo.store.base import Store
+from sotopia_sdpo.store.episode import EpisodeHead
+from sotopia_sdpo.store.keys import EpisodeKey
 from sotopia_sdpo.world.tasks import TASKS
 
 
@@ -158,3 +169,85 @@ def test_no_search_waits_for_another(
         results, _ = search_all(store, sides, searches_for(sides), PLAYERS)
     assert others_over.is_set() and results[0] is None and all(results[1:])
     assert [found.fall.start for found in results[1:]] == [found.fall.start for found in alone]
+
+
+def test_what_another_process_has_played_meanwhile_is_gone_on_with(
+    negatives: tuple[str, list[LoggedSide]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the look whether a continuation is stored and its claim, another search for the same stores it."""
+    url, sides = negatives
+    monkeypatch.setattr(pool, "LOOK_AGAIN_S", 0.05)
+    with copy_of(url, tmp_path / "both.db") as store:
+        expected = search_all(store, sides, searches_for(sides), PLAYERS)
+        find_keys, seen = store.find_keys, set[EpisodeKey]()
+
+        def late(keys: Collection[EpisodeKey]) -> dict[EpisodeKey, EpisodeHead]:
+            found = {key: head for key, head in find_keys(keys).items() if key in seen}
+            seen.update(keys)
+            return found
+
+        monkeypatch.setattr(store, "find_keys", late)
+        monkeypatch.setattr(rollouts, "asking", None)
+        assert search_all(store, sides, searches_for(sides), PLAYERS) == expected
+
+
+def test_continuations_with_other_settings_are_refused(
+    negatives: tuple[str, list[LoggedSide]], tmp_path: Path
+) -> None:
+    """Also where all that is wanted is stored, so that nothing has to be played."""
+    url, sides = negatives
+    players = replace(PLAYERS, tag="mine")
+    with copy_of(url, tmp_path / "other.db") as store:
+        search_all(store, sides, searches_for(sides), players)
+        for other in (replace(players, model=MODEL.replace("/m", "/n")), replace(players, max_actions=19)):
+            with pytest.raises(UserError, match="tag mine: its episodes "):
+                search_all(store, sides, searches_for(sides), other)
+
+
+def test_a_continuation_that_is_gone_in_the_end_is_told(
+    negatives: tuple[str, list[LoggedSide]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Played by an earlier run, used by this one, and deleted meanwhile: task `hpos` would not find it."""
+    url, sides = negatives
+    monkeypatch.setenv(ACCOUNT, str(tmp_path / "account"))
+    source, target, at = tmp_path / "negatives.json", tmp_path / "located.json", f"sqlite:///{tmp_path}/gone.db"
+    source.write_text(json.dumps([side.dump() for side in sides]))
+    with copy_of(url, tmp_path / "gone.db") as store:
+        search_all(store, sides[:1], searches_for(sides[:1]), PLAYERS)
+        gone = played_in(store)[0][0]
+        sample = rollouts.sample
+
+        async def deleting(client: Any, item: Any, pool: Any) -> Any:
+            store.delete_episodes([gone.pk])
+            return await sample(client, item, pool)
+
+        monkeypatch.setattr(rollouts, "sample", deleting)
+        assert locate.by_replay(source, target, at, PLAYERS, None) == EXIT_INCOMPLETE
+    missed, found = read_account(tmp_path / "account"), json.loads(target.read_text())
+    assert missed and missed[:3] == (1, len(sides), "negatives") and missed.is_stopped and found
+    assert "1 of the episodes that count as done are not there any more" in missed.reason
+
+
+def test_named_turns_that_could_not_be_proven_are_in_the_account(
+    negatives: tuple[str, list[LoggedSide]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A model has named all turns; the continuations of three of four fail, which the loop must not take for well."""
+    url, sides = negatives
+    monkeypatch.setenv(ACCOUNT, str(tmp_path / "account"))
+    source, target = tmp_path / "negatives.json", tmp_path / "located.json"
+    source.write_text(json.dumps([side.dump() for side in sides]))
+    answers = [IndexedAnswer((1,), "said so")] * len(sides)
+    monkeypatch.setattr(locate, "annotate", lambda *_: Annotation(answers))
+    values = {0: Value(100.0, 1.0, 3), 1: Value(50.0, 1.0, 3)}
+    proofs = [Proof(CONFIRMED, Found(Fall(0, 1, *values.values()), values)), None, None, None]
+    monkeypatch.setattr(locate, "search_all", lambda *_: (proofs, Spent(6, 30, 30, 99)))
+
+    def verify() -> tuple[int | None, Missed | None]:
+        code = locate.main(model=MODEL, verify=3, agent=MODEL, input=source, output=target, db=url, data_dir=tmp_path)
+        return code, read_account(tmp_path / "account")
+
+    assert verify() == (EXIT_INCOMPLETE, Missed(3, 4, "negatives", NOT_PLAYED))
+    assert len(json.loads(target.read_text())) == 1
+    proofs[0] = None
+    with pytest.raises(UserError, match="none is left: kept 0 of 4 negatives"):
+        verify()

@@ -6,6 +6,8 @@ missing one line says how to get it.
 """
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from importlib.metadata import entry_points
 from typing import NamedTuple
@@ -45,10 +47,13 @@ def max_actions_of(name: str) -> int:
     """Return after how many actions an episode is over, without an instance.
 
     Raises:
-        UserError: if there is no such environment.
+        UserError: if there is no such environment, something that it needs is not installed, or its class lacks it.
     """
-    row = _row(name)
-    return int(getattr(import_module(row.module), row.factory).max_actions)
+    with _explained(name) as row:
+        made_by = getattr(import_module(row.module), row.factory)
+        if not hasattr(made_by, "max_actions"):
+            raise UserError(f"--env {name}: {row.module}:{row.factory} is to be a class that has max_actions itself")
+        return int(made_by.max_actions)
 
 
 def _row(name: str) -> Row:
@@ -64,13 +69,17 @@ def open_environment(name: str) -> Environment:
     Raises:
         UserError: if there is no such environment, or something that it needs is not installed.
     """
+    with _explained(name) as row:
+        found: Environment = getattr(import_module(row.module), row.factory)()
+    return found
+
+
+@contextmanager
+def _explained(name: str) -> Iterator[Row]:
+    """Give the row of an environment; what is not installed becomes a UserError."""
     row = _row(name)
     try:
-        found: Environment = getattr(import_module(row.module), row.factory)()
+        yield row
     except ModuleNotFoundError as err:
-        if not row.extra:
-            raise
-        raise UserError(
-            f"--env {name}: the package {err.name} is not installed; `pip install -e 'sotopia[{row.extra}]'` gets it"
-        ) from err
-    return found
+        remedy = f"`pip install -e 'sotopia[{row.extra}]'` gets it" if row.extra else f"{row.module} needs it"
+        raise UserError(f"--env {name}: the package {err.name} is not installed; {remedy}") from err

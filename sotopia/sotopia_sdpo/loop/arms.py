@@ -76,9 +76,11 @@ def read_arms(store: Store, typed: Sequence[str]) -> list[Arm]:
     """Read the episodes of every arm.
 
     Raises:
-        UserError: if an arm is not written NAME=TAG, has no scored episode, or none that the first arm has too.
+        UserError: if an arm is not written NAME=TAG, has no scored episode, or none that the first arm has too, or if
+            there is no episode of one of its tags.
     """
     arms: list[Arm] = []
+    known = store.counts().episodes
     runs_of_first = 0
     for text in typed:
         name, mark, tags = text.partition("=")
@@ -91,6 +93,8 @@ def read_arms(store: Store, typed: Sequence[str]) -> list[Arm]:
         arm = arm_of(store, name, {f"{others}{number}": tag for number, tag in enumerate(named)})
         if not arm.scores:
             raise UserError(f"--arm {text}: {store.url} has no scored episode of these tags; see `sotopia db info`")
+        if missing := next((tag for tag in named if tag not in known), None):
+            raise UserError(f"--arm {text}: {store.url} has no episode of tag {missing}; see `sotopia db info`")
         if arms and not {score.combo for score in arm.scores} & {score.combo for score in arms[0].scores}:
             raise UserError(
                 f"--arm {text}: none of its episodes is on a combo of {arms[0].name}, so nothing is paired"

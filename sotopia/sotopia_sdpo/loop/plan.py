@@ -143,7 +143,9 @@ def most_calls(step: Step) -> int:
 def _most_calls(given: Mapping[str, str]) -> int:
     if "--env" not in given:
         return MOST_CALLS
-    return int(given.get("--max-actions", max_actions_of(given["--env"]))) if "--model" in given else 0
+    if "--model" not in given:
+        return 0
+    return int(given["--max-actions"]) if "--max-actions" in given else max_actions_of(given["--env"])
 
 
 def _options(argv: Sequence[str]) -> dict[str, str]:

@@ -205,7 +205,7 @@ class Settings:
         "0.5",
         "The share of a step's episodes or answers that may fail; if more do, or the rest is not tried since a server "
         "stopped answering, the loop ends there. Tuning's candidates may fail in all episodes, since that is what is "
-        "looked for, but not for want of a verdict. 1: the loop goes on whatever fails.",
+        "looked for, but not for want of a verdict or a server. 1: the loop goes on whatever fails.",
         share,
     )
     agent: Path | None = setting("", "The folder of an SFT agent, in the place of training one.", folder_or_none)

@@ -250,11 +250,11 @@ class Runner:
         if missed is None or self.may_miss == 1:
             return
         # Where an agent's failures are what is looked for, those of its judge are not.
-        number = missed.unscored if step.may_miss_all else missed.number
-        is_stopped = missed.is_stopped and (missed.unscored > 0 or not step.may_miss_all)
-        if number <= self.may_miss * missed.total and not is_stopped:
+        is_of_agent = step.may_miss_all and not missed.is_stopped
+        number = missed.unscored if is_of_agent else missed.number
+        if number <= self.may_miss * missed.total and not missed.is_stopped:
             return
-        why = "and the rest was not tried" if is_stopped else f"more than MAY_MISS={self.may_miss:g} of them"
+        why = "and the rest was not tried" if missed.is_stopped else f"more than MAY_MISS={self.may_miss:g} of them"
         raise TooMuchMissed(
             f"{step.name}: {number} of {missed.total} {missed.unit} failed (most: {missed.reason}), {why}; mend that, "
             f"and the same command tries them again; MAY_MISS=1 goes on without them; all of it: {log}"

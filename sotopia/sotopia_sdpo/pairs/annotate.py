@@ -157,11 +157,26 @@ def annotate(
 
 
 def finish(
-    annotation: Annotation[Any], tally: Tally, path: Path, records: Sequence[Any], folder: Path, url: str = ""
+    annotation: Annotation[Any],
+    tally: Tally,
+    path: Path,
+    records: Sequence[Any],
+    folder: Path,
+    url: str = "",
+    later: Missed | None = None,
 ) -> int:
     """Write the records of the questions that were answered, account for the others, and return the exit code.
 
     Questions without a usable answer are given up for this run; the next one asks them afresh.
+
+    Args:
+        annotation: what came out of the questions.
+        tally: gets their counts.
+        path: where the records go.
+        records: of the questions that were answered.
+        folder: where the answers are kept.
+        url: as in `annotate`.
+        later: what was missed after a question was answered.
 
     Raises:
         UserError: if no record is left, unless the budget is reached: whoever goes on would read an earlier file.
@@ -175,8 +190,12 @@ def finish(
     print("\n".join([tally.line([path] if records else []), *annotation.lines()]))
     if not records and annotation.exit_code != EXIT_BUDGET:
         raise UserError(f"none is left: {tally.line()}; {path} is not written")
-    exit_code_of(annotation.missed(tally.unit))
-    return annotation.exit_code
+    missed = annotation.missed(tally.unit)
+    if later and later.number:
+        reason = max(missed, later).reason
+        missed = missed._replace(number=missed.number + later.number, reason=reason)
+    code = exit_code_of(missed)
+    return annotation.exit_code or code
 
 
 class _Step(Generic[T]):

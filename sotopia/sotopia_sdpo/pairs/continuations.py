@@ -6,7 +6,7 @@ relationship on top, which decides where goals are equal on average.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
@@ -36,13 +36,14 @@ from sotopia_sdpo.play.sources import Sources
 from sotopia_sdpo.play.walk import sharegpt_of, turn_of, walk_of
 from sotopia_sdpo.run.execute import probe, sample_items
 from sotopia_sdpo.run.flight import run_loop
-from sotopia_sdpo.run.plan import Run, WorkItem, items_of_origins
+from sotopia_sdpo.run.plan import PlannedRun, Run, WorkItem, check_run, items_of_origins
 from sotopia_sdpo.run.quests import QuestItem, QuestRun, Start, items_from, quest_at, repeats
 from sotopia_sdpo.run.rollouts import roll_out_items
 from sotopia_sdpo.run.runner import Counts, Follow
 from sotopia_sdpo.step_files import read_list
 from sotopia_sdpo.store.base import Store
 from sotopia_sdpo.store.episode import Episode
+from sotopia_sdpo.store.keys import EpisodeKey
 from sotopia_sdpo.world.tasks import TASKS, TEMPERATURE
 
 
@@ -77,6 +78,7 @@ class Work(NamedTuple):
     items: Callable[[int, int], Sequence[Any]]
     play: Play[Any]
     score: Callable[[Episode], Score | None]
+    run: PlannedRun
     models: set[ModelSpec]
     pool: Pool | None = None
 
@@ -91,12 +93,14 @@ class Spent(NamedTuple):
     """Of all models, the judge too."""
     whole: int
     """The continuations of a search that plays every point."""
+    stopped_because: str = ""
+    """Why not all was played, or what was played is not there any more; empty if all is well."""
 
     def line(self, found: int) -> str:
         """Sum it up, for each of the turns that were found too."""
         spent = f"continuations: {self.rollouts:,}, with {self.steps:,} steps and {self.calls:,} calls"
-        each = f" ({self.rollouts / found:.1f}, {self.steps / found:.1f}, {self.calls / found:.1f} a turn found)"
-        return f"{spent}{each if found else ''}; all points would take {self.whole:,} continuations"
+        shares = ", ".join(f"{one / found:.1f}" for one in self[:3]) if found else ""
+        return f"{spent}{shares and f' ({shares} a turn found)'}; all points would take {self.whole:,} continuations"
 
 
 def agent_turns(side: Side) -> list[int]:
@@ -177,13 +181,16 @@ def search_all(
         players: who plays.
 
     Raises:
-        UserError: if a model cannot be had, or the dialogues cannot be continued.
+        UserError: if a model cannot be had, the dialogues cannot be continued, or their continuations were played
+            with other settings.
     """
     if not sides:
         return [], Spent(0, 0, 0, 0)
     quests = [side for side in sides if isinstance(side, LoggedSide)]
     sessions = [side for side in sides if isinstance(side, PlayedSide)]
     work = _quests(store, quests, players) if quests else _sessions(store, sessions, players)
+    # Here: where all that searches want is stored, nothing else looks by whom it was played, and how.
+    check_run(store, work.run)
     probe(work.models, players.limits)
 
     async def run() -> list[T | None]:
@@ -194,7 +201,7 @@ def search_all(
     results, used = run_loop(run()), replays.used.values()
     whole = players.rollouts * sum(len(agent_turns(side)) for side in sides)
     steps, calls = sum(score.steps for score in used), sum(score.calls for score in used)
-    return results, Spent(len(used), steps, calls, whole)
+    return results, Spent(len(used), steps, calls, whole, replays.stopped_because)
 
 
 def _quests(store: Store, sides: Sequence[LoggedSide], players: Players) -> Work:
@@ -225,10 +232,10 @@ def _quests(store: Store, sides: Sequence[LoggedSide], players: Players) -> Work
     def score(episode: Episode) -> Score:
         return Score(episode.outcome.value, len(walk_of(episode.messages).actions), calls_of(episode))
 
-    async def play(items: Sequence[QuestItem], follow: Follow[QuestItem]) -> Counts:
-        return await roll_out_items(store, items, pool, players.limits, follow)
+    async def play(items: Sequence[QuestItem], follow: Follow[QuestItem], done: Collection[EpisodeKey]) -> Counts:
+        return await roll_out_items(store, items, pool, players.limits, follow, done)
 
-    return Work(items, play, score, {model}, pool)
+    return Work(items, play, score, run, {model}, pool)
 
 
 def _starts(side: LoggedSide, episode: Episode) -> list[Start]:
@@ -306,10 +313,10 @@ def _sessions(store: Store, sides: Sequence[PlayedSide], players: Players) -> Wo
             return None
         return Score(session_score(side), len(agent_turns(side)), calls_of(episode))
 
-    async def play(items: Sequence[WorkItem], follow: Follow[WorkItem]) -> Counts:
-        return await sample_items(store, items, players.limits, follow)
+    async def play(items: Sequence[WorkItem], follow: Follow[WorkItem], done: Collection[EpisodeKey]) -> Counts:
+        return await sample_items(store, items, players.limits, follow, done)
 
-    return Work(items, play, score, set(made[0].models))
+    return Work(items, play, score, run, set(made[0].models))
 
 
 def _origins(side: PlayedSide, sources: Sources) -> list[Origin]:

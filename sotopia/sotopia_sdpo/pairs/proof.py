@@ -12,9 +12,11 @@ verdicts, with the values, falls and intervals of `values.py`:
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from sotopia_sdpo.pairs.continuations import Side, agent_turns
+from sotopia_sdpo.account import Missed
+from sotopia_sdpo.pairs.continuations import Side, Spent, agent_turns
 from sotopia_sdpo.pairs.locate import with_location
 from sotopia_sdpo.pairs.records import LocatedLog, LocatedSide
+from sotopia_sdpo.pairs.tally import Tally
 from sotopia_sdpo.pairs.values import Fall, Found, Played, Search, Value, steepest
 
 
@@ -68,6 +70,13 @@ def reason_of(fall: Fall) -> str:
     differs = after.rollouts != before.rollouts
     then = f", then {after.rollouts or 'its own score'}" if differs else ""
     return f"value falls from {before.mean:.2f} to {after.mean:.2f} after this turn, K = {before.rollouts}{then}"
+
+
+def missed_of(tally: Tally, spent: Spent) -> Missed:
+    """Return how many dialogues have no result; at least one where not all was played, or what was is gone."""
+    number = max(tally.dropped[NOT_PLAYED], bool(spent.stopped_because))
+    reason = spent.stopped_because or NOT_PLAYED
+    return Missed(number, tally.total, tally.unit, reason, is_stopped=bool(spent.stopped_because))
 
 
 def regained_reason(value: Value, own: float) -> str:

@@ -11,11 +11,11 @@ search until the next run.
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Generic, NamedTuple, TypeVar
 
 from sotopia_sdpo.pairs.values import Scores, Search
-from sotopia_sdpo.run.plan import Planned, plan
+from sotopia_sdpo.run.plan import Planned
 from sotopia_sdpo.run.runner import Counts, Follow
 from sotopia_sdpo.store.base import Store
 from sotopia_sdpo.store.episode import Episode
@@ -42,8 +42,8 @@ def calls_of(episode: Episode) -> int:
     return sum(part["calls"] for part in episode.usage.values() if isinstance(part, dict))
 
 
-Play = Callable[[Sequence[C], Follow[C]], Awaitable[Counts]]
-"""Plays continuations, and those that are wanted once one is over."""
+Play = Callable[[Sequence[C], Follow[C], Collection[EpisodeKey]], Awaitable[Counts]]
+"""Plays continuations, and those that are wanted once one is over; looks in the end whether others are there still."""
 
 
 class Replays(Generic[C, T]):
@@ -74,6 +74,8 @@ class Replays(Generic[C, T]):
         self.used: dict[EpisodeKey, Score] = {}
         """The continuations that searches have asked for, whenever they were played."""
         self.results: list[T | None] = [None] * len(searches)
+        self.stopped_because = ""
+        """Why not all was played, or what searches go by is not there any more; empty if all is well."""
         self._wanted: dict[int, dict[int, Sequence[C]]] = {}
         """By search, what it has asked for last, by point."""
         self._missing: dict[int, dict[EpisodeKey, C]] = {}
@@ -84,8 +86,9 @@ class Replays(Generic[C, T]):
     async def run(self) -> list[T | None]:
         """Run all searches, each at its own pace; None for one whose continuations are not all scored."""
         first = [item for number in range(len(self.searches)) for item in self._go_on(number, None)]
-        if work := plan(self.store, first).items:
-            await self.play(work, self._follow)
+        if first:
+            counts = await self.play(first, self._follow, self.used.keys())
+            self.stopped_because = counts.stopped_because
         return self.results
 
     async def _follow(self, item: C) -> list[C]:

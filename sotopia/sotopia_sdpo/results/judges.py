@@ -53,6 +53,8 @@ def judges(
             "pk in the CSV is the episode's"
         )
     print(people_table(people, agreement))
+    for judge in sorted({one.judge for one in judged.given} - set(rated)):
+        print(f"note: {judge} has scored none of the sessions that people rated, and is left out")
     for judge in rated:
         print(f"\n{judge_tables(judge, judged, people, agreement)}")
     if figure:

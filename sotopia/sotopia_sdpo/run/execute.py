@@ -10,6 +10,7 @@ import time
 from collections.abc import Awaitable, Callable, Collection, Iterable, Sequence
 from typing import Any
 
+from sotopia_sdpo.errors import UserError
 from sotopia_sdpo.judge.panel import judge, judgements_in
 from sotopia_sdpo.judge.rejudge import Rescore, rejudge, under
 from sotopia_sdpo.llm.client import LLMClient
@@ -21,7 +22,7 @@ from sotopia_sdpo.play.episode import play
 from sotopia_sdpo.run.flight import run_loop, stop_on_signals
 from sotopia_sdpo.run.plan import LEFT_OUT, SIMULATED, WorkItem
 from sotopia_sdpo.run.progress import Progress, clock
-from sotopia_sdpo.run.runner import Counts, Follow, Holder, J, Ran, Runner, nothing_more
+from sotopia_sdpo.run.runner import Counts, Follow, J, Ran, Runner, nothing_more
 from sotopia_sdpo.run.terms import Terms
 from sotopia_sdpo.store.base import Store
 from sotopia_sdpo.store.episode import Episode
@@ -77,11 +78,11 @@ async def sample_items(
             return Ran(*await rejudge(client, item.run.evaluator, stored))
         return await sample(client, item, await asyncio.to_thread(world.cast, item.combo))
 
-    return await run_jobs(store, items, limits, one, follow=follow, terms=Terms(store), done=done)
+    return await run_jobs(store, items, limits, one, follow=follow, terms=Terms(store, items), done=done)
 
 
-def rescore_all(store: Store, items: Sequence[Rescore], limits: Limits) -> Counts:
-    """Judge stored sessions, each under the tag of its item.
+def rescore_all(store: Store, items: Sequence[Rescore], limits: Limits, done: Collection[EpisodeKey] = ()) -> Counts:
+    """Judge stored sessions, each under the tag of its item; what is done of the same work is looked at in the end.
 
     Raises:
         KeyboardInterrupt: if a signal has stopped it.
@@ -89,12 +90,16 @@ def rescore_all(store: Store, items: Sequence[Rescore], limits: Limits) -> Count
 
     async def one(client: LLMClient, item: Rescore) -> Ran:
         source = await asyncio.to_thread(store.get_episode, item.source)
-        assert source is not None, "the episode was there when the work was planned"
+        if source is None:
+            raise UserError(
+                f"{store.url}: session {item.source} was there when this began, and is not any more; look whether its"
+                " tag was deleted, or the database replaced"
+            )
         if source.tag != item.key.tag:
             source = under(item.key, source)
         return Ran(*await rejudge(client, item.evaluator, source))
 
-    return run_loop(run_jobs(store, items, limits, one))
+    return run_loop(run_jobs(store, items, limits, one, done=done))
 
 
 async def sample(client: LLMClient, item: WorkItem, cast: Cast) -> Ran:
@@ -133,7 +138,7 @@ async def run_jobs(
     one: Callable[[LLMClient, J], Awaitable[Ran]],
     load: Callable[[], None] = host.load,
     follow: Follow[J] = nothing_more,
-    terms: Holder[J] | None = None,
+    terms: Terms | None = None,
     done: Collection[EpisodeKey] = (),
 ) -> Counts:
     """Work through the jobs, and those that follow them.
@@ -145,7 +150,7 @@ async def run_jobs(
         one: does one of them.
         load: imports what takes seconds, before anything is in flight.
         follow: tells what else is wanted once a job is over.
-        terms: holds their tags.
+        terms: holds their tags, those of what follows too.
         done: what an earlier run has done of the same work; that it is still there is looked at in the end.
 
     Raises:
@@ -156,8 +161,7 @@ async def run_jobs(
         load()
         if terms:
             # Only now: importing may take longer than a claim lives that nobody renews.
-            await terms.hold(jobs)
-            follow = terms.holding(follow)
+            await terms.hold()
 
         async def marked(job: J) -> Ran:
             ran = await one(client, job)

@@ -247,8 +247,7 @@ def plan(store: Store, items: Sequence[W]) -> Plan[W]:
         UserError: if a tag holds episodes that were made with other settings.
     """
     for run in {item.run.tags[0]: item.run for item in items}.values():
-        for tag in run.tags:
-            check_settings(store, tag, run)
+        check_run(store, run)
     stored = store.find_keys({item.key for item in items})
     left = [item.with_stored(stored.get(item.key)) for item in items]
     statuses = Counter(item.stored.status for item in left if item.stored)
@@ -260,12 +259,18 @@ def plan(store: Store, items: Sequence[W]) -> Plan[W]:
     )
 
 
-def check_settings(store: Store, tag: str, run: PlannedRun) -> None:
-    """Refuse to mix episodes of different settings under one tag; imported ones without settings pass.
+def check_run(store: Store, run: PlannedRun) -> None:
+    """Refuse to mix episodes of different settings under the tags of a run; imported ones without settings pass.
 
     Raises:
         UserError: if those that are stored were made with others.
     """
+    for tag in run.tags:
+        _check_settings(store, tag, run)
+
+
+def _check_settings(store: Store, tag: str, run: PlannedRun) -> None:
+    """Refuse to go on with a tag whose first episode was made otherwise."""
     first = next(iter(store.episodes(tag)), None)
     if first is None:
         return

@@ -59,7 +59,7 @@ async def roll_out_items(
     async def one(client: LLMClient, item: QuestItem) -> Ran:
         return await sample(client, item, pool)
 
-    return await run_jobs(store, items, limits, one, lambda: None, follow, Terms(store), done)
+    return await run_jobs(store, items, limits, one, lambda: None, follow, Terms(store, items), done)
 
 
 async def sample(client: LLMClient, item: QuestItem, pool: Pool) -> Ran:

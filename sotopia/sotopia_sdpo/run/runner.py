@@ -51,19 +51,6 @@ Follow = Callable[[J], Awaitable[Sequence[J]]]
 """Returns the jobs that are wanted now that one is over, however it went."""
 
 
-class Holder(Protocol[J]):
-    """What holds the tags of jobs while they are done."""
-
-    async def hold(self, jobs: Sequence[J], /) -> None:
-        """Take the tags that are not held yet."""
-
-    def holding(self, follow: Follow[J], /) -> Follow[J]:
-        """Return what tells the jobs that follow one, with their tags held."""
-
-    def renew(self) -> None:
-        """Prolong what is held."""
-
-
 class Ran(NamedTuple):
     """An episode that has been run."""
 
@@ -141,7 +128,10 @@ class Runner(Generic[J]):
         renew: Callable[[], None] = lambda: None,
         done: Collection[EpisodeKey] = (),
     ) -> None:
-        """Take what runs an episode, where it is stored, what is told the counts, what else to renew, what is done."""
+        """Take what runs an episode, where it is stored, what is told the counts, what else to renew, what is done.
+
+        What else is done is looked at in the end, so it may grow until then.
+        """
         self.store = store
         self.run_one = run_one
         self.tell = tell
@@ -152,7 +142,8 @@ class Runner(Generic[J]):
         self._ready: deque[J] = deque()
         self._refused: list[J] = []
         self._held: set[EpisodeKey] = set()
-        self._done = set(done)
+        self._done: set[EpisodeKey] = set()
+        self._done_before = done
         self._lost: Counter[EpisodeKey] = Counter()
         self._follow: Follow[J] = nothing_more
         self._changed = asyncio.Event()
@@ -252,13 +243,15 @@ class Runner(Generic[J]):
             self.store.renew(held, self.owner, CLAIM_TTL_S)
 
     async def _check_there(self) -> None:
-        """Look whether all that counts as done is stored still: a server may have been replaced by one without it.
+        """Look whether all that counts as done is stored still: a server or a file may have been replaced by another.
 
         Raises:
             UserError: if some of it is gone.
         """
-        found = await asyncio.to_thread(self.store.find_keys, self._done)
-        if gone := self._done - {key for key, head in found.items() if head.status == "scored"}:
+        await asyncio.to_thread(self.store.check_keeps)
+        done = self._done.union(self._done_before)
+        found = await asyncio.to_thread(self.store.find_keys, done)
+        if gone := done - {key for key, head in found.items() if head.status == "scored"}:
             self.counts.gone = len(gone)
             raise UserError(
                 f"{self.store.url}: {len(gone)} of the episodes that count as done are not there any more,"

@@ -10,11 +10,10 @@ import hashlib
 import json
 import time
 from collections.abc import Sequence
-from typing import Generic, TypeVar
 
 from sotopia_sdpo.errors import UserError
-from sotopia_sdpo.run.plan import Planned, agreed, check_settings
-from sotopia_sdpo.run.runner import CLAIM_TTL_S, LOOK_AGAIN_S, Follow
+from sotopia_sdpo.run.plan import Planned, agreed, check_run
+from sotopia_sdpo.run.runner import CLAIM_TTL_S, LOOK_AGAIN_S
 from sotopia_sdpo.store.base import Store
 from sotopia_sdpo.store.keys import EpisodeKey
 
@@ -24,44 +23,34 @@ NAME = "terms of "
 LONGEST_WAIT_S = 1.5 * CLAIM_TTL_S
 """By then the claim of a process that has ended has run out."""
 
-P = TypeVar("P", bound=Planned)
 
-
-class Terms(Generic[P]):
+class Terms:
     """The settings of the tags of some work."""
 
-    def __init__(self, store: Store) -> None:
-        """Take where the work is stored."""
+    def __init__(self, store: Store, items: Sequence[Planned]) -> None:
+        """Take where the work is stored, and the work; what follows it is of the same runs."""
         self.store = store
+        self.runs = list({item.run.tags[0]: item.run for item in items}.values())
         self._owners: dict[EpisodeKey, str] = {}
 
-    async def hold(self, items: Sequence[P]) -> None:
-        """Claim those tags of some work that are not held yet, then look whether what is stored agrees.
+    async def hold(self) -> None:
+        """Claim all tags of the runs, then look whether what is stored agrees.
 
         Raises:
             UserError: if another process samples one of them with other settings, or has done so.
         """
-        runs = {EpisodeKey(f"{NAME}{item.key.tag}", "", 0, 0): item.run for item in items}
-        owners = {key: _digest(agreed(run)) for key, run in runs.items() if key not in self._owners}
+        owners = {EpisodeKey(f"{NAME}{tag}", "", 0, 0): _digest(agreed(run)) for run in self.runs for tag in run.tags}
         end = time.monotonic() + LONGEST_WAIT_S
         for key, owner in owners.items():
             while not await asyncio.to_thread(self.store.claim, key, owner, CLAIM_TTL_S):
                 if time.monotonic() > end:
                     raise _others(key, "another process samples it")
                 await asyncio.sleep(LOOK_AGAIN_S)
-        self._owners |= owners
-        for key in owners:
-            await asyncio.to_thread(check_settings, self.store, _tag_of(key), runs[key])
-
-    def holding(self, follow: Follow[P]) -> Follow[P]:
-        """Return what tells the jobs that follow one, with their tags held."""
-
-        async def held(job: P) -> Sequence[P]:
-            more = await follow(job)
-            await self.hold(more)
-            return more
-
-        return held
+                # Those that are held already would run out meanwhile.
+                await asyncio.to_thread(self.renew)
+            self._owners[key] = owner
+        for run in self.runs:
+            await asyncio.to_thread(check_run, self.store, run)
 
     def renew(self) -> None:
         """Prolong the claims, or make those anew that a server has lost.

@@ -81,9 +81,16 @@ class SqliteStore(Store):
                     raise
                 self._connection = self._connect_to_read()
                 self._is_read_only = True
+            self._file = self._file_here()
 
     def check_keeps(self) -> None:
-        """Refuse to write a file that cannot be written."""
+        """Refuse to write a file that cannot be written, or that nobody can open any more, since it lies elsewhere."""
+        with self._explained():
+            if self._file_here() != self._file:
+                raise UserError(
+                    f"{self.path}: deleted, moved or replaced while it was in use, so nothing more is stored; put it"
+                    " back, or run this again with the file that is here now"
+                )
         if self._is_read_only:
             raise UserError(
                 f"{self.path}: it, or its folder, cannot be written; copy it to another place, and name that"
@@ -219,6 +226,14 @@ class SqliteStore(Store):
         """Close the file."""
         with self._lock:
             self._connection.close()
+
+    def _file_here(self) -> tuple[int, int] | None:
+        """Return which file lies at the path; None if there is none."""
+        try:
+            found = self.path.stat()
+        except FileNotFoundError:
+            return None
+        return found.st_dev, found.st_ino
 
     def _connect(self) -> sqlite3.Connection:
         """Open the file, refuse one that is not ours before anything is changed, and make the tables of a new one."""

@@ -21,6 +21,20 @@ def test_what_is_missing_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
         UserError, match=r"the package no_such_module is not installed; `pip install -e 'sotopia\[moon\]'"
     ):
         open_environment("moon")
+    with pytest.raises(UserError, match="the package no_such_module is not installed"):
+        max_actions_of("moon")
+    monkeypatch.setitem(ENVIRONMENTS, "moon", Row("no_such_module.envs", "Moon"))
+    with pytest.raises(
+        UserError, match="--env moon: the package no_such_module is not installed; no_such_module.envs"
+    ):
+        open_environment("moon")
+
+
+def test_what_an_environment_of_others_lacks_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The plan of the loop has no instance, which may take a process of its own."""
+    monkeypatch.setitem(ENVIRONMENTS, "moon", Row("sotopia_sdpo.envs.registry", "open_environment"))
+    with pytest.raises(UserError, match="moon: sotopia_sdpo.envs.registry:open_environment is to be a class that has"):
+        max_actions_of("moon")
 
 
 def test_an_installed_package_adds_environments(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

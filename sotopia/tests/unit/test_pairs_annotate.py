@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from annotator_double import MODEL, Annotator, run, run_and_finish
 
-from sotopia_sdpo.account import Missed
+from sotopia_sdpo.account import ACCOUNT, Missed, read_account
 from sotopia_sdpo.errors import EXIT_BUDGET, EXIT_DONE, EXIT_INCOMPLETE, UserError
 from sotopia_sdpo.llm import budget
 from sotopia_sdpo.llm.ask import ATTEMPTS
@@ -20,6 +20,7 @@ from sotopia_sdpo.pairs.annotate import (
     NOT_ASKED_SERVER_GONE,
     Annotation,
     Failure,
+    finish,
 )
 from sotopia_sdpo.pairs.calls import ATTEMPTS_OF_THE_FIRST_CALL
 from sotopia_sdpo.pairs.tally import Tally
@@ -116,6 +117,18 @@ def test_a_server_that_goes_away_or_hangs_is_not_asked_for_ever(
     Annotator(monkeypatch)
     again, code = run_and_finish(tmp_path, *names, concurrency=concurrency)
     assert (again.paid.calls, again.kept.calls, code) == (37, 3, EXIT_DONE)
+
+
+def test_what_is_missed_after_the_answers_is_in_the_account(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Continuations that are to say whether an answer holds fail: the loop goes on only if few of all did."""
+    monkeypatch.setenv(ACCOUNT, str(tmp_path / "account"))
+    Annotator(monkeypatch)
+    annotation = run(tmp_path, *NAMES)
+    finished = annotation, Tally("questions"), tmp_path / "out.json", ANSWERS[:2], tmp_path
+    assert finish(*finished, later=Missed(10, 12, "questions", "not played")) == EXIT_INCOMPLETE
+    assert read_account(tmp_path / "account") == Missed(10, 12, "questions", "not played")
+    assert finish(*finished, later=Missed(0, 12, "questions", "not played")) == EXIT_DONE
+    assert read_account(tmp_path / "account") == Missed(0, 12, "questions")
 
 
 def test_a_server_that_comes_and_goes_is_asked_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

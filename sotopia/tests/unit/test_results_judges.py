@@ -61,6 +61,18 @@ def test_a_planted_judge(
     assert re.fullmatch(expected, verdict_of(shown(capsys, [str(people)], [f"llama-3-70b={judge}"])))
 
 
+def test_a_judge_of_other_sessions_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Beside one of the rated sessions; alone it is an error."""
+    sessions = world(0, 20)
+    people = write_people(tmp_path / "people.csv", sessions)
+    judge = write_judge(tmp_path / "good.json", sessions, lambda side: side.noisy(1.0))
+    elsewhere = {f"other-{pk}": sides for pk, sides in sessions.items()}
+    other = write_judge(tmp_path / "other.json", elsewhere, lambda side: side.noisy(1.0))
+    out = shown(capsys, [str(people)], [str(judge), str(other)])
+    assert out.count("note: ") == 1 and "\ngood with people: 20 sessions" in out
+    assert "note: other has scored none of the sessions that people rated, and is left out\n" in out
+
+
 def test_the_truth_plus_noise_is_seldom_blamed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Of 30 such judges of other sessions, at most one."""
     found = []

@@ -237,6 +237,23 @@ def test_what_was_done_before_and_is_gone_is_told(store: Store) -> None:
     assert counts.missed(len(found.done))[:2] == (1, 4)
 
 
+@pytest.mark.parametrize("last", [2, 3], ids=["while it runs", "before it looks"])
+def test_a_file_that_is_deleted_meanwhile_stops_the_run(store: Store, tmp_path: Path, last: int) -> None:
+    """Its episodes would go on into a file that has no name any more."""
+    work = items(4)
+
+    def tell(counts: Counts) -> None:
+        if counts.done == last + 1:
+            (tmp_path / "small.db").unlink()
+
+    async def run_one(item: WorkItem) -> Ran:
+        return Ran(finished(item))
+
+    counts = asyncio.run(Runner(store, run_one, tell).run(work, 1))
+    assert "small.db: deleted, moved or replaced while it was in use" in counts.stopped_because
+    assert counts.scored == last + 1 and counts.missed(0).number == max(3 - last, 1)
+
+
 def test_a_server_that_is_gone_stops_the_run(store: Store) -> None:
     async def run_one(item: WorkItem) -> Ran:
         return Ran(finished(item, "failed"), is_unreachable=True)

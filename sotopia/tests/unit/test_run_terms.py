@@ -15,6 +15,7 @@ from sotopia_sdpo.run.plan import Run, WorkItem, items_of_combos, plan
 from sotopia_sdpo.run.runner import Ran, Runner
 from sotopia_sdpo.run.terms import Terms
 from sotopia_sdpo.store.base import Store
+from sotopia_sdpo.store.keys import EpisodeKey
 from sotopia_sdpo.world.combos import Combo
 
 
@@ -40,8 +41,8 @@ async def hold(store: Store, *runs: Run) -> None:
     """Hold the tags of some runs, each beside a renewal of those before."""
     held: list[Terms] = []
     for run in runs:
-        terms = Terms(store)
-        holding = asyncio.create_task(terms.hold(items(run)))
+        terms = Terms(store, items(run))
+        holding = asyncio.create_task(terms.hold())
         while not holding.done():
             for earlier in held:
                 earlier.renew()
@@ -65,22 +66,22 @@ def test_who_begins_at_the_same_time_with_other_settings_is_refused(store: Store
 
 
 def test_a_tag_may_be_had_from_one_that_has_ended(store: Store) -> None:
-    asyncio.run(Terms(store).hold(items(OURS)))
-    asyncio.run(Terms(store).hold(items(OTHERS)))
+    asyncio.run(Terms(store, items(OURS)).hold())
+    asyncio.run(Terms(store, items(OTHERS)).hold())
 
 
 def test_what_was_stored_while_a_tag_was_waited_for_is_seen(store: Store) -> None:
-    asyncio.run(Terms(store).hold(items(OURS)))
+    asyncio.run(Terms(store, items(OURS)).hold())
     store.put_episode(finished(items(OURS)[0]))
     with pytest.raises(UserError, match=r"tag t: its episodes have temperature 0.7, this command 0.9; give"):
-        asyncio.run(Terms(store).hold(items(OTHERS)))
+        asyncio.run(Terms(store, items(OTHERS)).hold())
 
 
 def test_who_stood_still_while_others_began_stops(store: Store) -> None:
     """Its process was stopped, or its machine asleep; it stores nothing more once it has noticed."""
-    ours, others = Terms(store), Terms(store)
-    asyncio.run(ours.hold(items(OURS)))
-    asyncio.run(others.hold(items(OTHERS)))
+    ours, others = Terms(store, items(OURS)), Terms(store, items(OTHERS))
+    asyncio.run(ours.hold())
+    asyncio.run(others.hold())
 
     async def never(_: WorkItem) -> Ran:
         await asyncio.sleep(60)
@@ -93,31 +94,33 @@ def test_who_stood_still_while_others_began_stops(store: Store) -> None:
     assert time.monotonic() - started < 30 and store.heads() == []
 
 
-def test_the_tags_of_what_follows_are_held_too(store: Store) -> None:
-    """Continuations of a later trial have a tag of their own; an empty list of them holds nothing."""
-    later, other = replace(OURS, tag="u"), replace(OTHERS, tag="u")
-    wanted = [items(later), []]
+def test_all_tags_of_a_run_are_held(store: Store) -> None:
+    """Continuations of a later trial have a tag of their own, and follow those of the first."""
+    several, other = make_run(trials=3), make_run(trials=3, temperature=0.9)
+    with pytest.raises(UserError, match=f"tag {several.tags[2]}: another process samples it"):
+        asyncio.run(hold(store, several, replace(other, trials=1, tag=several.tags[2])))
 
-    async def follow(_: WorkItem) -> list[WorkItem]:
-        return wanted.pop(0)
 
-    async def use() -> None:
-        terms = Terms(store)
-        await terms.hold(items(OURS))
-        held = terms.holding(follow)
-        assert [await held(items(OURS)[0]) for _ in range(2)] == [items(later), []]
-        terms.renew()
-        with pytest.raises(UserError, match="tag u: another process samples it"):
-            holding = asyncio.create_task(Terms(store).hold(items(other)))
-            while not holding.done():
-                terms.renew()
-                await asyncio.sleep(SHORT_S / 8)
-            await holding
+def test_what_is_held_does_not_run_out_while_another_tag_is_waited_for(store: Store) -> None:
+    """Of two tags the second is others' for longer than a claim lives; meanwhile nobody gets the first."""
+    run = make_run(trials=2)
+    first, second = (EpisodeKey(f"{module.NAME}{tag}", "", 0, 0) for tag in run.tags)
 
-    asyncio.run(use())
+    async def use() -> list[bool]:
+        store.claim(second, "others", 3 * SHORT_S)
+        holding = asyncio.create_task(Terms(store, items(run)).hold())
+        await asyncio.sleep(SHORT_S / 4)
+        got = []
+        while not holding.done():
+            got.append(store.claim(first, "a thief", SHORT_S))
+            await asyncio.sleep(SHORT_S / 8)
+        await holding
+        return got
+
+    assert (got := asyncio.run(use())) and not any(got)
 
 
 def test_a_tag_that_is_held_may_be_deleted(store: Store) -> None:
     """Only claims on its episodes say that somebody is at work."""
-    asyncio.run(Terms(store).hold(items(OURS)))
+    asyncio.run(Terms(store, items(OURS)).hold())
     assert store.claimers("t") == set()

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from sotopia_sdpo.account import Missed, exit_code_of
+from sotopia_sdpo.account import exit_code_of
 from sotopia_sdpo.errors import UserError
 from sotopia_sdpo.llm import limits
 from sotopia_sdpo.pairs import options
@@ -19,7 +19,7 @@ from sotopia_sdpo.pairs.annotate import NO_USABLE_ANSWER, AskOptions, annotate, 
 from sotopia_sdpo.pairs.choose import KeySegment, segment_question
 from sotopia_sdpo.pairs.continuations import Players, agent_turns, check_played, played_of, search_all
 from sotopia_sdpo.pairs.forecast import forecast
-from sotopia_sdpo.pairs.proof import NOT_PLAYED, regained_reason
+from sotopia_sdpo.pairs.proof import NOT_PLAYED, missed_of, regained_reason
 from sotopia_sdpo.pairs.published import SEGMENT_LENGTHS, shares_table
 from sotopia_sdpo.pairs.records import LoggedSide, PlayedSide, read_pairs
 from sotopia_sdpo.pairs.rubric import load_rubric
@@ -153,7 +153,7 @@ def by_replay(
     write_kept(tally, "pair", [(path, [side for one, length, reason in cut for side in one.cut(length, reason)])])
     print(spent.line(len(cut)))
     print(lengths_of([(one, length) for one, length, _ in cut], are_logs))
-    return exit_code_of(Missed(tally.dropped[NOT_PLAYED], tally.total, tally.unit, NOT_PLAYED))
+    return exit_code_of(missed_of(tally, spent))
 
 
 def turns_of(option: str, typed: int | str | None, are_logs: bool) -> int | None:

@@ -13,7 +13,6 @@ from typing import Annotated, Any
 import typer
 
 from sotopia_sdpo.account import Missed, exit_code_of
-from sotopia_sdpo.errors import EXIT_DONE, EXIT_INCOMPLETE
 from sotopia_sdpo.llm import limits
 from sotopia_sdpo.llm.spec import parse_model
 from sotopia_sdpo.pairs import options
@@ -23,7 +22,7 @@ from sotopia_sdpo.pairs.continuations import Players, Side, agent_turns, played_
 from sotopia_sdpo.pairs.forecast import forecast
 from sotopia_sdpo.pairs.locate import located, location_question
 from sotopia_sdpo.pairs.negatives import read_dialogues
-from sotopia_sdpo.pairs.proof import ANOTHER, CONFIRMED, NO_FALL, NOT_PLAYED, VERDICTS, located_at, verified
+from sotopia_sdpo.pairs.proof import ANOTHER, CONFIRMED, NO_FALL, NOT_PLAYED, VERDICTS, located_at, missed_of, verified
 from sotopia_sdpo.pairs.published import LOCATED_TURNS, shares_table
 from sotopia_sdpo.pairs.records import LocatedLog, LocatedSide, PlayedSide
 from sotopia_sdpo.pairs.rubric import load_rubric
@@ -123,12 +122,13 @@ def main(
         return None
     annotation = annotate(questions, asked, folder, "negatives", url)
     found = [located(negative, answer) for negative, answer in annotation.answered(negatives)]
-    is_complete = True
+    not_played: Missed | None = None
     if verify and found:
-        found, is_complete = verify_all(found, url, players, tally)
-    code = finish(annotation, tally, target, [_as_written(record) for record in found], folder, url)
+        found, not_played = verify_all(found, url, players, tally)
+    records = [_as_written(record) for record in found]
+    code = finish(annotation, tally, target, records, folder, url, not_played)
     _compare(found)
-    return code or (EXIT_DONE if is_complete else EXIT_INCOMPLETE)
+    return code
 
 
 def by_replay(source: Path, target: Path, url: str, players: Players, limit: int | None) -> int:
@@ -147,7 +147,7 @@ def by_replay(source: Path, target: Path, url: str, players: Players, limit: int
     write_kept(tally, "negative", [(target, [_as_written(record) for record in found])])
     print(spent.line(len(found)))
     _compare(found)
-    return exit_code_of(Missed(tally.dropped[NOT_PLAYED], tally.total, tally.unit, NOT_PLAYED))
+    return exit_code_of(missed_of(tally, spent))
 
 
 def by_confidence(negatives: Sequence[Side], target: Path, model: str, chosen: limits.Limits) -> int:
@@ -162,16 +162,17 @@ def by_confidence(negatives: Sequence[Side], target: Path, model: str, chosen: l
         found.append(least_sure(negative, log_probs))
     write_kept(tally, "negative", [(target, [_as_written(record) for record in found])])
     _compare(found)
-    return exit_code_of(Missed(tally.dropped.total(), tally.total, tally.unit, "without log-probabilities"))
+    most = next((reason for reason, _ in tally.dropped.most_common(1)), "")
+    return exit_code_of(Missed(tally.dropped.total(), tally.total, tally.unit, most))
 
 
 def verify_all(
     named: Sequence[LocatedRecord], url: str, players: Players, tally: Tally
-) -> tuple[list[LocatedRecord], bool]:
+) -> tuple[list[LocatedRecord], Missed]:
     """Keep the negatives whose named turn is confirmed, and those in which it is another one, at that one.
 
     Returns:
-        These, and whether all could be played. The others are taken from what the tally keeps.
+        These, and how many could not be played. The others are taken from what the tally keeps.
     """
     searches = [verified(played_of(one), players.rollouts, agent_turns(one).index(one.location)) for one in named]
     with open_store(url, create=False) as store:
@@ -185,7 +186,7 @@ def verify_all(
         reason = one.reason if proof.verdict == CONFIRMED else ""
         kept.append(located_at(one, proof.found, reason, verdict=proof.verdict))
     print(f"named turns: {', '.join(f'{counts[verdict]} {verdict}' for verdict in VERDICTS)}; {spent.line(len(kept))}")
-    return kept, not counts[NOT_PLAYED]
+    return kept, missed_of(tally, spent)
 
 
 def _playable(source: Path, url: str, players: Players, limit: int | None, tally: Tally) -> Sequence[Side]:

@@ -18,6 +18,7 @@ from sotopia_sdpo.store.keys import EpisodeKey
 from sotopia_sdpo.store.paging import pages
 from sotopia_sdpo.store.redis.documents import ForeignDocuments
 from sotopia_sdpo.store.redis.forms import RANK, at_of, best_of, put_arguments, staged_form
+from sotopia_sdpo.store.redis.scripts import LONGEST_CLAIM_MS
 from sotopia_sdpo.store.redis.server import RedisServer
 from sotopia_sdpo.store.stored import damage_told, head_from, stored_episode, stored_profile
 
@@ -206,7 +207,7 @@ class RedisStore(RedisServer, Store):
             names = list(self._redis.scan_iter(f"{_literally(prefix)}*", count=PAGE_COMMANDS))
             claims = [claim.partition(" ") for claim in (self._redis.mget(names) if names else []) if claim]
         now_ms = seconds * 1000 + microseconds // 1000
-        return {owner for until_ms, _, owner in claims if abs(int(until_ms)) > now_ms}
+        return {owner for until_ms, _, owner in claims if 0 < abs(int(until_ms)) - now_ms <= LONGEST_CLAIM_MS}
 
     def _pipelined(self, commands: Iterable[tuple[str, ...]]) -> list[Any]:
         """Send commands together and return their answers in order."""
