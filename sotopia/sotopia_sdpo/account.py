@@ -28,7 +28,7 @@ class Missed(NamedTuple):
     unscored: int = 0
     """Of them: episodes that came to their end, and on which the judge gave no verdict."""
     is_stopped: bool = False
-    """Whether the rest was not tried, since a server or the database went away; that says nothing of whom it is about."""
+    """Whether the rest was not tried, since a server or the database went away: nothing is known of it."""
 
 
 def exit_code_of(missed: Missed) -> int:

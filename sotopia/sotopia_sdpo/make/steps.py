@@ -77,7 +77,7 @@ class Step:
     is_alone: bool = False
     """Whether it has the machine for itself: a server would hold the memory of the GPUs."""
     may_miss_all: bool = False
-    """Whether its agent may fail in any number of episodes, since that is what it finds out; not where it was stopped."""
+    """Whether its agent may fail in any number of episodes, since that is what it finds out."""
     fills_world: bool = False
     """Whether it imports scenarios into the database."""
     remark: Callable[[], str] = field(default=lambda: "", compare=False)
