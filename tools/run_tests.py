@@ -120,7 +120,7 @@ def main() -> int:
     parser.add_argument("--fast", action="store_true", help="only what needs no server and no environment of vLLM's")
     parser.add_argument("--faults", action="store_true", help="only the long form of the faults, at most 20 minutes")
     options, arguments = parser.parse_known_args()
-    suites = FAULTS if options.faults else QUICK if options.fast else QUICK + SLOW
+    suites: tuple[Suite, ...] = FAULTS if options.faults else QUICK if options.fast else QUICK + SLOW
     if arguments:
         suites = tuple(suite for suite in suites if suite.paths)
     started = time.monotonic()
