@@ -64,7 +64,7 @@ class CompareSettings(Settings):
         words,
     )
     rates: tuple[float, ...] = setting(
-        "0.25 0.5 1 2", "Tuning: factors by which the learning rate of a method's options is multiplied.", numbers
+        "0.5 1 2 4", "Tuning: factors by which the learning rate of a method's options is multiplied.", numbers
     )
     knobs: bool = setting(
         "yes", "Tuning: whether one more option of a method is tried at two other values, at the best rate.", yes
