@@ -11,8 +11,11 @@ import typer
 from docs_commands import PAGES, ROOT, commands
 
 from sotopia_sdpo import cli, sdpo
+from sotopia_sdpo.loop import arms
 from sotopia_sdpo.loop.compare_settings import CompareSettings
 from sotopia_sdpo.pairs.options import app_of
+from sotopia_sdpo.results.league import league_of
+from sotopia_sdpo.results.score_files import read_tables
 
 
 APPS = {"sotopia": cli.app, "sdpo": sdpo.app}
@@ -131,3 +134,10 @@ def test_a_broken_link_is_found(tmp_path: Path) -> None:
         "# It is `x`, here\n[a](#it-is-x-here) [b](#x) [c](gone.md) [d](https://x.example/y)\n", encoding="utf-8"
     )
     assert list(broken(page)) == ["#x", "gone.md"]
+
+
+def test_the_table_of_the_league_is_that_of_its_scores(capsys: pytest.CaptureFixture[str]) -> None:
+    """What docs/comparison.md shows is printed by the command that it names."""
+    arms.publish(league_of(read_tables([ROOT / "docs" / "league" / "agent-1.csv"])), arms.Files())
+    shown, _, _ = capsys.readouterr().out.partition("\n  (answers of the scripted")
+    assert f"```\n{shown}\n```" in (ROOT / "docs" / "comparison.md").read_text("utf-8")
