@@ -193,7 +193,8 @@ def finish(
     missed = annotation.missed(tally.unit)
     if later and later.number:
         reason = max(missed, later).reason
-        missed = missed._replace(number=missed.number + later.number, reason=reason)
+        is_stopped = missed.is_stopped or later.is_stopped
+        missed = missed._replace(number=missed.number + later.number, reason=reason, is_stopped=is_stopped)
     code = exit_code_of(missed)
     return annotation.exit_code or code
 
